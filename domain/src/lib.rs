@@ -1,1 +1,20 @@
-//! placeholder
+//! What Confab does, without its edges.
+//!
+//! Start at [`Chat`], the one handle through which GraphQL (and later gRPC and the workers) reaches everything: one
+//! method a use case, one file a method under `service`. Services know the `model` and the `port`s they need; only
+//! `wiring` names the adapters behind those ports. The write path is `commit`: lanes, group commit, positions.
+//!
+//! Not here: GraphQL, HTTP, WebSockets (crate `api`), table definitions (`entity`), schema changes (`migration`).
+
+pub mod adapter;
+pub mod commit;
+pub mod contract;
+pub mod error;
+pub mod model;
+pub mod port;
+pub mod service;
+pub mod wiring;
+
+pub use error::{ErrorCode, ServiceError, ServiceResult};
+pub use model::*;
+pub use service::Chat;

@@ -1,0 +1,4 @@
+//! The write path: lanes, changes, group commit.
+
+pub struct Committers;
+pub struct IdSource;

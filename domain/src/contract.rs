@@ -1,0 +1,1 @@
+//! What lasts beyond this process: the outbox payload.

@@ -1,0 +1,29 @@
+//! The words of the product as types, and the rules that need nothing but their values.
+
+pub mod conversation;
+pub mod cursor;
+pub mod event;
+pub mod id;
+pub mod lane;
+pub mod limits;
+pub mod member;
+pub mod message;
+pub mod page;
+pub mod session;
+pub mod text;
+pub mod time;
+pub mod user;
+
+pub use conversation::{Conversation, ConversationKind, ConversationView};
+pub use cursor::{CursorPosition, FilterHash};
+pub use event::{Event, Fact, LoggedBatch};
+pub use id::{ConversationId, IdError, MemberId, MessageId, SessionId, UserId};
+pub use lane::{LaneId, LaneLayout, Positions};
+pub use limits::Limits;
+pub use member::{Member, MemberRole};
+pub use message::{Content, Message, MessageDraft};
+pub use page::{Direction, Page, PageRequest};
+pub use session::{Caller, Credentials, Session};
+pub use text::{ClientKey, DisplayName, MessageText, Password, Title, Username};
+pub use time::Timestamp;
+pub use user::User;

@@ -1,0 +1,68 @@
+//! What happened, as the hub delivers it.
+
+use std::sync::Arc;
+
+use super::{Conversation, ConversationId, LaneId, Member, MemberRole, Message, SessionId, UserId};
+
+/// One entry of a lane's log that names a change. The outbox stores facts; an [`Event`] is a fact with its data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    ConversationCreated { conversation: ConversationId, rev: i32, members: Vec<UserId> },
+    MessageSent { conversation: ConversationId, rev: i32, seq: i32 },
+    ReadMarked { conversation: ConversationId, rev: i32, user: UserId, read_seq: i32 },
+    MemberJoined { conversation: ConversationId, rev: i32, user: UserId },
+    MemberLeft { conversation: ConversationId, rev: i32, user: UserId },
+    RoleChanged { conversation: ConversationId, rev: i32, user: UserId, role: MemberRole },
+    TitleChanged { conversation: ConversationId, rev: i32 },
+    SessionEnded { user: UserId, session: SessionId },
+}
+
+impl Fact {
+    /// The conversation concerned; `None` for what belongs to a user.
+    pub const fn conversation(&self) -> Option<ConversationId> {
+        match self {
+            Self::ConversationCreated { conversation, .. }
+            | Self::MessageSent { conversation, .. }
+            | Self::ReadMarked { conversation, .. }
+            | Self::MemberJoined { conversation, .. }
+            | Self::MemberLeft { conversation, .. }
+            | Self::RoleChanged { conversation, .. }
+            | Self::TitleChanged { conversation, .. } => Some(*conversation),
+            Self::SessionEnded { .. } => None,
+        }
+    }
+
+    /// The conversation's `rev` of this change; 0 for what belongs to a user.
+    pub const fn rev(&self) -> i32 {
+        match self {
+            Self::ConversationCreated { rev, .. }
+            | Self::MessageSent { rev, .. }
+            | Self::ReadMarked { rev, .. }
+            | Self::MemberJoined { rev, .. }
+            | Self::MemberLeft { rev, .. }
+            | Self::RoleChanged { rev, .. }
+            | Self::TitleChanged { rev, .. } => *rev,
+            Self::SessionEnded { .. } => 0,
+        }
+    }
+}
+
+/// A fact with what is needed to show it to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub fact: Fact,
+    /// The conversation as of this change or later; `None` only for facts without one.
+    pub conversation: Option<Arc<Conversation>>,
+    /// The message of a `MessageSent`.
+    pub message: Option<Arc<Message>>,
+    /// The membership of a `MemberJoined` or `RoleChanged`.
+    pub member: Option<Arc<Member>>,
+}
+
+/// All events of one position of a lane: one transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedBatch {
+    pub lane: LaneId,
+    pub pos: i64,
+    pub events: Vec<Arc<Event>>,
+}

@@ -1,0 +1,47 @@
+//! What the services need of the world, in their own words. Adapters implement these; `wiring` chooses them.
+
+pub mod accounts;
+pub mod ambient;
+pub mod bus;
+pub mod conversations;
+pub mod log;
+
+pub use accounts::Accounts;
+pub use ambient::{Clock, Random};
+pub use bus::Bus;
+pub use conversations::Conversations;
+pub use log::{LaneTransaction, Log};
+
+use std::error::Error;
+
+use crate::ServiceError;
+
+type Source = Box<dyn Error + Send + Sync>;
+
+/// How storage fails, as far as a caller can act on it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A unique key is taken.
+    #[error("duplicate key")]
+    Duplicate(#[source] Source),
+    /// A deadlock or a conflict between transactions: the whole transaction may be tried again.
+    #[error("transaction conflict")]
+    Conflict(#[source] Source),
+    /// The backend is away or did not answer in time; whether a commit took place is unknown.
+    #[error("storage unavailable")]
+    Unavailable(#[source] Source),
+    /// A fault of ours: wrong SQL, a row that breaks an invariant.
+    #[error("storage fault")]
+    Fault(#[source] Source),
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) | StoreError::Conflict(_) => {
+                Self::unavailable("the database is busy or away; try again").caused_by(error)
+            }
+            StoreError::Duplicate(_) | StoreError::Fault(_) => Self::internal(error),
+        }
+    }
+}

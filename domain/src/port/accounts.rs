@@ -1,0 +1,80 @@
+//! Users with their secrets, sessions, refresh tokens.
+
+use async_trait::async_trait;
+
+use super::StoreError;
+use crate::{Session, SessionId, Timestamp, User, UserId};
+
+/// A session to be, with its first refresh token.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    pub session: Session,
+    /// SHA-256 of the refresh token.
+    pub token_hash: [u8; 32],
+}
+
+/// A user and the hash of their password, in PHC form.
+#[derive(Clone, Debug)]
+pub struct UserSecret {
+    pub user: User,
+    pub password_hash: String,
+}
+
+/// What is known of a refresh token.
+#[derive(Clone, Debug)]
+pub struct StoredToken {
+    pub session: SessionId,
+    pub user: UserId,
+    pub issued_at: Timestamp,
+    /// When it was exchanged for its successor, and the id of the key that derived it.
+    pub spent: Option<(Timestamp, String)>,
+    /// Whether the session has been ended.
+    pub session_ended: bool,
+}
+
+#[async_trait]
+pub trait Accounts: Send + Sync {
+    /// Writes a user and their first session in one transaction; `Duplicate` when the username key is taken.
+    async fn insert_user(
+        &self,
+        user: &User,
+        username_key: &str,
+        password_hash: &str,
+        session: &NewSession,
+    ) -> Result<(), StoreError>;
+
+    async fn secret_by_username_key(&self, key: &str) -> Result<Option<UserSecret>, StoreError>;
+
+    async fn secret_by_id(&self, id: UserId) -> Result<Option<UserSecret>, StoreError>;
+
+    /// Replaces the password hash if it still is `old` (rehash with grown parameters).
+    async fn replace_password_hash(&self, id: UserId, old: &str, new: &str) -> Result<(), StoreError>;
+
+    async fn insert_session(&self, session: &NewSession) -> Result<(), StoreError>;
+
+    /// Alive sessions of a user, newest first, at most `limit`.
+    async fn sessions(&self, user: UserId, limit: u32) -> Result<Vec<Session>, StoreError>;
+
+    async fn token(&self, hash: &[u8; 32]) -> Result<Option<StoredToken>, StoreError>;
+
+    /// Spends a token and writes its successor in one transaction. `false` when it was spent already or its session ended;
+    /// then nothing is written.
+    async fn rotate_token(
+        &self,
+        hash: &[u8; 32],
+        successor: &[u8; 32],
+        key_id: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+
+    async fn set_display_name(&self, user: UserId, display_name: &str) -> Result<(), StoreError>;
+
+    /// Sessions ended since a point in time, with that time: what a node must refuse while their tokens live.
+    async fn ended_sessions(&self, since: Timestamp) -> Result<Vec<(SessionId, Timestamp)>, StoreError>;
+
+    /// Whether the session is alive.
+    async fn session_is_alive(&self, session: SessionId) -> Result<bool, StoreError>;
+
+    /// Removes tokens and ended sessions that nothing needs any more; answers how many rows went.
+    async fn remove_expired(&self, tokens_before: Timestamp, limit: u32) -> Result<u64, StoreError>;
+}

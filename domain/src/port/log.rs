@@ -1,0 +1,148 @@
+//! The write side of storage: transactions in a lane, and the log they leave behind.
+
+use async_trait::async_trait;
+
+use super::StoreError;
+use crate::{
+    ClientKey, Conversation, ConversationId, Fact, LaneId, LaneLayout, Member, MemberId, Message, Positions,
+    SessionId, Timestamp, UserId,
+};
+
+/// Where the log stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Raised when the database lost a tail or was restored; cursors of another epoch are void.
+    pub epoch: i64,
+    pub positions: Positions,
+}
+
+/// One row of the outbox: what one transaction changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEntry {
+    pub lane: LaneId,
+    pub pos: i64,
+    pub facts: Vec<Fact>,
+}
+
+/// A range of Snowflake time that belongs to one process for ever: milliseconds since the Snowflake epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdRange {
+    pub machine: u16,
+    pub from_ms: i64,
+    /// Exclusive.
+    pub until_ms: i64,
+}
+
+#[async_trait]
+pub trait Log: Send + Sync {
+    /// The number of lanes of this installation.
+    fn layout(&self) -> LaneLayout;
+
+    /// Opens a transaction, locks the lane and takes its next position, which is free again after a rollback.
+    ///
+    /// Dropping the transaction rolls it back. Call only from a task of its own that nobody cancels.
+    async fn begin(&self, lane: LaneId) -> Result<Box<dyn LaneTransaction>, StoreError>;
+
+    async fn heads(&self) -> Result<Heads, StoreError>;
+
+    /// Entries of a lane after a position, oldest first.
+    async fn read(&self, lane: LaneId, after: i64, limit: u32) -> Result<Vec<LogEntry>, StoreError>;
+
+    /// The oldest position of each lane that is still kept, minus one: cursors below it have lost rows.
+    async fn floor(&self) -> Result<Positions, StoreError>;
+
+    /// Removes entries and tombstones older than `before`, at most `limit` rows; answers how many went.
+    async fn remove_expired(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
+
+    /// Marks everything before as another history: the next `heads` has a higher epoch.
+    async fn raise_epoch(&self) -> Result<(), StoreError>;
+
+    /// Leases `span_ms` of Snowflake time from `from_ms` on, to this caller alone and for ever.
+    async fn lease_ids(&self, from_ms: i64, span_ms: i64) -> Result<IdRange, StoreError>;
+}
+
+/// A group conversation or direct conversation to be.
+#[derive(Clone, Debug)]
+pub struct NewConversation {
+    pub conversation: Conversation,
+    pub creator: UserId,
+    /// `clientKey` of `createGroup`.
+    pub client_key: Option<ClientKey>,
+    /// Of what was asked, so that the key with another request is a conflict.
+    pub request_hash: [u8; 16],
+}
+
+/// A move of a read position. Only forward: a smaller `read_seq` than the stored one changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadMove {
+    pub member: MemberId,
+    pub read_seq: i32,
+    pub read_countable: i32,
+    /// `rev` and position of the move when others hear of it; `None` for the sender's own move with a message.
+    pub marked: Option<(i32, i64)>,
+}
+
+#[async_trait]
+pub trait LaneTransaction: Send {
+    /// The position that this transaction takes by committing.
+    fn pos(&self) -> i64;
+
+    /// Locks and reads conversations. `ids` are in ascending order, so that no two transactions wait for each other.
+    async fn lock_conversations(&mut self, ids: &[ConversationId]) -> Result<Vec<Conversation>, StoreError>;
+
+    async fn messages_by_key(&mut self, keys: &[(UserId, ClientKey)]) -> Result<Vec<Message>, StoreError>;
+
+    /// Memberships, ended ones included.
+    async fn members(&mut self, ids: &[MemberId]) -> Result<Vec<Member>, StoreError>;
+
+    /// Active owners of a conversation, at most `limit`.
+    async fn owners(&mut self, conversation: ConversationId, limit: u32) -> Result<Vec<UserId>, StoreError>;
+
+    /// Which of these users exist.
+    async fn existing_users(&mut self, ids: &[UserId]) -> Result<Vec<UserId>, StoreError>;
+
+    /// The group that this creator made with this key, and the hash of the request.
+    async fn group_by_key(
+        &mut self,
+        creator: UserId,
+        key: &ClientKey,
+    ) -> Result<Option<(ConversationId, [u8; 16])>, StoreError>;
+
+    async fn insert_conversation(&mut self, new: &NewConversation) -> Result<(), StoreError>;
+
+    /// Writes memberships whole, new or known.
+    async fn put_members(&mut self, members: &[Member]) -> Result<(), StoreError>;
+
+    async fn insert_messages(&mut self, messages: &[Message]) -> Result<(), StoreError>;
+
+    /// Writes the changing part of heads: title, `last_seq`, `rev`, counts, `active_at`, positions.
+    async fn update_heads(&mut self, heads: &[Conversation]) -> Result<(), StoreError>;
+
+    async fn move_reads(&mut self, moves: &[ReadMove]) -> Result<(), StoreError>;
+
+    /// The running index of countable messages at given messages.
+    async fn countable_at(
+        &mut self,
+        at: &[(ConversationId, i32)],
+    ) -> Result<Vec<(ConversationId, i32, i32)>, StoreError>;
+
+    /// Ends sessions of a user: the named one, or all but `except`. Answers those that were still alive.
+    async fn end_sessions(
+        &mut self,
+        which: EndSessions,
+        now: Timestamp,
+    ) -> Result<Vec<SessionId>, StoreError>;
+
+    async fn set_password_hash(&mut self, user: UserId, hash: &str) -> Result<(), StoreError>;
+
+    /// Writes the outbox row and commits. After an error whether it committed is unknown unless the error says more.
+    async fn commit(self: Box<Self>, facts: &[Fact], now: Timestamp) -> Result<(), StoreError>;
+
+    async fn rollback(self: Box<Self>);
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndSessions {
+    One { user: UserId, session: SessionId },
+    AllBut { user: UserId, session: SessionId },
+}

@@ -1,0 +1,30 @@
+//! The caller's conversations.
+
+use std::collections::HashMap;
+
+use crate::{
+    Caller, Chat, ConversationId, ConversationView, Page, PageRequest, ServiceResult,
+    port::conversations::ListCursor,
+};
+
+impl Chat {
+    /// Those in which the caller is a member; others are left out, as if they did not exist.
+    pub async fn conversations(
+        &self,
+        caller: &Caller,
+        ids: &[ConversationId],
+    ) -> ServiceResult<HashMap<ConversationId, ConversationView>> {
+        let views = self.services.conversations.views(caller.user, ids).await?;
+        Ok(views.into_iter().map(|view| (view.conversation.id, view)).collect())
+    }
+
+    /// Latest activity first.
+    pub async fn list_conversations(
+        &self,
+        caller: &Caller,
+        request: &PageRequest<ListCursor>,
+    ) -> ServiceResult<Page<ConversationView>> {
+        let rows = self.services.conversations.list(caller.user, request).await?;
+        Ok(Page::from_rows(rows, request))
+    }
+}

@@ -1,0 +1,18 @@
+//! People, as others may see them.
+
+use std::collections::HashMap;
+
+use crate::{Caller, Chat, ServiceResult, User, UserId, Username};
+
+impl Chat {
+    pub async fn users(&self, _caller: &Caller, ids: &[UserId]) -> ServiceResult<HashMap<UserId, User>> {
+        let users = self.services.conversations.users(ids).await?;
+        Ok(users.into_iter().map(|user| (user.id, user)).collect())
+    }
+
+    /// `None` also for what can be nobody's username.
+    pub async fn user_by_username(&self, _caller: &Caller, username: &str) -> ServiceResult<Option<User>> {
+        let Ok(username) = Username::new(username) else { return Ok(None) };
+        Ok(self.services.conversations.user_by_username_key(username.key()).await?)
+    }
+}
