@@ -1,1 +1,16 @@
-//! placeholder
+//! The tables as `SeaORM` entities, one a file, no logic.
+//!
+//! Points in time are microseconds since 1970 (`*_at`), positions are those of the row's lane (`*_pos`), keys, hashes and
+//! ids of text are bytes, so that no collation merges two of them. What the columns mean is told in `domain::model`; how they
+//! come to be, in the crate `migration`.
+
+pub mod confab_meta;
+pub mod conversation;
+pub mod id_lease;
+pub mod log_lane;
+pub mod member;
+pub mod message;
+pub mod outbox;
+pub mod refresh_token;
+pub mod session;
+pub mod user_account;

@@ -1,0 +1,48 @@
+//! What the installation agrees on, and leases of id ranges.
+
+use sea_orm_migration::prelude::*;
+
+use crate::{column, lanes, primary_key, table};
+
+#[derive(DeriveMigrationName)]
+pub struct Migration;
+
+/// Machine numbers of Snowflakes; a process takes whichever is free.
+const MACHINES: i16 = 64;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager
+            .create_table(
+                table("confab_meta")
+                    .col(column("id").integer())
+                    .col(column("epoch").big_integer())
+                    .col(column("lanes").small_integer())
+                    .col(column("binary_min").integer())
+                    .primary_key(&mut primary_key(&["id"]))
+                    .to_owned(),
+            )
+            .await?;
+        manager
+            .create_table(
+                table("id_lease")
+                    .col(column("machine").small_integer())
+                    .col(column("ceiling_ms").big_integer())
+                    .primary_key(&mut primary_key(&["machine"]))
+                    .to_owned(),
+            )
+            .await?;
+        let mut meta = Query::insert();
+        meta.into_table(Alias::new("confab_meta"))
+            .columns(["id", "epoch", "lanes", "binary_min"].map(Alias::new))
+            .values_panic([1.into(), 1_i64.into(), lanes(manager.get_database_backend()).into(), 1.into()]);
+        manager.execute(meta).await?;
+        let mut leases = Query::insert();
+        leases.into_table(Alias::new("id_lease")).columns(["machine", "ceiling_ms"].map(Alias::new));
+        for machine in 0..MACHINES {
+            leases.values_panic([machine.into(), 0_i64.into()]);
+        }
+        manager.execute(leases).await
+    }
+}
