@@ -1,1 +1,3 @@
-//! What lasts beyond this process: the outbox payload.
+//! What lasts beyond this process and may be read by another version of it. Tagged; old forms stay readable.
+
+pub mod outbox;

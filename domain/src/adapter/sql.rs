@@ -1,1 +1,38 @@
-//! Storage in SQL.
+//! Storage in SQL: `MariaDB` and MySQL, PostgreSQL, `SQLite`. One adapter; what differs between them is in `dialect`.
+//!
+//! `transaction` is the write path's hands, `log` the lanes and outbox, `conversations` and `missed` the read side, `accounts`
+//! users and sessions. Statements are text with bound values (`statement`), because the hot ones are shaped by hand.
+
+mod accounts;
+mod connect;
+mod conversations;
+mod dialect;
+mod log;
+mod missed;
+mod rows;
+mod statement;
+mod transaction;
+
+use sea_orm::DatabaseConnection;
+
+use crate::LaneLayout;
+
+pub use connect::{ConnectError, PoolSettings};
+use dialect::Dialect;
+
+/// The database. Cheap to clone.
+#[derive(Clone)]
+pub struct SqlStore {
+    dialect: Dialect,
+    /// On `SQLite` the one connection that writes; elsewhere the same pool as `reader`.
+    writer: DatabaseConnection,
+    reader: DatabaseConnection,
+    layout: LaneLayout,
+}
+
+impl SqlStore {
+    /// For migrations and checks, which work below the ports.
+    pub const fn connection(&self) -> &DatabaseConnection {
+        &self.writer
+    }
+}

@@ -1,0 +1,1 @@
+//! Users with their secrets, sessions, refresh tokens.

@@ -1,0 +1,250 @@
+//! Connections: pools, what each session is set to, and the check that the schema fits this binary.
+
+use std::time::Duration;
+
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr,
+    sqlx::{
+        self, Executor as _,
+        sqlite::{SqliteJournalMode, SqliteSynchronous},
+    },
+};
+
+use super::{SqlStore, dialect::Dialect, statement::Sql};
+use crate::{LaneLayout, port::StoreError};
+
+/// Distinct statements kept prepared a connection. Batches come in up to 256 sizes, and an insert is a text a size.
+const STATEMENTS_CACHED_MAX: usize = 400;
+
+/// Idle connections are pinged before use after this long.
+const PING_AFTER_IDLE: Duration = Duration::from_secs(5);
+
+/// `SQLite` readers beside the one writer.
+const SQLITE_READERS: u32 = 4;
+
+/// How many connections, and how long to wait for one.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolSettings {
+    /// On `SQLite` unused: one writer and a few readers.
+    pub connections_max: u32,
+    pub acquire_timeout: Duration,
+}
+
+impl Default for PoolSettings {
+    fn default() -> Self {
+        Self { connections_max: 24, acquire_timeout: Duration::from_secs(3) }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("the database URL must start with sqlite:, mysql: or postgres:")]
+    UnknownScheme,
+    #[error("cannot reach the database")]
+    Connect(#[source] DbErr),
+    #[error("the schema is not there yet or too old: run `confab migrate`")]
+    SchemaMissing,
+    #[error(
+        "this binary is too old for the schema, which allows version {allowed} and later; this is {have}"
+    )]
+    BinaryTooOld { allowed: i32, have: i32 },
+    #[error("the server does not keep what it acknowledges: {0}")]
+    NotDurable(String),
+    #[error("storage failed")]
+    Store(#[from] StoreError),
+}
+
+impl SqlStore {
+    /// Connects without looking at the schema: for migrations.
+    pub async fn connect_raw(url: &str, settings: PoolSettings) -> Result<DatabaseConnection, ConnectError> {
+        let dialect = Dialect::of_url(url).ok_or(ConnectError::UnknownScheme)?;
+        connect(dialect, url, settings, 1).await
+    }
+
+    /// Connects and checks that schema and binary fit each other. `schema_version` is what this binary needs.
+    pub async fn open(url: &str, settings: PoolSettings, schema_version: i32) -> Result<Self, ConnectError> {
+        let dialect = Dialect::of_url(url).ok_or(ConnectError::UnknownScheme)?;
+        let (writer, reader) = if dialect == Dialect::Sqlite {
+            (
+                connect(dialect, url, settings, 1).await?,
+                connect(dialect, url, settings, SQLITE_READERS).await?,
+            )
+        } else {
+            let pool = connect(dialect, url, settings, settings.connections_max).await?;
+            (pool.clone(), pool)
+        };
+        let lanes = check_schema(dialect, &reader, schema_version).await?;
+        check_durability(dialect, &writer).await?;
+        Ok(Self { dialect, writer, reader, layout: LaneLayout { count: lanes } })
+    }
+
+    /// Closes the pools; statements under way finish.
+    pub async fn close(&self) {
+        let _ = self.reader.close_by_ref().await;
+        let _ = self.writer.close_by_ref().await;
+    }
+}
+
+async fn connect(
+    dialect: Dialect,
+    url: &str,
+    settings: PoolSettings,
+    connections_max: u32,
+) -> Result<DatabaseConnection, ConnectError> {
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(connections_max)
+        .min_connections(u32::from(dialect == Dialect::Sqlite))
+        .acquire_timeout(settings.acquire_timeout)
+        .connect_timeout(settings.acquire_timeout)
+        .test_before_acquire(false)
+        .sqlx_logging(false);
+    match dialect {
+        Dialect::MySql => mysql(&mut options),
+        Dialect::Postgres => postgres(&mut options),
+        Dialect::Sqlite => sqlite(&mut options),
+    }
+    Database::connect(options).await.map_err(ConnectError::Connect)
+}
+
+/// Bounds on what a stalled process can hold: lock wait 2 s, idle in transaction 3 s. `MariaDB` has the latter, MySQL not,
+/// hence the version comment. And READ COMMITTED: no gap locks (trap 7).
+const MYSQL_SESSION: &str = "SET SESSION innodb_lock_wait_timeout = 2, \
+    SESSION lock_wait_timeout = 10 /*M!100300 , SESSION idle_transaction_timeout = 3 */";
+const MYSQL_ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+
+fn mysql(options: &mut ConnectOptions) {
+    options.test_before_acquire_if_idle_for(PING_AFTER_IDLE);
+    options.map_sqlx_mysql_opts(|options| options.statement_cache_capacity(STATEMENTS_CACHED_MAX));
+    options.map_sqlx_mysql_pool_opts(|pool| {
+        pool.after_connect(|connection, _| {
+            Box::pin(async move {
+                connection.execute(MYSQL_SESSION).await?;
+                connection.execute(MYSQL_ISOLATION).await?;
+                Ok(())
+            })
+        })
+        // A `begin` that was cancelled half way leaves a transaction open on the connection; what the next borrower
+        // writes would be lost with it (trap 1). Callers run in tasks that nobody cancels; this is the second guard.
+        .after_release(|connection, _| {
+            Box::pin(async move { Ok(connection.execute("ROLLBACK").await.is_ok()) })
+        })
+    });
+}
+
+fn postgres(options: &mut ConnectOptions) {
+    options.test_before_acquire_if_idle_for(PING_AFTER_IDLE);
+    options.map_sqlx_postgres_opts(|options| {
+        options.statement_cache_capacity(STATEMENTS_CACHED_MAX).application_name("confab").options([
+            ("lock_timeout", "2s"),
+            ("idle_in_transaction_session_timeout", "3s"),
+            ("default_transaction_isolation", "read committed"),
+            // `ROLLBACK` outside a transaction is a warning, and it is sent at every release.
+            ("client_min_messages", "error"),
+        ])
+    });
+    options.map_sqlx_postgres_pool_opts(|pool| {
+        pool.after_release(|connection, _| {
+            Box::pin(async move { Ok(connection.execute("ROLLBACK").await.is_ok()) })
+        })
+    });
+}
+
+fn sqlite(options: &mut ConnectOptions) {
+    // Trap 9: write-ahead log, and a sync of it at every commit.
+    options.max_lifetime(None::<Duration>).idle_timeout(None::<Duration>);
+    options.map_sqlx_sqlite_opts(|options| {
+        options
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5))
+            .statement_cache_capacity(STATEMENTS_CACHED_MAX)
+            .pragma("cache_size", "-65536")
+            .pragma("temp_store", "memory")
+    });
+    options.map_sqlx_sqlite_pool_opts(|pool| {
+        pool.after_release(|connection, _| {
+            Box::pin(async move {
+                // Fails when no transaction is open, which is as it should be.
+                let _ = connection.execute("ROLLBACK").await;
+                Ok(true)
+            })
+        })
+    });
+}
+
+/// The number of lanes, if binary and schema fit.
+async fn check_schema(
+    dialect: Dialect,
+    on: &DatabaseConnection,
+    schema_version: i32,
+) -> Result<u16, ConnectError> {
+    let applied = Sql::new(dialect, "SELECT COUNT(*) FROM seaql_migrations").one(on).await;
+    let applied = match applied {
+        Ok(Some(row)) => row.try_get_by_index::<i64>(0).unwrap_or(0),
+        Err(error @ StoreError::Unavailable(_)) => return Err(error.into()),
+        _ => return Err(ConnectError::SchemaMissing),
+    };
+    if applied < i64::from(schema_version) {
+        return Err(ConnectError::SchemaMissing);
+    }
+    let meta = Sql::new(dialect, "SELECT lanes, binary_min FROM confab_meta WHERE id = 1").one(on).await?;
+    let meta = meta.ok_or(ConnectError::SchemaMissing)?;
+    let column = |error| ConnectError::Store(dialect.error(error));
+    let lanes: i16 = meta.try_get_by_index(0).map_err(column)?;
+    let binary_min: i32 = meta.try_get_by_index(1).map_err(column)?;
+    if schema_version < binary_min {
+        return Err(ConnectError::BinaryTooOld { allowed: binary_min, have: schema_version });
+    }
+    Ok(lanes.unsigned_abs())
+}
+
+/// Acked is kept only on a server that flushes at commit (P1).
+async fn check_durability(dialect: Dialect, on: &DatabaseConnection) -> Result<(), ConnectError> {
+    let problem = match dialect {
+        Dialect::MySql => {
+            let sql = "SELECT CAST(@@innodb_flush_log_at_trx_commit AS SIGNED), CAST(@@sync_binlog AS SIGNED), \
+                CAST(@@log_bin AS SIGNED)";
+            let row = Sql::new(dialect, sql).one(on).await?;
+            let number =
+                |index| row.as_ref().and_then(|row| row.try_get_by_index::<i64>(index).ok()).unwrap_or(-1);
+            if number(0) != 1 {
+                Some("innodb_flush_log_at_trx_commit is not 1")
+            } else if number(2) == 1 && number(1) != 1 {
+                Some("sync_binlog is not 1")
+            } else {
+                None
+            }
+        }
+        Dialect::Postgres => {
+            let on_off = async |name: &str| {
+                let row = Sql::new(dialect, &format!("SELECT current_setting('{name}')")).one(on).await?;
+                Ok::<_, StoreError>(row.and_then(|row| row.try_get_by_index::<String>(0).ok()))
+            };
+            let commit = on_off("synchronous_commit").await?;
+            if on_off("fsync").await?.as_deref() != Some("on") {
+                Some("fsync is not on")
+            } else if commit.as_deref() == Some("off") {
+                Some("synchronous_commit is off")
+            } else {
+                None
+            }
+        }
+        Dialect::Sqlite => {
+            let row = Sql::new(dialect, "PRAGMA synchronous").one(on).await?;
+            let level = row.and_then(|row| row.try_get_by_index::<i32>(0).ok());
+            (level != Some(2)).then_some("PRAGMA synchronous is not FULL")
+        }
+    };
+    problem.map_or(Ok(()), |problem| Err(ConnectError::NotDurable(problem.to_owned())))
+}
+
+/// A statement without values, for checks and tests.
+pub(super) async fn execute(dialect: Dialect, on: &DatabaseConnection, sql: &str) -> Result<(), StoreError> {
+    on.execute_unprepared(sql).await.map_err(|error| dialect.error(error))?;
+    Ok(())
+}
+
+#[expect(unused_imports, reason = "names the re-export that the pool options' types come from")]
+use sqlx as _;

@@ -1,0 +1,147 @@
+//! Lanes, outbox, epoch, id leases.
+
+use async_trait::async_trait;
+use sea_orm::QueryResult;
+
+use super::{SqlStore, dialect::lane_number, rows::Row, statement::Sql, transaction::SqlTransaction};
+use crate::{
+    LaneId, LaneLayout, Positions, Timestamp,
+    contract::outbox,
+    port::{
+        LaneTransaction, Log, StoreError,
+        log::{Heads, IdRange, LogEntry},
+    },
+};
+
+/// How often a lease is tried when other processes take the same machine number.
+const LEASE_ATTEMPTS_MAX: u32 = 64;
+
+impl SqlStore {
+    pub(super) fn decode_heads(&self, rows: &[QueryResult]) -> Result<Heads, StoreError> {
+        let mut epoch = 0;
+        let mut positions = Positions::zero(self.layout);
+        for row in rows {
+            let mut row = Row::new(self.dialect, row);
+            epoch = row.get()?;
+            let lane: i16 = row.get()?;
+            positions.set(LaneId(lane.cast_unsigned()), row.get()?);
+        }
+        Ok(Heads { epoch, positions })
+    }
+}
+
+#[async_trait]
+impl Log for SqlStore {
+    fn layout(&self) -> LaneLayout {
+        self.layout
+    }
+
+    async fn begin(&self, lane: LaneId) -> Result<Box<dyn LaneTransaction>, StoreError> {
+        let transaction = self.dialect.begin_write(&self.writer).await?;
+        let pos = self.dialect.take_position(&transaction, lane).await?;
+        Ok(Box::new(SqlTransaction { dialect: self.dialect, transaction, layout: self.layout, lane, pos }))
+    }
+
+    async fn heads(&self) -> Result<Heads, StoreError> {
+        // One statement, so that epoch and positions belong together.
+        let sql = "SELECT e.epoch, l.id, l.pos FROM log_lane l JOIN confab_meta e ON e.id = 1 ORDER BY l.id";
+        self.decode_heads(&Sql::new(self.dialect, sql).all(&self.reader).await?)
+    }
+
+    async fn read(&self, lane: LaneId, after: i64, limit: u32) -> Result<Vec<LogEntry>, StoreError> {
+        let rows = Sql::new(self.dialect, "SELECT pos, payload FROM outbox WHERE lane = ")
+            .bind(lane_number(lane))
+            .push(" AND pos > ")
+            .bind(after)
+            .push(" ORDER BY pos LIMIT ")
+            .bind(i64::from(limit))
+            .all(&self.reader)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let mut row = Row::new(self.dialect, row);
+                let pos = row.get()?;
+                let payload: Vec<u8> = row.get()?;
+                let facts = outbox::decode(&payload).map_err(|error| StoreError::Fault(error.into()))?;
+                Ok(LogEntry { lane, pos, facts })
+            })
+            .collect()
+    }
+
+    async fn floor(&self) -> Result<Positions, StoreError> {
+        let sql = "SELECT l.id, COALESCE((SELECT MIN(o.pos) - 1 FROM outbox o WHERE o.lane = l.id), l.pos) FROM log_lane l";
+        let rows = Sql::new(self.dialect, sql).all(&self.reader).await?;
+        let mut positions = Positions::zero(self.layout);
+        for row in &rows {
+            let mut row = Row::new(self.dialect, row);
+            let lane: i16 = row.get()?;
+            positions.set(LaneId(lane.cast_unsigned()), row.get()?);
+        }
+        Ok(positions)
+    }
+
+    async fn remove_expired(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let mut removed = 0;
+        for lane in self.layout.lanes() {
+            let rows = Sql::new(self.dialect, "SELECT pos, created_at FROM outbox WHERE lane = ")
+                .bind(lane_number(lane))
+                .push(" ORDER BY pos LIMIT ")
+                .bind(i64::from(limit))
+                .all(&self.reader)
+                .await?;
+            let mut last = None;
+            for row in &rows {
+                let mut row = Row::new(self.dialect, row);
+                let pos: i64 = row.get()?;
+                if row.time()? >= before {
+                    break;
+                }
+                last = Some(pos);
+            }
+            if let Some(last) = last {
+                let delete =
+                    Sql::new(self.dialect, "DELETE FROM outbox WHERE lane = ").bind(lane_number(lane));
+                removed += delete.push(" AND pos <= ").bind(last).run(&self.writer).await?.rows_affected();
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn raise_epoch(&self) -> Result<(), StoreError> {
+        let raise = "UPDATE confab_meta SET epoch = epoch + 1 WHERE id = 1";
+        Sql::new(self.dialect, raise).run(&self.writer).await.map(drop)
+    }
+
+    async fn lease_ids(&self, from_ms: i64, span_ms: i64) -> Result<IdRange, StoreError> {
+        for _ in 0..LEASE_ATTEMPTS_MAX {
+            // The machine number that was leased the shortest into the future; with few processes, one of the past.
+            let row = Sql::new(
+                self.dialect,
+                "SELECT machine, ceiling_ms FROM id_lease ORDER BY ceiling_ms, machine LIMIT 1",
+            )
+            .one(&self.writer)
+            .await?
+            .ok_or_else(|| StoreError::Fault("no machine numbers".into()))?;
+            let mut row = Row::new(self.dialect, &row);
+            let machine: i16 = row.get()?;
+            let ceiling: i64 = row.get()?;
+            let start = ceiling.max(from_ms);
+            let taken = Sql::new(self.dialect, "UPDATE id_lease SET ceiling_ms = ")
+                .bind(start + span_ms)
+                .push(" WHERE machine = ")
+                .bind(machine)
+                .push(" AND ceiling_ms = ")
+                .bind(ceiling)
+                .run(&self.writer)
+                .await?;
+            if taken.rows_affected() == 1 {
+                return Ok(IdRange {
+                    machine: machine.cast_unsigned(),
+                    from_ms: start,
+                    until_ms: start + span_ms,
+                });
+            }
+        }
+        Err(StoreError::Conflict("id leases are contended".into()))
+    }
+}

@@ -1,0 +1,178 @@
+//! Rows to model and back. Columns are read by place, in the order of the lists here.
+
+use std::sync::Arc;
+
+use sea_orm::{QueryResult, TryGetable, Value};
+
+use super::dialect::Dialect;
+use crate::{
+    ClientKey, Content, Conversation, ConversationId, ConversationKind, Member, MemberRole, Message,
+    MessageId, Timestamp, User, UserId, model::message::SystemContent, port::StoreError,
+};
+
+pub(super) const CONVERSATION: &str = "c.id, c.kind, c.title, c.created_at, c.last_seq, c.rev, c.countable, \
+    c.member_count, c.active_at, c.pos, c.title_pos, c.title_rev";
+
+pub(super) const MEMBER: &str = "m.conversation_id, m.user_id, m.role, m.read_seq, m.read_countable, m.joined_at, \
+    m.joined_rev, m.joined_pos, m.removed_rev, m.removed_pos, m.role_rev, m.role_pos, m.read_rev, m.read_pos";
+
+pub(super) const MESSAGE: &str = "g.conversation_id, g.seq, g.id, g.sender_id, g.client_message_id, g.content_hash, \
+    g.kind, g.body, g.created_at, g.countable, g.rev, g.created_rev, g.pos";
+
+pub(super) const USER: &str = "u.id, u.username, u.display_name, u.created_at";
+
+/// Reads a row from left to right.
+pub(super) struct Row<'a> {
+    row: &'a QueryResult,
+    next: usize,
+    dialect: Dialect,
+}
+
+impl<'a> Row<'a> {
+    pub const fn new(dialect: Dialect, row: &'a QueryResult) -> Self {
+        Self { row, next: 0, dialect }
+    }
+
+    pub fn get<T: TryGetable>(&mut self) -> Result<T, StoreError> {
+        let value = self.row.try_get_by_index(self.next).map_err(|error| self.dialect.error(error));
+        self.next += 1;
+        value
+    }
+
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N], StoreError> {
+        let bytes: Vec<u8> = self.get()?;
+        bytes.try_into().map_err(|_| StoreError::Fault(format!("a key is not {N} bytes long").into()))
+    }
+
+    pub fn conversation_id(&mut self) -> Result<ConversationId, StoreError> {
+        ConversationId::from_bytes(self.bytes()?).map_err(|error| StoreError::Fault(error.into()))
+    }
+
+    pub fn time(&mut self) -> Result<Timestamp, StoreError> {
+        self.get().map(Timestamp)
+    }
+
+    pub fn conversation(&mut self) -> Result<Conversation, StoreError> {
+        Ok(Conversation {
+            id: self.conversation_id()?,
+            kind: if self.get::<i16>()? == 0 { ConversationKind::Direct } else { ConversationKind::Group },
+            title: self.get::<Option<String>>()?.map(Arc::from),
+            created_at: self.time()?,
+            last_seq: self.get()?,
+            rev: self.get()?,
+            countable: self.get()?,
+            member_count: self.get()?,
+            active_at: self.time()?,
+            pos: self.get()?,
+            title_pos: self.get()?,
+            title_rev: self.get()?,
+        })
+    }
+
+    pub fn member(&mut self) -> Result<Member, StoreError> {
+        Ok(Member {
+            conversation: self.conversation_id()?,
+            user: UserId(self.get()?),
+            role: role(self.get()?),
+            read_seq: self.get()?,
+            read_countable: self.get()?,
+            joined_at: self.time()?,
+            joined_rev: self.get()?,
+            joined_pos: self.get()?,
+            removed_rev: self.get()?,
+            removed_pos: self.get()?,
+            role_rev: self.get()?,
+            role_pos: self.get()?,
+            read_rev: self.get()?,
+            read_pos: self.get()?,
+        })
+    }
+
+    pub fn message(&mut self) -> Result<Message, StoreError> {
+        let conversation = self.conversation_id()?;
+        let seq = self.get()?;
+        let id = MessageId(self.get()?);
+        let sender = self.get::<Option<i64>>()?.map(UserId);
+        let client_key = self.get::<Option<Vec<u8>>>()?.and_then(ClientKey::from_stored);
+        let content_hash = self.bytes()?;
+        let kind: i16 = self.get()?;
+        let body: String = self.get()?;
+        Ok(Message {
+            id,
+            conversation,
+            seq,
+            sender,
+            client_key,
+            content_hash,
+            content: content(kind, body)?,
+            created_at: self.time()?,
+            countable: self.get()?,
+            rev: self.get()?,
+            created_rev: self.get()?,
+            pos: self.get()?,
+        })
+    }
+
+    pub fn user(&mut self) -> Result<User, StoreError> {
+        Ok(User {
+            id: UserId(self.get()?),
+            username: self.get::<String>()?.into(),
+            display_name: self.get::<String>()?.into(),
+            created_at: self.time()?,
+        })
+    }
+}
+
+fn content(kind: i16, body: String) -> Result<Content, StoreError> {
+    if kind == 0 {
+        return Ok(Content::Text(body.into()));
+    }
+    let system: SystemContent =
+        serde_json::from_str(&body).map_err(|error| StoreError::Fault(error.into()))?;
+    Ok(Content::System(system))
+}
+
+const fn role(number: i16) -> MemberRole {
+    match number {
+        2 => MemberRole::Owner,
+        1 => MemberRole::Admin,
+        _ => MemberRole::Member,
+    }
+}
+
+pub(super) const fn role_number(role: MemberRole) -> i16 {
+    match role {
+        MemberRole::Member => 0,
+        MemberRole::Admin => 1,
+        MemberRole::Owner => 2,
+    }
+}
+
+pub(super) fn id_value(id: ConversationId) -> Value {
+    Value::from(id.as_bytes().to_vec())
+}
+
+/// A message's columns, in the order of [`MESSAGE`].
+pub(super) fn message_values(message: &Message) -> Result<[Value; 13], StoreError> {
+    let (kind, body) = match &message.content {
+        Content::Text(text) => (0_i16, text.to_string()),
+        Content::System(system) => {
+            (1, serde_json::to_string(system).map_err(|error| StoreError::Fault(error.into()))?)
+        }
+    };
+    Ok([
+        id_value(message.conversation),
+        message.seq.into(),
+        message.id.0.into(),
+        message.sender.map(|user| user.0).into(),
+        message.client_key.as_ref().map(|key| key.as_str().as_bytes().to_vec()).into(),
+        message.content_hash.to_vec().into(),
+        kind.into(),
+        body.into(),
+        message.created_at.0.into(),
+        message.countable.into(),
+        message.rev.into(),
+        message.created_rev.into(),
+        message.pos.into(),
+    ])
+}

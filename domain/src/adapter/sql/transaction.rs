@@ -1,0 +1,373 @@
+//! The write path's hands: one transaction in one lane.
+
+use async_trait::async_trait;
+use entity::{conversation, member, user_account};
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, DatabaseTransaction, EntityTrait, ExprTrait as _, QueryFilter,
+    sea_query::{Expr, OnConflict},
+};
+
+use super::{
+    dialect::{Dialect, lane_number},
+    rows::{CONVERSATION, MEMBER, MESSAGE, Row, id_value, message_values, role_number},
+    statement::Sql,
+};
+use crate::{
+    ClientKey, Conversation, ConversationId, ConversationKind, Fact, LaneId, LaneLayout, Member, MemberId,
+    Message, SessionId, Timestamp, UserId,
+    contract::outbox,
+    port::{
+        LaneTransaction, StoreError,
+        log::{EndSessions, NewConversation, ReadMove},
+    },
+};
+
+pub(super) struct SqlTransaction {
+    pub dialect: Dialect,
+    pub transaction: DatabaseTransaction,
+    pub layout: LaneLayout,
+    pub lane: LaneId,
+    pub pos: i64,
+}
+
+impl SqlTransaction {
+    fn sql(&self, text: &str) -> Sql {
+        Sql::new(self.dialect, text)
+    }
+}
+
+#[async_trait]
+impl LaneTransaction for SqlTransaction {
+    fn pos(&self) -> i64 {
+        self.pos
+    }
+
+    async fn lock_conversations(&mut self, ids: &[ConversationId]) -> Result<Vec<Conversation>, StoreError> {
+        debug_assert!(ids.is_sorted(), "conversations are locked in the order of their ids");
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self
+            .sql("SELECT ")
+            .push(CONVERSATION)
+            .push(" FROM conversation c WHERE c.id IN ")
+            .list(ids.iter().map(|id| id_value(*id)))
+            .push(" ORDER BY c.id")
+            .push(self.dialect.for_update())
+            .all(&self.transaction)
+            .await?;
+        rows.iter().map(|row| Row::new(self.dialect, row).conversation()).collect()
+    }
+
+    async fn messages_by_key(&mut self, keys: &[(UserId, ClientKey)]) -> Result<Vec<Message>, StoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tuples = keys.iter().map(|(user, key)| [user.0.into(), key.as_str().as_bytes().to_vec().into()]);
+        let rows = self
+            .sql("SELECT ")
+            .push(MESSAGE)
+            .push(" FROM message g WHERE (g.sender_id, g.client_message_id) IN ")
+            .tuples(tuples)
+            .all(&self.transaction)
+            .await?;
+        rows.iter().map(|row| Row::new(self.dialect, row).message()).collect()
+    }
+
+    async fn members(&mut self, ids: &[MemberId]) -> Result<Vec<Member>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self
+            .sql("SELECT ")
+            .push(MEMBER)
+            .push(" FROM member m WHERE (m.conversation_id, m.user_id) IN ")
+            .tuples(ids.iter().map(|id| [id_value(id.conversation), id.user.0.into()]))
+            .all(&self.transaction)
+            .await?;
+        rows.iter().map(|row| Row::new(self.dialect, row).member()).collect()
+    }
+
+    async fn owners(&mut self, conversation: ConversationId, limit: u32) -> Result<Vec<UserId>, StoreError> {
+        let rows = self
+            .sql("SELECT m.user_id FROM member m WHERE m.conversation_id = ")
+            .bind(id_value(conversation))
+            .push(" AND m.removed_rev IS NULL AND m.role = 2 LIMIT ")
+            .bind(i64::from(limit))
+            .all(&self.transaction)
+            .await?;
+        rows.iter().map(|row| Row::new(self.dialect, row).get().map(UserId)).collect()
+    }
+
+    async fn existing_users(&mut self, ids: &[UserId]) -> Result<Vec<UserId>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self
+            .sql("SELECT id FROM user_account WHERE id IN ")
+            .list(ids.iter().map(|id| id.0))
+            .all(&self.transaction)
+            .await?;
+        rows.iter().map(|row| Row::new(self.dialect, row).get().map(UserId)).collect()
+    }
+
+    async fn group_by_key(
+        &mut self,
+        creator: UserId,
+        key: &ClientKey,
+    ) -> Result<Option<(ConversationId, [u8; 16])>, StoreError> {
+        let found = conversation::Entity::find()
+            .filter(conversation::Column::CreatorId.eq(creator.0))
+            .filter(conversation::Column::ClientKey.eq(key.as_str().as_bytes().to_vec()))
+            .one(&self.transaction)
+            .await
+            .map_err(|error| self.dialect.error(error))?;
+        let fault = || StoreError::Fault("a stored key has the wrong length".into());
+        found
+            .map(|row| {
+                let id: [u8; 16] = row.id.try_into().map_err(|_| fault())?;
+                let id = ConversationId::from_bytes(id).map_err(|_| fault())?;
+                Ok((id, row.request_hash.try_into().map_err(|_| fault())?))
+            })
+            .transpose()
+    }
+
+    async fn insert_conversation(&mut self, new: &NewConversation) -> Result<(), StoreError> {
+        let head = &new.conversation;
+        let row = conversation::ActiveModel {
+            id: Set(head.id.as_bytes().to_vec()),
+            kind: Set(i16::from(head.kind == ConversationKind::Group)),
+            title: Set(head.title.as_deref().map(str::to_owned)),
+            created_at: Set(head.created_at.0),
+            last_seq: Set(head.last_seq),
+            rev: Set(head.rev),
+            countable: Set(head.countable),
+            member_count: Set(head.member_count),
+            active_at: Set(head.active_at.0),
+            lane: Set(lane_number(self.layout.of_conversation(head.id))),
+            pos: Set(head.pos),
+            title_pos: Set(head.title_pos),
+            title_rev: Set(head.title_rev),
+            creator_id: Set(new.creator.0),
+            client_key: Set(new.client_key.as_ref().map(|key| key.as_str().as_bytes().to_vec())),
+            request_hash: Set(new.request_hash.to_vec()),
+        };
+        let insert = conversation::Entity::insert(row).exec_without_returning(&self.transaction).await;
+        insert.map(drop).map_err(|error| self.dialect.error(error))
+    }
+
+    async fn put_members(&mut self, members: &[Member]) -> Result<(), StoreError> {
+        if members.is_empty() {
+            return Ok(());
+        }
+        let known = OnConflict::columns([member::Column::ConversationId, member::Column::UserId])
+            .update_columns([
+                member::Column::Role,
+                member::Column::ReadSeq,
+                member::Column::ReadCountable,
+                member::Column::JoinedAt,
+                member::Column::JoinedRev,
+                member::Column::JoinedPos,
+                member::Column::RemovedRev,
+                member::Column::RemovedPos,
+                member::Column::RoleRev,
+                member::Column::RolePos,
+                member::Column::ReadRev,
+                member::Column::ReadPos,
+                member::Column::Pos,
+            ])
+            .to_owned();
+        member::Entity::insert_many(members.iter().map(member_row))
+            .on_conflict(known)
+            .exec_without_returning(&self.transaction)
+            .await
+            .map(drop)
+            .map_err(|error| self.dialect.error(error))
+    }
+
+    async fn insert_messages(&mut self, messages: &[Message]) -> Result<(), StoreError> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let rows = messages.iter().map(message_values).collect::<Result<Vec<_>, _>>()?;
+        let columns = MESSAGE.replace("g.", "");
+        self.sql(&format!("INSERT INTO message ({columns}) VALUES "))
+            .rows(rows)
+            .run(&self.transaction)
+            .await?;
+        Ok(())
+    }
+
+    async fn update_heads(&mut self, heads: &[Conversation]) -> Result<(), StoreError> {
+        if heads.is_empty() {
+            return Ok(());
+        }
+        // The title is written apart: it changes seldom, and a head is written with every batch.
+        for head in heads.iter().filter(|head| head.title_pos == self.pos) {
+            conversation::Entity::update_many()
+                .col_expr(conversation::Column::Title, Expr::value(head.title.as_deref().map(str::to_owned)))
+                .col_expr(conversation::Column::TitlePos, Expr::value(head.title_pos))
+                .col_expr(conversation::Column::TitleRev, Expr::value(head.title_rev))
+                .filter(conversation::Column::Id.eq(head.id.as_bytes().to_vec()))
+                .exec(&self.transaction)
+                .await
+                .map_err(|error| self.dialect.error(error))?;
+        }
+        let columns = [
+            ("id", "bytea"),
+            ("last_seq", "int4"),
+            ("rev", "int4"),
+            ("countable", "int4"),
+            ("member_count", "int4"),
+            ("active_at", "int8"),
+            ("pos", "int8"),
+        ];
+        let rows = heads.iter().map(|head| {
+            [
+                id_value(head.id),
+                head.last_seq.into(),
+                head.rev.into(),
+                head.countable.into(),
+                head.member_count.into(),
+                head.active_at.0.into(),
+                head.pos.into(),
+            ]
+        });
+        self.dialect.update_rows("conversation", columns, 1, rows).run(&self.transaction).await?;
+        Ok(())
+    }
+
+    async fn move_reads(&mut self, moves: &[ReadMove]) -> Result<(), StoreError> {
+        let (marked, silent): (Vec<&ReadMove>, Vec<_>) = moves.iter().partition(|read| read.marked.is_some());
+        let base = [
+            ("conversation_id", "bytea"),
+            ("user_id", "int8"),
+            ("read_seq", "int4"),
+            ("read_countable", "int4"),
+        ];
+        let key = |read: &ReadMove| {
+            [
+                id_value(read.member.conversation),
+                read.member.user.0.into(),
+                read.read_seq.into(),
+                read.read_countable.into(),
+            ]
+        };
+        if !silent.is_empty() {
+            let rows = silent.into_iter().map(key);
+            self.dialect.update_rows("member", base, 2, rows).run(&self.transaction).await?;
+        }
+        if !marked.is_empty() {
+            let [a, b, c, d] = base;
+            let columns = [a, b, c, d, ("read_rev", "int4"), ("read_pos", "int8"), ("pos", "int8")];
+            let rows = marked.into_iter().map(|read| {
+                let [a, b, c, d] = key(read);
+                let (rev, pos) = read.marked.unwrap_or_default();
+                [a, b, c, d, rev.into(), pos.into(), pos.into()]
+            });
+            self.dialect.update_rows("member", columns, 2, rows).run(&self.transaction).await?;
+        }
+        Ok(())
+    }
+
+    async fn countable_at(
+        &mut self,
+        at: &[(ConversationId, i32)],
+    ) -> Result<Vec<(ConversationId, i32, i32)>, StoreError> {
+        if at.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self
+            .sql("SELECT g.conversation_id, g.seq, g.countable FROM message g WHERE (g.conversation_id, g.seq) IN ")
+            .tuples(at.iter().map(|(conversation, seq)| [id_value(*conversation), (*seq).into()]))
+            .all(&self.transaction)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let mut row = Row::new(self.dialect, row);
+                Ok((row.conversation_id()?, row.get()?, row.get()?))
+            })
+            .collect()
+    }
+
+    async fn end_sessions(
+        &mut self,
+        which: EndSessions,
+        now: Timestamp,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        let (user, session, comparison) = match which {
+            EndSessions::One { user, session } => (user, session, " AND id = "),
+            EndSessions::AllBut { user, session } => (user, session, " AND id <> "),
+        };
+        let rows = self
+            .sql("SELECT id FROM session WHERE ended_at IS NULL AND user_id = ")
+            .bind(user.0)
+            .push(comparison)
+            .bind(session.0)
+            .push(self.dialect.for_update())
+            .all(&self.transaction)
+            .await?;
+        let ids =
+            rows.iter().map(|row| Row::new(self.dialect, row).get::<i64>()).collect::<Result<Vec<_>, _>>()?;
+        if !ids.is_empty() {
+            let end = self
+                .sql("UPDATE session SET ended_at = ")
+                .bind(now.0)
+                .push(" WHERE id IN ")
+                .list(ids.clone());
+            end.run(&self.transaction).await?;
+        }
+        Ok(ids.into_iter().map(SessionId).collect())
+    }
+
+    async fn set_password_hash(&mut self, user: UserId, hash: &str) -> Result<(), StoreError> {
+        user_account::Entity::update_many()
+            .col_expr(user_account::Column::PasswordHash, Expr::value(hash))
+            .filter(user_account::Column::Id.eq(user.0))
+            .exec(&self.transaction)
+            .await
+            .map(drop)
+            .map_err(|error| self.dialect.error(error))
+    }
+
+    async fn commit(self: Box<Self>, facts: &[Fact], now: Timestamp) -> Result<(), StoreError> {
+        let row =
+            [lane_number(self.lane).into(), self.pos.into(), now.0.into(), outbox::encode(facts).into()];
+        self.sql("INSERT INTO outbox (lane, pos, created_at, payload) VALUES ")
+            .rows([row])
+            .run(&self.transaction)
+            .await?;
+        let dialect = self.dialect;
+        self.transaction.commit().await.map_err(|error| match dialect.error(error) {
+            // A commit that failed on its way may have arrived; nobody may take it for undone.
+            conflict @ (StoreError::Conflict(_) | StoreError::Duplicate(_)) => conflict,
+            StoreError::Unavailable(source) | StoreError::Fault(source) => StoreError::Unavailable(source),
+        })
+    }
+
+    async fn rollback(self: Box<Self>) {
+        // A connection that cannot even roll back is closed by the pool, and the server rolls back then.
+        let _ = self.transaction.rollback().await;
+    }
+}
+
+fn member_row(member: &Member) -> member::ActiveModel {
+    member::ActiveModel {
+        conversation_id: Set(member.conversation.as_bytes().to_vec()),
+        user_id: Set(member.user.0),
+        role: Set(role_number(member.role)),
+        read_seq: Set(member.read_seq),
+        read_countable: Set(member.read_countable),
+        joined_at: Set(member.joined_at.0),
+        joined_rev: Set(member.joined_rev),
+        joined_pos: Set(member.joined_pos),
+        removed_rev: Set(member.removed_rev),
+        removed_pos: Set(member.removed_pos),
+        role_rev: Set(member.role_rev),
+        role_pos: Set(member.role_pos),
+        read_rev: Set(member.read_rev),
+        read_pos: Set(member.read_pos),
+        pos: Set(member.pos()),
+    }
+}
