@@ -1,4 +1,38 @@
-//! The write path: lanes, changes, group commit.
+//! The write path: everything durable happens in a transaction of a lane.
+//!
+//! [`change`] runs one change in a transaction of its own. [`committer`] gathers sends and read positions of a lane and commits
+//! what is waiting as one transaction; [`batch`] decides what such a transaction does. [`ids`] gives out Snowflakes.
+//! Every transaction ends with one outbox row that names its facts, and one publish on the bus.
 
-pub struct Committers;
-pub struct IdSource;
+mod batch;
+mod change;
+mod committer;
+mod ids;
+
+pub use batch::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX};
+pub use change::{Change, ChangeError, Changed};
+pub use committer::{Committers, CommittersSetup};
+pub use ids::IdSource;
+
+use std::sync::Arc;
+
+use crate::{Event, Fact, LaneId, LoggedBatch, port::Bus};
+
+/// Transactions that meet a deadlock or a taken key are tried this often as a whole (trap 7).
+const ATTEMPTS_MAX: u32 = 5;
+
+fn facts_of(events: &[Event]) -> Vec<Fact> {
+    events.iter().map(|event| event.fact.clone()).collect()
+}
+
+fn publish(bus: &dyn Bus, lane: LaneId, pos: i64, events: Vec<Event>) {
+    bus.publish(Arc::new(LoggedBatch { lane, pos, events: events.into_iter().map(Arc::new).collect() }));
+}
+
+/// Waits a little, longer each time and never the same, so that rivals do not meet again at once.
+async fn back_off(attempt: u32, random: &dyn crate::port::Random) {
+    let mut byte = [0; 1];
+    random.fill(&mut byte);
+    let millis = u64::from(byte[0]) * u64::from(attempt + 1) / 32;
+    tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
+}

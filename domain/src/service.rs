@@ -28,6 +28,8 @@ pub mod users;
 
 use std::sync::Arc;
 
+use tokio_util::task::TaskTracker;
+
 use crate::{
     commit::{Committers, IdSource},
     model::Limits,
@@ -44,13 +46,15 @@ pub struct Chat {
 pub(crate) struct Services {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
-    pub ids: IdSource,
+    pub ids: Arc<IdSource>,
     pub log: Arc<dyn Log>,
     pub accounts: Arc<dyn Accounts>,
     pub conversations: Arc<dyn Conversations>,
     pub bus: Arc<dyn Bus>,
     pub committers: Committers,
     pub limits: Limits,
+    /// Work that must not be cancelled half way; waited for at shutdown.
+    pub tasks: TaskTracker,
 }
 
 impl Chat {

@@ -1,5 +1,7 @@
 //! The write side of storage: transactions in a lane, and the log they leave behind.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use super::StoreError;
@@ -113,7 +115,7 @@ pub trait LaneTransaction: Send {
     /// Writes memberships whole, new or known.
     async fn put_members(&mut self, members: &[Member]) -> Result<(), StoreError>;
 
-    async fn insert_messages(&mut self, messages: &[Message]) -> Result<(), StoreError>;
+    async fn insert_messages(&mut self, messages: &[Arc<Message>]) -> Result<(), StoreError>;
 
     /// Writes the changing part of heads: title, `last_seq`, `rev`, counts, `active_at`, positions.
     async fn update_heads(&mut self, heads: &[Conversation]) -> Result<(), StoreError>;

@@ -1,5 +1,7 @@
 //! The write path's hands: one transaction in one lane.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use entity::{conversation, member, user_account};
 use sea_orm::{
@@ -186,11 +188,11 @@ impl LaneTransaction for SqlTransaction {
             .map_err(|error| self.dialect.error(error))
     }
 
-    async fn insert_messages(&mut self, messages: &[Message]) -> Result<(), StoreError> {
+    async fn insert_messages(&mut self, messages: &[Arc<Message>]) -> Result<(), StoreError> {
         if messages.is_empty() {
             return Ok(());
         }
-        let rows = messages.iter().map(message_values).collect::<Result<Vec<_>, _>>()?;
+        let rows = messages.iter().map(|message| message_values(message)).collect::<Result<Vec<_>, _>>()?;
         let columns = MESSAGE.replace("g.", "");
         self.sql(&format!("INSERT INTO message ({columns}) VALUES "))
             .rows(rows)

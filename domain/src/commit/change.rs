@@ -1,0 +1,94 @@
+//! One change, in one transaction of its lane, tried again as a whole when it meets another.
+
+use async_trait::async_trait;
+
+use super::{ATTEMPTS_MAX, back_off, facts_of, publish};
+use crate::{
+    Chat, Event, LaneId, ServiceError, ServiceResult, Timestamp,
+    port::{LaneTransaction, StoreError},
+};
+
+/// Something durable to do under the lock of a lane. `apply` may run several times; it keeps nothing from a run that failed.
+#[async_trait]
+pub trait Change: Send + 'static {
+    type Output: Send + 'static;
+
+    async fn apply(
+        &mut self,
+        tx: &mut dyn LaneTransaction,
+        now: Timestamp,
+    ) -> Result<Changed<Self::Output>, ChangeError>;
+}
+
+/// What a change did. Without events nothing is committed.
+pub struct Changed<T> {
+    pub events: Vec<Event>,
+    pub output: T,
+}
+
+impl<T> Changed<T> {
+    pub const fn nothing(output: T) -> Self {
+        Self { events: Vec::new(), output }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The rules say no.
+    #[error(transparent)]
+    Refused(#[from] ServiceError),
+}
+
+impl Chat {
+    /// Runs a change in a task of its own: a caller that goes away never cancels a transaction half way (trap 1).
+    pub(crate) async fn change<C: Change>(&self, lane: LaneId, change: C) -> ServiceResult<C::Output> {
+        let chat = self.clone();
+        let timeout = self.services.limits.send_timeout;
+        let task = self.services.tasks.spawn(async move { chat.attempt(lane, change).await });
+        match tokio::time::timeout(timeout, task).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(join)) => Err(ServiceError::internal(join)),
+            Err(_) => Err(ServiceError::unavailable("the change took too long; it may still happen")),
+        }
+    }
+
+    async fn attempt<C: Change>(&self, lane: LaneId, mut change: C) -> ServiceResult<C::Output> {
+        let mut attempt = 0;
+        loop {
+            match self.run_once(lane, &mut change).await {
+                Ok(output) => return Ok(output),
+                Err(ChangeError::Refused(refusal)) => return Err(refusal),
+                Err(ChangeError::Store(StoreError::Conflict(_) | StoreError::Duplicate(_)))
+                    if attempt < ATTEMPTS_MAX =>
+                {
+                    back_off(attempt, &*self.services.random).await;
+                    attempt += 1;
+                }
+                Err(ChangeError::Store(error)) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn run_once<C: Change>(&self, lane: LaneId, change: &mut C) -> Result<C::Output, ChangeError> {
+        let now = self.services.clock.now();
+        let mut tx = self.services.log.begin(lane).await?;
+        let pos = tx.pos();
+        match change.apply(&mut *tx, now).await {
+            Ok(changed) if changed.events.is_empty() => {
+                tx.rollback().await;
+                Ok(changed.output)
+            }
+            Ok(changed) => {
+                tx.commit(&facts_of(&changed.events), now).await?;
+                publish(&*self.services.bus, lane, pos, changed.events);
+                Ok(changed.output)
+            }
+            Err(error) => {
+                tx.rollback().await;
+                Err(error)
+            }
+        }
+    }
+}
