@@ -8,6 +8,7 @@ pub mod authenticate;
 pub mod change_password;
 pub mod conversations;
 pub mod create_group;
+mod group;
 pub mod leave_group;
 pub mod live;
 pub mod mark_read;

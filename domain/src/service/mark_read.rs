@@ -1,10 +1,7 @@
-//! A read position moves forward.
+//! A read position moves forward, on all devices of the reader.
 
-#[allow(unused_imports)]
-use crate::{
-    Caller, Chat, ClientKey, ConversationId, ConversationView, Member, MemberRole, Message, MessageText,
-    ServiceError, ServiceResult, Title, UserId,
-};
+use super::group::no_such_conversation;
+use crate::{Caller, Chat, ConversationId, ConversationView, MemberId, ServiceResult};
 
 #[derive(Clone, Debug)]
 pub struct MarkRead {
@@ -13,8 +10,12 @@ pub struct MarkRead {
 }
 
 impl Chat {
+    /// Never backwards, never past `last_seq`. Marks of one reader in one conversation are committed at most once a second;
+    /// those between wait for the next and are answered with it.
     pub async fn mark_read(&self, caller: &Caller, command: MarkRead) -> ServiceResult<ConversationView> {
-        let _ = (caller, command);
-        Err(ServiceError::unavailable("stub"))
+        let member = MemberId { conversation: command.conversation, user: caller.user };
+        self.services.committers.mark_read(member, command.seq).await?;
+        let view = self.conversations(caller, &[command.conversation]).await?.remove(&command.conversation);
+        view.ok_or_else(no_such_conversation)
     }
 }

@@ -1,25 +1,32 @@
-//! The write path, seen from outside.
+//! The write path, seen from outside: a message is accepted, committed with others of its lane, and answered.
 
-#[allow(unused_imports)]
-use crate::{
-    Caller, Chat, ClientKey, ConversationId, ConversationView, Member, MemberRole, Message, MessageText,
-    ServiceError, ServiceResult, Title, UserId,
-};
+use std::sync::Arc;
+
+use crate::{Caller, Chat, ClientKey, ConversationId, Message, MessageDraft, MessageText, ServiceResult};
 
 #[derive(Clone, Debug)]
 pub struct SendMessage {
     pub conversation: ConversationId,
+    /// The same key again, at any time, gives the same message.
     pub client_key: ClientKey,
     pub text: MessageText,
 }
 
 impl Chat {
-    pub async fn send_message(
+    /// Takes the message's place in its lane's queue at once, so that two calls in a row stay in order; the future waits for
+    /// the commit. `UNAVAILABLE` at once when the queue is full, later when the deadline passed; the same key is safe to
+    /// send again in both cases.
+    pub fn enqueue_message(
         &self,
         caller: &Caller,
         command: SendMessage,
-    ) -> ServiceResult<std::sync::Arc<Message>> {
-        let _ = (caller, command);
-        Err(ServiceError::unavailable("stub"))
+    ) -> ServiceResult<impl Future<Output = ServiceResult<Arc<Message>>> + Send + use<>> {
+        let SendMessage { conversation, client_key, text } = command;
+        self.services.committers.send(MessageDraft::new(conversation, caller.user, client_key, text))
+    }
+
+    /// Answers after the commit, with the final `id`, `seq` and `created_at`.
+    pub async fn send_message(&self, caller: &Caller, command: SendMessage) -> ServiceResult<Arc<Message>> {
+        self.enqueue_message(caller, command)?.await
     }
 }

@@ -1,9 +1,14 @@
 //! A member's role.
 
-#[allow(unused_imports)]
+use async_trait::async_trait;
+
+use super::group::{Group, Names};
 use crate::{
-    Caller, Chat, ClientKey, ConversationId, ConversationView, Member, MemberRole, Message, MessageText,
-    ServiceError, ServiceResult, Title, UserId,
+    Caller, Chat, ConversationId, ErrorCode, Member, MemberRole, ServiceError, ServiceResult, Timestamp,
+    UserId,
+    commit::{Change, ChangeError, Changed},
+    model::message::SystemAction,
+    port::LaneTransaction,
 };
 
 #[derive(Clone, Debug)]
@@ -14,8 +19,54 @@ pub struct SetMemberRole {
 }
 
 impl Chat {
+    /// For owners. A group keeps at least one owner.
     pub async fn set_member_role(&self, caller: &Caller, command: SetMemberRole) -> ServiceResult<Member> {
-        let _ = (caller, command);
-        Err(ServiceError::unavailable("stub"))
+        let lane = self.layout().of_conversation(command.conversation);
+        let message_id = self.services.ids.one().await?;
+        let names = self.names([caller.user, command.user]).await?;
+        self.change(lane, SetRole { caller: *caller, command, message_id, names }).await
+    }
+}
+
+struct SetRole {
+    caller: Caller,
+    command: SetMemberRole,
+    message_id: i64,
+    names: Names,
+}
+
+#[async_trait]
+impl Change for SetRole {
+    type Output = Member;
+
+    async fn apply(
+        &mut self,
+        tx: &mut dyn LaneTransaction,
+        now: Timestamp,
+    ) -> Result<Changed<Member>, ChangeError> {
+        let SetMemberRole { conversation, user, role } = self.command;
+        let mut group = Group::lock(tx, self.caller.user, conversation, &[user], now).await?;
+        group.require(MemberRole::Owner, "only owners change roles")?;
+        let not_a_member =
+            || ServiceError::new(ErrorCode::NotAMember, "this user is not a member").at(&["userId"]);
+        let before = group.role_of(user).ok_or_else(not_a_member)?;
+        if before != role {
+            if before == MemberRole::Owner && tx.owners(conversation, 2).await?.len() < 2 {
+                return Err(
+                    ServiceError::new(ErrorCode::LastOwner, "a group keeps at least one owner").into()
+                );
+            }
+            group.set_role(user, role)?;
+            let word = match role {
+                MemberRole::Owner => "owner",
+                MemberRole::Admin => "admin",
+                MemberRole::Member => "member",
+            };
+            let text = format!("{} made {} {word}", self.names.of(self.caller.user), self.names.of(user));
+            group.say(self.message_id, SystemAction::RoleChanged, &[user], text)?;
+            group.write(tx).await?;
+        }
+        let member = group.members.get(&user).cloned().ok_or_else(not_a_member)?;
+        Ok(Changed { events: group.into_events(), output: member })
     }
 }
