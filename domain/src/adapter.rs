@@ -1,3 +1,5 @@
-//! The world behind the ports.
+//! The world behind the ports. Glue, no rules.
 
+pub mod ambient;
+pub mod in_process;
 pub mod sql;

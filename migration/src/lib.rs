@@ -5,6 +5,8 @@
 
 use sea_orm_migration::{prelude::*, sea_orm::DbBackend};
 
+pub use sea_orm_migration::MigratorTrait;
+
 mod m0001_installation;
 mod m0002_accounts;
 mod m0003_conversations;
@@ -28,9 +30,12 @@ impl MigratorTrait for Migrator {
 }
 
 /// A table with the options every table has: `InnoDB` and byte-wise utf8mb4 on MySQL and `MariaDB`.
-fn table(name: &'static str) -> TableCreateStatement {
+fn table(manager: &SchemaManager<'_>, name: &'static str) -> TableCreateStatement {
     let mut table = Table::create();
-    table.table(Alias::new(name)).engine("InnoDB").character_set("utf8mb4").collate("utf8mb4_bin");
+    table.table(Alias::new(name));
+    if manager.get_database_backend() == DbBackend::MySql {
+        table.engine("InnoDB").character_set("utf8mb4").collate("utf8mb4_bin");
+    }
     table
 }
 

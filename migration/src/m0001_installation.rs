@@ -15,7 +15,7 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager
             .create_table(
-                table("confab_meta")
+                table(manager, "confab_meta")
                     .col(column("id").integer())
                     .col(column("epoch").big_integer())
                     .col(column("lanes").small_integer())
@@ -26,7 +26,7 @@ impl MigrationTrait for Migration {
             .await?;
         manager
             .create_table(
-                table("id_lease")
+                table(manager, "id_lease")
                     .col(column("machine").small_integer())
                     .col(column("ceiling_ms").big_integer())
                     .primary_key(&mut primary_key(&["machine"]))

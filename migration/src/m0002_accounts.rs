@@ -12,7 +12,7 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager
             .create_table(
-                table("user_account")
+                table(manager, "user_account")
                     .col(column("id").big_integer())
                     .col(column("username").string_len(64))
                     .col(column("username_key").var_binary(512))
@@ -26,7 +26,7 @@ impl MigrationTrait for Migration {
         manager.create_index(index("user_account", &["username_key"]).unique().to_owned()).await?;
         manager
             .create_table(
-                table("session")
+                table(manager, "session")
                     .col(column("id").big_integer())
                     .col(column("user_id").big_integer())
                     .col(optional("device_name").string_len(64))
@@ -41,7 +41,7 @@ impl MigrationTrait for Migration {
         manager.create_index(index("session", &["ended_at"])).await?;
         manager
             .create_table(
-                table("refresh_token")
+                table(manager, "refresh_token")
                     .col(column("hash").binary_len(32))
                     .col(column("session_id").big_integer())
                     .col(column("user_id").big_integer())

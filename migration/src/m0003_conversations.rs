@@ -12,7 +12,7 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager
             .create_table(
-                table("conversation")
+                table(manager, "conversation")
                     .col(column("id").binary_len(16))
                     .col(column("kind").small_integer())
                     .col(optional("title").string_len(200))
@@ -44,7 +44,7 @@ impl MigrationTrait for Migration {
 async fn create_member(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
     manager
         .create_table(
-            table("member")
+            table(manager, "member")
                 .col(column("conversation_id").binary_len(16))
                 .col(column("user_id").big_integer())
                 .col(column("role").small_integer())
@@ -72,7 +72,7 @@ async fn create_member(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
 async fn create_message(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
     manager
         .create_table(
-            table("message")
+            table(manager, "message")
                 .col(column("conversation_id").binary_len(16))
                 .col(column("seq").integer())
                 .col(column("id").big_integer())

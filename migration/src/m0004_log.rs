@@ -12,7 +12,7 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager
             .create_table(
-                table("log_lane")
+                table(manager, "log_lane")
                     .col(column("id").small_integer())
                     .col(column("pos").big_integer())
                     .primary_key(&mut primary_key(&["id"]))
@@ -33,7 +33,7 @@ impl MigrationTrait for Migration {
         };
         manager
             .create_table(
-                table("outbox")
+                table(manager, "outbox")
                     .col(column("lane").small_integer())
                     .col(column("pos").big_integer())
                     .col(column("created_at").big_integer())

@@ -44,13 +44,6 @@ impl Item {
         }
     }
 
-    pub fn body_bytes(&self) -> usize {
-        match self {
-            Self::Send { draft, .. } => draft.body_bytes(),
-            Self::Read { .. } => 0,
-        }
-    }
-
     pub fn key(&self) -> Option<(UserId, ClientKey)> {
         match self {
             Self::Send { draft, .. } => Some((draft.sender, draft.client_key.clone())),

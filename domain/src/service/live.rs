@@ -1,11 +1,15 @@
-//! What the hub of an API node needs: the bus, the log, what a subscription missed, and cursors.
+//! What the hub of an API node needs: the bus, the log, and what a subscription missed.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use tokio::sync::broadcast;
 
 use crate::{
-    Caller, Chat, ConversationId, CursorPosition, LaneId, LaneLayout, LoggedBatch, Positions, ServiceResult,
+    Caller, Chat, Conversation, ConversationId, Event, Fact, LaneId, LaneLayout, LoggedBatch, Member,
+    MemberId, Message, Positions, ServiceResult,
     port::{conversations::Missed, log::Heads},
 };
 
@@ -23,23 +27,89 @@ impl Chat {
         Ok(self.services.log.heads().await?)
     }
 
-    /// What a lane's log says after a position, with the data of its facts as of now.
-    pub async fn read_log(&self, lane: LaneId, after: i64, limit: u32) -> ServiceResult<Vec<LoggedBatch>> {
-        let _ = (lane, after, limit);
-        Ok(Vec::new())
+    /// The oldest position of each lane from which a subscription can be resumed.
+    pub async fn resumable_from(&self) -> ServiceResult<Positions> {
+        Ok(self.services.log.floor().await?)
     }
 
-    /// What changed for the caller after these positions, from one snapshot.
+    /// Voids every cursor: the database lost a tail or was restored.
+    pub async fn raise_epoch(&self) -> ServiceResult<()> {
+        Ok(self.services.log.raise_epoch().await?)
+    }
+
+    /// What a lane's log says after a position, with the data of its facts as it is now.
+    pub async fn read_log(&self, lane: LaneId, after: i64, limit: u32) -> ServiceResult<Vec<LoggedBatch>> {
+        let entries = self.services.log.read(lane, after, limit).await?;
+        let known = self.data_of(entries.iter().flat_map(|entry| &entry.facts)).await?;
+        let batches = entries.into_iter().map(|entry| LoggedBatch {
+            lane: entry.lane,
+            pos: entry.pos,
+            events: entry.facts.into_iter().map(|fact| Arc::new(known.event(fact))).collect(),
+        });
+        Ok(batches.collect())
+    }
+
+    async fn data_of<'a>(&self, facts: impl Iterator<Item = &'a Fact>) -> ServiceResult<Known> {
+        let mut conversations = BTreeSet::new();
+        let mut messages = BTreeSet::new();
+        let mut members = BTreeSet::new();
+        for fact in facts {
+            let Some(conversation) = fact.conversation() else { continue };
+            conversations.insert(conversation);
+            match fact {
+                Fact::MessageSent { seq, .. } => drop(messages.insert((conversation, *seq))),
+                Fact::MemberJoined { user, .. } | Fact::RoleChanged { user, .. } => {
+                    members.insert(MemberId { conversation, user: *user });
+                }
+                _ => {}
+            }
+        }
+        let store = &self.services.conversations;
+        let conversations = store.heads_of(&conversations.into_iter().collect::<Vec<_>>()).await?;
+        let messages = store.messages_for_hub(&messages.into_iter().collect::<Vec<_>>()).await?;
+        let members = store.members_for_hub(&members.into_iter().collect::<Vec<_>>()).await?;
+        Ok(Known {
+            conversations: conversations.into_iter().map(|head| (head.id, Arc::new(head))).collect(),
+            messages: messages.into_iter().map(|one| ((one.conversation, one.seq), Arc::new(one))).collect(),
+            members: members.into_iter().map(|member| (member.id(), Arc::new(member))).collect(),
+        })
+    }
+
+    /// What changed for the caller after these positions, from one snapshot; without `since` only heads and memberships.
     pub async fn missed(
         &self,
         caller: &Caller,
         since: Option<&Positions>,
         only: Option<&[ConversationId]>,
     ) -> ServiceResult<Missed> {
-        let limit = self.services.limits.replay_events_max;
-        Ok(self.services.conversations.missed(caller.user, since, only, limit).await?)
+        // A task of its own: a snapshot is a transaction, and no caller may cancel it half way (trap 1).
+        let (store, limit) = (self.services.conversations.clone(), self.services.limits.replay_events_max);
+        let (user, since, only) = (caller.user, since.cloned(), only.map(<[_]>::to_vec));
+        let read = async move { store.missed(user, since.as_ref(), only.as_deref(), limit).await };
+        Ok(self.services.tasks.spawn(read).await.map_err(crate::ServiceError::internal)??)
     }
 }
 
-#[allow(unused)]
-type Unused = CursorPosition;
+/// Data of facts, by what they name.
+struct Known {
+    conversations: HashMap<ConversationId, Arc<Conversation>>,
+    messages: HashMap<(ConversationId, i32), Arc<Message>>,
+    members: HashMap<MemberId, Arc<Member>>,
+}
+
+impl Known {
+    fn event(&self, fact: Fact) -> Event {
+        let conversation = fact.conversation().and_then(|id| self.conversations.get(&id).cloned());
+        let message = match fact {
+            Fact::MessageSent { conversation, seq, .. } => self.messages.get(&(conversation, seq)).cloned(),
+            _ => None,
+        };
+        let member = match fact {
+            Fact::MemberJoined { conversation, user, .. } | Fact::RoleChanged { conversation, user, .. } => {
+                self.members.get(&MemberId { conversation, user }).cloned()
+            }
+            _ => None,
+        };
+        Event { fact, conversation, message, member }
+    }
+}

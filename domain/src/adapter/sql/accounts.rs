@@ -1,1 +1,240 @@
 //! Users with their secrets, sessions, refresh tokens.
+
+use async_trait::async_trait;
+use entity::{refresh_token, session, user_account};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::Expr,
+};
+
+use super::{SqlStore, rows::Row};
+use crate::{
+    Session, SessionId, Timestamp, User, UserId,
+    port::{
+        Accounts, StoreError,
+        accounts::{NewSession, StoredToken, UserSecret},
+    },
+};
+
+impl SqlStore {
+    fn failed(&self) -> impl Fn(DbErr) -> StoreError + Copy + use<> {
+        let dialect = self.dialect;
+        move |error| dialect.error(error)
+    }
+
+    async fn write_session(&self, on: &impl ConnectionTrait, new: &NewSession) -> Result<(), StoreError> {
+        let row = session::ActiveModel {
+            id: Set(new.session.id.0),
+            user_id: Set(new.session.user.0),
+            device_name: Set(new.session.device_name.clone()),
+            created_at: Set(new.session.created_at.0),
+            last_used_at: Set(new.session.last_used_at.0),
+            ended_at: Set(None),
+        };
+        session::Entity::insert(row).exec_without_returning(on).await.map_err(self.failed())?;
+        let token = refresh_token::ActiveModel {
+            hash: Set(new.token_hash.to_vec()),
+            session_id: Set(new.session.id.0),
+            user_id: Set(new.session.user.0),
+            issued_at: Set(new.session.created_at.0),
+            spent_at: Set(None),
+            key_id: Set(None),
+        };
+        refresh_token::Entity::insert(token).exec_without_returning(on).await.map(drop).map_err(self.failed())
+    }
+}
+
+fn secret(row: user_account::Model) -> UserSecret {
+    let user = User {
+        id: UserId(row.id),
+        username: row.username.into(),
+        display_name: row.display_name.into(),
+        created_at: Timestamp(row.created_at),
+    };
+    UserSecret { user, password_hash: row.password_hash }
+}
+
+#[async_trait]
+impl Accounts for SqlStore {
+    async fn insert_user(
+        &self,
+        user: &User,
+        username_key: &str,
+        password_hash: &str,
+        session: &NewSession,
+    ) -> Result<(), StoreError> {
+        let transaction = self.dialect.begin_write(&self.writer).await?;
+        let row = user_account::ActiveModel {
+            id: Set(user.id.0),
+            username: Set(user.username.to_string()),
+            username_key: Set(username_key.as_bytes().to_vec()),
+            display_name: Set(user.display_name.to_string()),
+            password_hash: Set(password_hash.to_owned()),
+            created_at: Set(user.created_at.0),
+        };
+        user_account::Entity::insert(row)
+            .exec_without_returning(&transaction)
+            .await
+            .map_err(self.failed())?;
+        self.write_session(&transaction, session).await?;
+        transaction.commit().await.map_err(self.failed())
+    }
+
+    async fn secret_by_username_key(&self, key: &str) -> Result<Option<UserSecret>, StoreError> {
+        let by_key = user_account::Column::UsernameKey.eq(key.as_bytes().to_vec());
+        let row =
+            user_account::Entity::find().filter(by_key).one(&self.reader).await.map_err(self.failed())?;
+        Ok(row.map(secret))
+    }
+
+    async fn secret_by_id(&self, id: UserId) -> Result<Option<UserSecret>, StoreError> {
+        let row = user_account::Entity::find_by_id(id.0).one(&self.reader).await.map_err(self.failed())?;
+        Ok(row.map(secret))
+    }
+
+    async fn replace_password_hash(&self, id: UserId, old: &str, new: &str) -> Result<(), StoreError> {
+        user_account::Entity::update_many()
+            .col_expr(user_account::Column::PasswordHash, Expr::value(new))
+            .filter(user_account::Column::Id.eq(id.0))
+            .filter(user_account::Column::PasswordHash.eq(old))
+            .exec(&self.writer)
+            .await
+            .map(drop)
+            .map_err(self.failed())
+    }
+
+    async fn insert_session(&self, session: &NewSession) -> Result<(), StoreError> {
+        let transaction = self.dialect.begin_write(&self.writer).await?;
+        self.write_session(&transaction, session).await?;
+        transaction.commit().await.map_err(self.failed())
+    }
+
+    async fn sessions(&self, user: UserId, limit: u32) -> Result<Vec<Session>, StoreError> {
+        let rows = session::Entity::find()
+            .filter(session::Column::UserId.eq(user.0))
+            .filter(session::Column::EndedAt.is_null())
+            .order_by_desc(session::Column::Id)
+            .limit(u64::from(limit))
+            .all(&self.reader)
+            .await
+            .map_err(self.failed())?;
+        Ok(rows
+            .into_iter()
+            .map(|row| Session {
+                id: SessionId(row.id),
+                user: UserId(row.user_id),
+                device_name: row.device_name,
+                created_at: Timestamp(row.created_at),
+                last_used_at: Timestamp(row.last_used_at),
+            })
+            .collect())
+    }
+
+    async fn token(&self, hash: &[u8; 32]) -> Result<Option<StoredToken>, StoreError> {
+        let row = self
+            .sql("SELECT t.session_id, t.user_id, t.issued_at, t.spent_at, t.key_id, s.ended_at FROM refresh_token t ")
+            .push("JOIN session s ON s.id = t.session_id WHERE t.hash = ")
+            .bind(hash.to_vec())
+            .one(&self.writer)
+            .await?;
+        row.map(|row| {
+            let mut row = Row::new(self.dialect, &row);
+            let (session, user) = (SessionId(row.get()?), UserId(row.get()?));
+            let issued_at = row.time()?;
+            let spent_at: Option<i64> = row.get()?;
+            let key_id: Option<String> = row.get()?;
+            let spent = spent_at.map(|at| (Timestamp(at), key_id.unwrap_or_default()));
+            let session_ended = row.get::<Option<i64>>()?.is_some();
+            Ok(StoredToken { session, user, issued_at, spent, session_ended })
+        })
+        .transpose()
+    }
+
+    async fn rotate_token(
+        &self,
+        hash: &[u8; 32],
+        successor: &[u8; 32],
+        key_id: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let transaction = self.dialect.begin_write(&self.writer).await?;
+        // One update claims the token; whoever comes second changes no row.
+        let claimed = self
+            .sql("UPDATE refresh_token SET spent_at = ")
+            .bind(now.0)
+            .push(", key_id = ")
+            .bind(key_id)
+            .push(" WHERE spent_at IS NULL AND hash = ")
+            .bind(hash.to_vec())
+            .push(" AND session_id IN (SELECT s.id FROM session s WHERE s.ended_at IS NULL)")
+            .run(&transaction)
+            .await?;
+        if claimed.rows_affected() == 0 {
+            transaction.rollback().await.map_err(self.failed())?;
+            return Ok(false);
+        }
+        self.sql("INSERT INTO refresh_token (hash, session_id, user_id, issued_at) SELECT ")
+            .bind(successor.to_vec())
+            .push(", session_id, user_id, ")
+            .bind(now.0)
+            .push(match self.dialect {
+                super::dialect::Dialect::Postgres => "::bigint",
+                _ => "",
+            })
+            .push(" FROM refresh_token WHERE hash = ")
+            .bind(hash.to_vec())
+            .run(&transaction)
+            .await?;
+        self.sql("UPDATE session SET last_used_at = ")
+            .bind(now.0)
+            .push(" WHERE id = (SELECT t.session_id FROM refresh_token t WHERE t.hash = ")
+            .bind(hash.to_vec())
+            .push(")")
+            .run(&transaction)
+            .await?;
+        transaction.commit().await.map_err(self.failed())?;
+        Ok(true)
+    }
+
+    async fn set_display_name(&self, user: UserId, display_name: &str) -> Result<(), StoreError> {
+        user_account::Entity::update_many()
+            .col_expr(user_account::Column::DisplayName, Expr::value(display_name))
+            .filter(user_account::Column::Id.eq(user.0))
+            .exec(&self.writer)
+            .await
+            .map(drop)
+            .map_err(self.failed())
+    }
+
+    async fn ended_sessions(&self, since: Timestamp) -> Result<Vec<(SessionId, Timestamp)>, StoreError> {
+        let rows = session::Entity::find()
+            .filter(session::Column::EndedAt.gte(since.0))
+            .all(&self.reader)
+            .await
+            .map_err(self.failed())?;
+        let ended = rows.into_iter().filter_map(|row| Some((SessionId(row.id), Timestamp(row.ended_at?))));
+        Ok(ended.collect())
+    }
+
+    async fn session_is_alive(&self, session: SessionId) -> Result<bool, StoreError> {
+        let row = session::Entity::find_by_id(session.0).one(&self.reader).await.map_err(self.failed())?;
+        Ok(row.is_some_and(|row| row.ended_at.is_none()))
+    }
+
+    async fn remove_expired(&self, tokens_before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let old = refresh_token::Entity::find()
+            .select_only()
+            .column(refresh_token::Column::Hash)
+            .filter(refresh_token::Column::IssuedAt.lt(tokens_before.0))
+            .limit(u64::from(limit))
+            .into_tuple::<Vec<u8>>()
+            .all(&self.reader)
+            .await
+            .map_err(self.failed())?;
+        if old.is_empty() {
+            return Ok(0);
+        }
+        let delete = refresh_token::Entity::delete_many().filter(refresh_token::Column::Hash.is_in(old));
+        Ok(delete.exec(&self.writer).await.map_err(self.failed())?.rows_affected)
+    }
+}

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr,
+    ConnectOptions, Database, DatabaseConnection, DbErr,
     sqlx::{
-        self, Executor as _,
+        Executor as _,
         sqlite::{SqliteJournalMode, SqliteSynchronous},
     },
 };
@@ -239,12 +239,3 @@ async fn check_durability(dialect: Dialect, on: &DatabaseConnection) -> Result<(
     };
     problem.map_or(Ok(()), |problem| Err(ConnectError::NotDurable(problem.to_owned())))
 }
-
-/// A statement without values, for checks and tests.
-pub(super) async fn execute(dialect: Dialect, on: &DatabaseConnection, sql: &str) -> Result<(), StoreError> {
-    on.execute_unprepared(sql).await.map_err(|error| dialect.error(error))?;
-    Ok(())
-}
-
-#[expect(unused_imports, reason = "names the re-export that the pool options' types come from")]
-use sqlx as _;

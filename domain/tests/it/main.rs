@@ -1,0 +1,4 @@
+//! The domain against real databases: `SQLite` always, `MariaDB` and PostgreSQL where the environment names them.
+
+mod harness;
+mod write_path;
