@@ -139,3 +139,81 @@ impl Timer for Queue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, convert::Infallible, sync::atomic::AtomicUsize};
+
+    use async_graphql::dataloader::{DataLoader, Loader};
+    use tokio::task;
+
+    use super::*;
+
+    /// Doubles numbers after `yields` turns of the runtime, and counts its batches.
+    struct Doubling {
+        yields: u32,
+        batches: Arc<AtomicUsize>,
+    }
+
+    impl Loader<u32> for Doubling {
+        type Value = u32;
+        type Error = Infallible;
+
+        async fn load(&self, keys: &[u32]) -> Result<HashMap<u32, u32>, Infallible> {
+            self.batches.fetch_add(1, Ordering::Relaxed);
+            for _ in 0..self.yields {
+                task::yield_now().await;
+            }
+            Ok(keys.iter().map(|key| (*key, key * 2)).collect())
+        }
+    }
+
+    fn loader(batches: &Arc<Batches>, stage: Stage, yields: u32) -> (DataLoader<Doubling>, Arc<AtomicUsize>) {
+        let count = Arc::new(AtomicUsize::new(0));
+        let queue = batches.queue(stage);
+        let doubling = Doubling { yields, batches: Arc::clone(&count) };
+        (DataLoader::new(doubling, queue.clone(), queue), count)
+    }
+
+    async fn double(loader: &DataLoader<Doubling>, key: u32) -> u32 {
+        loader.load_one(key).await.unwrap_or_else(|never| match never {}).unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn rows_that_reach_users_at_different_times_share_one_read_of_users() {
+        let batches = Arc::new(Batches::default());
+        let (quick, quick_reads) = loader(&batches, Stage::Early, 0);
+        let (slow, slow_reads) = loader(&batches, Stage::Early, 9);
+        let (users, user_reads) = loader(&batches, Stage::Late, 2);
+        let rows = future::join_all((0..50).map(|row| {
+            let (quick, slow, users) = (&quick, &slow, &users);
+            async move {
+                let by_quick = async { double(users, double(quick, row).await).await };
+                let by_slow = async { double(users, double(slow, row + 50).await).await };
+                future::join(by_quick, by_slow).await
+            }
+        }));
+        let found = batches.drive(rows).await;
+        assert!((0..50).zip(&found).all(|(row, pair)| *pair == (row * 4, (row + 50) * 4)));
+        let reads = [&quick_reads, &slow_reads, &user_reads].map(|reads| reads.load(Ordering::Relaxed));
+        assert_eq!(reads, [1, 1, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_stream_reads_for_each_item() {
+        let batches = Arc::new(Batches::default());
+        let (users, reads) = loader(&batches, Stage::Late, 1);
+        let items = stream::iter(1..=3).then(|key| double(&users, key)).boxed();
+        let doubled: Vec<_> = Arc::clone(&batches).drive_stream(items).collect().await;
+        assert_eq!(doubled, [2, 4, 6]);
+        assert_eq!(reads.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test]
+    async fn batches_of_a_request_that_nobody_drives_run_all_the_same() {
+        let batches = Arc::new(Batches::default());
+        let (users, reads) = loader(&batches, Stage::Late, 1);
+        assert_eq!(future::join(double(&users, 1), double(&users, 2)).await, (2, 4));
+        assert_eq!(reads.load(Ordering::Relaxed), 1);
+    }
+}

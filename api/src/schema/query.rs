@@ -83,8 +83,7 @@ impl Query {
         #[graphql(desc = "So many conversations from the latest on or after `after`; 1 to 100.")]
         first: Option<i32>,
         #[graphql(desc = "Only conversations after this cursor.")] after: Option<String>,
-        #[graphql(desc = "So many conversations from the end of the list or before `before`; 1 to 100.")]
-        last: Option<i32>,
+        #[graphql(desc = "So many from the end of the list or before `before`; 1 to 100.")] last: Option<i32>,
         #[graphql(desc = "Only conversations before this cursor.")] before: Option<String>,
     ) -> Result<Option<ConversationConnection>> {
         conversations::conversations(ctx, PageArguments { first, after, last, before }).await

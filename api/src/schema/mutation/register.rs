@@ -16,7 +16,7 @@ use crate::schema::{
 #[derive(InputObject)]
 pub struct RegisterInput {
     /// The name to sign in with: 1 to 64 letters, digits or ASCII symbols without spaces (the PRECIS profile
-    /// UsernameCaseMapped, RFC 8265), unique without regard to case and width. It cannot be changed.
+    /// `UsernameCaseMapped`, RFC 8265), unique without regard to case and width. It cannot be changed.
     username: String,
     /// 8 to 128 characters, any Unicode, kept as typed.
     password: String,

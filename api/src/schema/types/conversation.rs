@@ -140,7 +140,6 @@ impl Conversation {
 
     /// The history, oldest message first within a page. `last: 50` is the newest page, and without arguments it is the
     /// newest 20; `before: startCursor` leads back from there. Stable while others write.
-    #[expect(clippy::too_many_arguments, reason = "the arguments of the field")]
     async fn messages(
         &self,
         ctx: &Context<'_>,

@@ -1,5 +1,7 @@
 //! Events, as the hub hands them over and as clients see them.
 
+#![expect(clippy::unused_async, reason = "a resolver is async, whatever it does")]
+
 use std::{borrow::Cow, sync::Arc};
 
 use async_graphql::{
