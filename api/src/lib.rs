@@ -1,1 +1,9 @@
-//! placeholder
+//! The GraphQL face of Confab: the only crate that knows GraphQL, HTTP and WebSocket.
+//!
+//! `schema` says what can be asked and how an answer is put together from `domain::Chat`; it holds no rule of the
+//! product. `viewer` is who asks.
+
+pub mod connection;
+pub mod schema;
+
+pub mod viewer;

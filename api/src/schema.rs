@@ -1,0 +1,65 @@
+//! The schema: what clients can ask, and how answers are put together.
+//!
+//! Roots are `query`, `mutation` (one operation a file, with the verb of the service it calls) and `subscription`;
+//! the objects they answer with are in `types`. Resolvers decode, call one service and encode. Rows of the same kind
+//! are read together by `loaders`, whose batches run as `batching` says.
+//!
+//! [`execute`] and [`execute_stream`] run a request; its data comes from [`request_data`].
+
+pub mod batching;
+pub mod error;
+pub mod id;
+pub mod loaders;
+pub mod mutation;
+pub mod paging;
+pub mod query;
+pub mod request;
+pub mod shareable;
+pub mod subscription;
+pub mod types;
+
+use async_graphql::{Request, Response, SDLExportOptions, Schema, SchemaBuilder};
+use domain::Chat;
+use futures_util::{StreamExt, stream::BoxStream};
+
+use self::{loaders::Loaders, types::event::ConversationEvent};
+pub use self::{
+    mutation::Mutation,
+    query::Query,
+    request::request_data,
+    subscription::{EventFeed, Subscription},
+};
+
+pub type ChatSchema = Schema<Query, Mutation, Subscription>;
+
+/// The schema over a running domain.
+pub fn build(chat: Chat) -> ChatSchema {
+    builder().data(chat).finish()
+}
+
+/// The schema in the definition language, as it is committed in `schema.graphql` and served to clients.
+pub fn sdl() -> String {
+    let options = SDLExportOptions::new().include_specified_by().use_space_ident();
+    builder().finish().sdl_with_options(options)
+}
+
+/// Answers a query or mutation.
+pub async fn execute(schema: &ChatSchema, request: Request) -> Response {
+    match Loaders::batches_of(&request) {
+        Some(batches) => batches.drive(schema.execute(request)).await,
+        None => schema.execute(request).await,
+    }
+}
+
+/// Answers any operation: one response for a query or mutation, one an event for a subscription.
+pub fn execute_stream(schema: &ChatSchema, request: Request) -> BoxStream<'static, Response> {
+    match Loaders::batches_of(&request) {
+        Some(batches) => batches.drive_stream(schema.execute_stream(request)).boxed(),
+        None => schema.execute_stream(request),
+    }
+}
+
+fn builder() -> SchemaBuilder<Query, Mutation, Subscription> {
+    // Nothing returns `ConversationEvent` itself, so that it would be left out as unused.
+    Schema::build(Query, Mutation, Subscription).register_output_type::<ConversationEvent>()
+}

@@ -1,0 +1,84 @@
+//! How a failed service call reaches the client: as data in a mutation's payload, or as a top-level error with a code.
+//!
+//! Resolvers return [`Result`], so that no error gets past [`Failure`] without its code. Causes are logged here, once,
+//! and never leave the process.
+
+use std::error::Error as _;
+
+use async_graphql::{Error, ErrorExtensionValues};
+use domain::{ErrorCode, ServiceError, ServiceResult, error::Surface};
+
+use super::types::user_error::UserError;
+
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// A service error on its way to the top level of the answer.
+pub struct Failure(ServiceError);
+
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(Failure(error): Failure) -> Self {
+        log(&error);
+        let mut extensions = ErrorExtensionValues::default();
+        extensions.set("code", error.code().name());
+        extensions.set("retryable", error.retryable());
+        if let Some(seconds) = retry_after_seconds(&error) {
+            extensions.set("retryAfterSeconds", seconds);
+        }
+        Self { extensions: Some(extensions), ..Self::new(error.message()) }
+    }
+}
+
+/// What a mutation's payload says: the entity, or what the client did wrong; other failures go to the top level.
+pub fn settle<T>(outcome: ServiceResult<T>) -> Result<(Option<T>, Vec<UserError>)> {
+    match outcome {
+        Ok(entity) => Ok((Some(entity), Vec::new())),
+        Err(error) if error.code().info().surface == Surface::TopLevel => Err(error.into()),
+        Err(error) => Ok((None, vec![UserError::from(error)])),
+    }
+}
+
+/// For an error that many fields will answer with: logs it now, and leaves nothing to log again.
+pub fn shared(error: ServiceError) -> ServiceError {
+    if error.source().is_none() {
+        return error;
+    }
+    log(&error);
+    let plain = ServiceError::new(error.code(), error.message().to_owned()).at(error.field());
+    match error.retry_after() {
+        Some(wait) => plain.after(wait),
+        None => plain,
+    }
+}
+
+pub fn bad_request(message: &'static str) -> ServiceError {
+    ServiceError::new(ErrorCode::BadRequest, message)
+}
+
+/// Whole seconds until a retry makes sense, rounded up.
+pub fn retry_after_seconds(error: &ServiceError) -> Option<i32> {
+    let wait = error.retry_after()?;
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    Some(i32::try_from(seconds).unwrap_or(i32::MAX))
+}
+
+fn log(error: &ServiceError) {
+    let Some(first) = error.source() else { return };
+    let mut chain = first.to_string();
+    let mut next = first.source();
+    while let Some(cause) = next {
+        chain.push_str(": ");
+        chain.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    if error.code() == ErrorCode::Internal {
+        tracing::error!(error.code = error.code().name(), error.chain = chain, "a field failed");
+    } else {
+        tracing::warn!(error.code = error.code().name(), error.chain = chain, "a field failed");
+    }
+}

@@ -1,0 +1,205 @@
+//! Reads of one request, batched: what resolvers ask for one by one goes to a service as one list, so that permission
+//! checks run as everywhere. Nothing is cached, because a subscription is one request and lasts for days.
+
+use std::{any::TypeId, collections::HashMap, sync::Arc};
+
+use async_graphql::{
+    Request,
+    dataloader::{DataLoader, Loader},
+};
+use domain::{
+    Caller, Chat, ConversationId, ConversationView, Member, MemberId, Message, MessageId, Page, PageRequest,
+    ServiceError, ServiceResult, Session, SessionId, User, UserId,
+};
+
+use super::{
+    batching::{Batches, Queue, Stage},
+    error,
+};
+use crate::viewer::Viewer;
+
+pub struct Loaders {
+    batches: Arc<Batches>,
+    entities: DataLoader<Reads>,
+    users: DataLoader<Reads>,
+}
+
+impl Loaders {
+    pub fn new(chat: &Chat, viewer: Option<Caller>) -> Self {
+        let batches = Arc::new(Batches::default());
+        let loader = |queue: Queue| {
+            let reads = Reads { chat: chat.clone(), viewer: Viewer(viewer) };
+            DataLoader::new(reads, queue.clone(), queue)
+        };
+        Self {
+            entities: loader(batches.queue(Stage::Early)),
+            users: loader(batches.queue(Stage::Late)),
+            batches,
+        }
+    }
+
+    /// The batches of the loaders in a request's data.
+    pub fn batches_of(request: &Request) -> Option<Arc<Batches>> {
+        let loaders = request.data.get(&TypeId::of::<Self>())?.downcast_ref::<Self>()?;
+        Some(Arc::clone(&loaders.batches))
+    }
+
+    pub async fn user(&self, id: UserId) -> ServiceResult<Option<User>> {
+        self.users.load_one(UserKey(id)).await
+    }
+
+    pub async fn session(&self, id: SessionId) -> ServiceResult<Option<Session>> {
+        self.entities.load_one(SessionKey(id)).await
+    }
+
+    pub async fn conversation(&self, id: ConversationId) -> ServiceResult<Option<ConversationView>> {
+        self.entities.load_one(ConversationKey(id)).await
+    }
+
+    pub async fn member(&self, id: MemberId) -> ServiceResult<Option<Member>> {
+        self.entities.load_one(MemberKey(id)).await
+    }
+
+    pub async fn members(
+        &self,
+        conversation: ConversationId,
+        request: PageRequest<UserId>,
+    ) -> ServiceResult<Page<Member>> {
+        let page = self.entities.load_one(MemberPageKey { conversation, request }).await?;
+        Ok(page.unwrap_or_else(Page::empty))
+    }
+
+    pub async fn message(&self, id: MessageId) -> ServiceResult<Option<Arc<Message>>> {
+        self.entities.load_one(MessageKey(id)).await
+    }
+
+    pub async fn message_at(
+        &self,
+        conversation: ConversationId,
+        seq: i32,
+    ) -> ServiceResult<Option<Arc<Message>>> {
+        self.entities.load_one(PlaceKey(conversation, seq)).await
+    }
+}
+
+/// Reads as the viewer.
+struct Reads {
+    chat: Chat,
+    viewer: Viewer,
+}
+
+type Found<K, V> = Result<HashMap<K, V>, ServiceError>;
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct UserKey(UserId);
+
+impl Loader<UserKey> for Reads {
+    type Value = User;
+    type Error = ServiceError;
+
+    async fn load(&self, keys: &[UserKey]) -> Found<UserKey, User> {
+        let ids: Vec<_> = keys.iter().map(|key| key.0).collect();
+        let found = self.chat.users(self.viewer.caller()?, &ids).await.map_err(error::shared)?;
+        Ok(found.into_iter().map(|(id, user)| (UserKey(id), user)).collect())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct SessionKey(SessionId);
+
+impl Loader<SessionKey> for Reads {
+    type Value = Session;
+    type Error = ServiceError;
+
+    /// A user has few sessions: reading them all answers for any number of ids.
+    async fn load(&self, _keys: &[SessionKey]) -> Found<SessionKey, Session> {
+        let found = self.chat.sessions(self.viewer.caller()?).await.map_err(error::shared)?;
+        Ok(found.into_iter().map(|session| (SessionKey(session.id), session)).collect())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct ConversationKey(ConversationId);
+
+impl Loader<ConversationKey> for Reads {
+    type Value = ConversationView;
+    type Error = ServiceError;
+
+    async fn load(&self, keys: &[ConversationKey]) -> Found<ConversationKey, ConversationView> {
+        let ids: Vec<_> = keys.iter().map(|key| key.0).collect();
+        let found = self.chat.conversations(self.viewer.caller()?, &ids).await.map_err(error::shared)?;
+        Ok(found.into_iter().map(|(id, view)| (ConversationKey(id), view)).collect())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct MemberKey(MemberId);
+
+impl Loader<MemberKey> for Reads {
+    type Value = Member;
+    type Error = ServiceError;
+
+    async fn load(&self, keys: &[MemberKey]) -> Found<MemberKey, Member> {
+        let ids: Vec<_> = keys.iter().map(|key| key.0).collect();
+        let found = self.chat.members(self.viewer.caller()?, &ids).await.map_err(error::shared)?;
+        Ok(found.into_iter().map(|(id, member)| (MemberKey(id), member)).collect())
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct MemberPageKey {
+    conversation: ConversationId,
+    request: PageRequest<UserId>,
+}
+
+impl Loader<MemberPageKey> for Reads {
+    type Value = Page<Member>;
+    type Error = ServiceError;
+
+    /// The same page of many conversations is one read; a field asks for the same page of all its parents.
+    async fn load(&self, keys: &[MemberPageKey]) -> Found<MemberPageKey, Page<Member>> {
+        let caller = self.viewer.caller()?;
+        let mut by_request: HashMap<&PageRequest<UserId>, Vec<ConversationId>> = HashMap::new();
+        for key in keys {
+            by_request.entry(&key.request).or_default().push(key.conversation);
+        }
+        let mut pages = HashMap::with_capacity(keys.len());
+        for (request, conversations) in by_request {
+            let found =
+                self.chat.list_members(caller, &conversations, request).await.map_err(error::shared)?;
+            pages.extend(found.into_iter().map(|(conversation, page)| {
+                (MemberPageKey { conversation, request: request.clone() }, page)
+            }));
+        }
+        Ok(pages)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct MessageKey(MessageId);
+
+impl Loader<MessageKey> for Reads {
+    type Value = Arc<Message>;
+    type Error = ServiceError;
+
+    async fn load(&self, keys: &[MessageKey]) -> Found<MessageKey, Arc<Message>> {
+        let ids: Vec<_> = keys.iter().map(|key| key.0).collect();
+        let found = self.chat.messages(self.viewer.caller()?, &ids).await.map_err(error::shared)?;
+        Ok(found.into_iter().map(|(id, message)| (MessageKey(id), message)).collect())
+    }
+}
+
+/// A message by its place: conversation and `seq`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct PlaceKey(ConversationId, i32);
+
+impl Loader<PlaceKey> for Reads {
+    type Value = Arc<Message>;
+    type Error = ServiceError;
+
+    async fn load(&self, keys: &[PlaceKey]) -> Found<PlaceKey, Arc<Message>> {
+        let places: Vec<_> = keys.iter().map(|key| (key.0, key.1)).collect();
+        let found = self.chat.messages_at(self.viewer.caller()?, &places).await.map_err(error::shared)?;
+        Ok(found.into_iter().map(|((id, seq), message)| (PlaceKey(id, seq), message)).collect())
+    }
+}

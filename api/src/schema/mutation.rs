@@ -1,0 +1,201 @@
+//! The mutation root; one file an operation, with the verb of the service it calls.
+
+pub mod add_members;
+pub mod change_password;
+pub mod create_group;
+pub mod leave_group;
+pub mod mark_read;
+pub mod open_direct_conversation;
+pub mod refresh_session;
+pub mod register;
+pub mod remove_member;
+pub mod renew_connection;
+pub mod send_message;
+pub mod set_member_role;
+pub mod sign_in;
+pub mod sign_out;
+pub mod update_group;
+pub mod update_profile;
+
+use async_graphql::{Context, Object};
+
+use self::{
+    add_members::{AddMembersInput, AddMembersPayload},
+    change_password::{ChangePasswordInput, ChangePasswordPayload},
+    create_group::{CreateGroupInput, CreateGroupPayload},
+    leave_group::{LeaveGroupInput, LeaveGroupPayload},
+    mark_read::{MarkReadInput, MarkReadPayload},
+    open_direct_conversation::{OpenDirectConversationInput, OpenDirectConversationPayload},
+    refresh_session::{RefreshSessionInput, RefreshSessionPayload},
+    register::{RegisterInput, RegisterPayload},
+    remove_member::{RemoveMemberInput, RemoveMemberPayload},
+    renew_connection::{RenewConnectionInput, RenewConnectionPayload},
+    send_message::{SendMessageInput, SendMessagePayload},
+    set_member_role::{SetMemberRoleInput, SetMemberRolePayload},
+    sign_in::{SignInInput, SignInPayload},
+    sign_out::{SignOutInput, SignOutPayload},
+    update_group::{UpdateGroupInput, UpdateGroupPayload},
+    update_profile::{UpdateProfileInput, UpdateProfilePayload},
+};
+use super::error::Result;
+
+pub struct Mutation;
+
+/// What clients can change. Every mutation takes one `input` and answers with a payload. What a caller can put right is in
+/// the payload's `userErrors`; then, and only then, its other fields are null.
+#[Object]
+impl Mutation {
+    /// Creates a user and signs this device in. Needs no signed-in caller.
+    async fn register(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Who registers, and from which device.")] input: RegisterInput,
+    ) -> Result<Option<RegisterPayload>> {
+        register::register(ctx, input).await
+    }
+
+    /// Signs a known user in on this device. Needs no signed-in caller.
+    async fn sign_in(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Who signs in, and on which device.")] input: SignInInput,
+    ) -> Result<Option<SignInPayload>> {
+        sign_in::sign_in(ctx, input).await
+    }
+
+    /// Exchanges a refresh token for new credentials of the same session; needs no access token. Each refresh token works
+    /// once: sent again within 30 seconds, for instance because the answer was lost, it gets the same credentials' successor
+    /// again; later it ends the session, because it may have been stolen.
+    async fn refresh_session(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The refresh token to exchange.")] input: RefreshSessionInput,
+    ) -> Result<Option<RefreshSessionPayload>> {
+        refresh_session::refresh_session(ctx, input).await
+    }
+
+    /// Ends a session of the viewer: its tokens stop working and its sockets close within 2 seconds. Ending one that has
+    /// ended succeeds.
+    async fn sign_out(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which session to end.")] input: SignOutInput,
+    ) -> Result<Option<SignOutPayload>> {
+        sign_out::sign_out(ctx, input).await
+    }
+
+    /// Changes the viewer's password and ends all sessions but this one.
+    async fn change_password(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The password as it is and as it shall be.")] input: ChangePasswordInput,
+    ) -> Result<Option<ChangePasswordPayload>> {
+        change_password::change_password(ctx, input).await
+    }
+
+    /// Changes what others read about the viewer.
+    async fn update_profile(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to change.")] input: UpdateProfileInput,
+    ) -> Result<Option<UpdateProfilePayload>> {
+        update_profile::update_profile(ctx, input).await
+    }
+
+    /// Lets the WebSocket that it is sent on live as long as a newer access token of the same session. Otherwise the socket
+    /// closes with 4403 when the token it was opened with ends.
+    async fn renew_connection(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The newer access token.")] input: RenewConnectionInput,
+    ) -> Result<Option<RenewConnectionPayload>> {
+        renew_connection::renew_connection(ctx, input).await
+    }
+
+    /// Opens the conversation of the viewer with another person. There is one for each pair: whoever opens it, and however
+    /// often, gets the same.
+    async fn open_direct_conversation(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "With whom.")] input: OpenDirectConversationInput,
+    ) -> Result<Option<OpenDirectConversationPayload>> {
+        open_direct_conversation::open_direct_conversation(ctx, input).await
+    }
+
+    /// Creates a group with the viewer as owner. With a `clientKey` it is safe to send again: the same key gives the same
+    /// group.
+    async fn create_group(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What the group shall be.")] input: CreateGroupInput,
+    ) -> Result<Option<CreateGroupPayload>> {
+        create_group::create_group(ctx, input).await
+    }
+
+    /// Changes a group. Needs the role admin or owner.
+    async fn update_group(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to change in which group.")] input: UpdateGroupInput,
+    ) -> Result<Option<UpdateGroupPayload>> {
+        update_group::update_group(ctx, input).await
+    }
+
+    /// Adds people to a group: all or none. Those who are members already stay as they are. New members see the whole
+    /// history. Needs the role admin or owner.
+    async fn add_members(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Whom to add to which group.")] input: AddMembersInput,
+    ) -> Result<Option<AddMembersPayload>> {
+        add_members::add_members(ctx, input).await
+    }
+
+    /// Removes a member from a group. Nothing later reaches them. Needs the role admin or owner; owners cannot be removed.
+    /// To leave oneself, use `leaveGroup`.
+    async fn remove_member(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Whom to remove from which group.")] input: RemoveMemberInput,
+    ) -> Result<Option<RemoveMemberPayload>> {
+        remove_member::remove_member(ctx, input).await
+    }
+
+    /// Takes the viewer out of a group. The last owner makes somebody else owner first. Leaving again succeeds.
+    async fn leave_group(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which group to leave.")] input: LeaveGroupInput,
+    ) -> Result<Option<LeaveGroupPayload>> {
+        leave_group::leave_group(ctx, input).await
+    }
+
+    /// Changes what a member may do in a group. Needs the role owner.
+    async fn set_member_role(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Whose role, and which.")] input: SetMemberRoleInput,
+    ) -> Result<Option<SetMemberRolePayload>> {
+        set_member_role::set_member_role(ctx, input).await
+    }
+
+    /// Sends a message. The answer comes after it is committed, with its final `id`, `seq` and `createdAt`. It is safe to
+    /// send again: the same `clientMessageId` with the same content gives the same message, at any time.
+    async fn send_message(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to send where.")] input: SendMessageInput,
+    ) -> Result<Option<SendMessagePayload>> {
+        send_message::send_message(ctx, input).await
+    }
+
+    /// Moves the viewer's read position forward to a message, on all their devices. A position that is passed already stays,
+    /// and that succeeds.
+    async fn mark_read(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "How far the viewer has read in which conversation.")] input: MarkReadInput,
+    ) -> Result<Option<MarkReadPayload>> {
+        mark_read::mark_read(ctx, input).await
+    }
+}

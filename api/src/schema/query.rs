@@ -1,0 +1,91 @@
+//! The query root; one file a field.
+
+pub mod conversation;
+pub mod conversations;
+pub mod node;
+pub mod sessions;
+pub mod user;
+pub mod viewer;
+
+use async_graphql::{Context, ID, Object};
+
+use self::user::UserBy;
+use super::{
+    error::Result,
+    paging::PageArguments,
+    types::{
+        conversation::{Conversation, ConversationConnection},
+        node::Node,
+        session::Session,
+        user::User,
+    },
+};
+
+pub struct Query;
+
+/// What clients can read. Everything but `viewer` and `sessions` needs a signed-in caller. What the viewer may not see is
+/// answered as if it did not exist.
+#[Object]
+impl Query {
+    /// Fetches an object again by its id. Null for what does not exist, what the viewer may not see, and what is no id.
+    async fn node(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The `id` of any object of type `Node`.")] id: ID,
+    ) -> Result<Option<Node>> {
+        node::node(ctx, &id).await
+    }
+
+    /// Fetches several objects again by their ids, in the order of the ids, with null in the place of those that `node`
+    /// would answer with null.
+    async fn nodes(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The `id`s of objects of type `Node`, at most 100.")] ids: Vec<ID>,
+    ) -> Result<Vec<Option<Node>>> {
+        node::nodes(ctx, &ids).await
+    }
+
+    /// The signed-in user; null when signed out.
+    async fn viewer(&self, ctx: &Context<'_>) -> Result<Option<User>> {
+        viewer::viewer(ctx).await
+    }
+
+    /// The viewer's signed-in devices, the newest first; null when signed out.
+    async fn sessions(&self, ctx: &Context<'_>) -> Result<Option<Vec<Session>>> {
+        sessions::sessions(ctx).await
+    }
+
+    /// A person, by id or username; null when there is none.
+    async fn user(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "By what to look the person up: exactly one of the fields.")] by: UserBy,
+    ) -> Result<Option<User>> {
+        user::user(ctx, by).await
+    }
+
+    /// One of the viewer's conversations; null when there is none with this id.
+    async fn conversation(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The conversation's id.")] id: ID,
+    ) -> Result<Option<Conversation>> {
+        conversation::conversation(ctx, &id).await
+    }
+
+    /// The viewer's conversations, latest activity first: the one with the newest message or, where nobody wrote yet, the
+    /// latest opened. 20 a page unless `first` or `last` says otherwise. None is listed twice; one that moves up while a
+    /// client pages is told by the events of a subscription opened before the first page.
+    async fn conversations(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "So many conversations from the latest on or after `after`; 1 to 100.")]
+        first: Option<i32>,
+        #[graphql(desc = "Only conversations after this cursor.")] after: Option<String>,
+        #[graphql(desc = "So many from the end of the list or before `before`; 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Only conversations before this cursor.")] before: Option<String>,
+    ) -> Result<Option<ConversationConnection>> {
+        conversations::conversations(ctx, PageArguments { first, after, last, before }).await
+    }
+}

@@ -1,0 +1,12 @@
+//! The objects of the schema: each wraps what the domain knows and says how a client sees it.
+
+pub mod connection;
+pub mod conversation;
+pub mod event;
+pub mod member;
+pub mod message;
+pub mod node;
+pub mod scalars;
+pub mod session;
+pub mod user;
+pub mod user_error;

@@ -1,0 +1,32 @@
+//! People.
+
+use async_graphql::{ID, Object};
+
+/// A person who can sign in.
+#[derive(Clone)]
+pub struct User(pub domain::User);
+
+/// A person who can sign in and be written to.
+#[Object]
+impl User {
+    /// Identifies the user.
+    pub async fn id(&self) -> ID {
+        self.0.id.into()
+    }
+
+    /// The name the user signs in with and is found by: 1 to 64 characters, unique without regard to case and width.
+    async fn username(&self) -> &str {
+        &self.0.username
+    }
+
+    /// The name to show to people: 1 to 64 characters, not unique. The user may change it.
+    async fn display_name(&self) -> &str {
+        &self.0.display_name
+    }
+}
+
+impl From<domain::User> for User {
+    fn from(user: domain::User) -> Self {
+        Self(user)
+    }
+}

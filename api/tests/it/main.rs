@@ -1,0 +1,5 @@
+//! What the GraphQL face promises, seen from outside the crate.
+
+mod schema_paging;
+mod schema_sdl;
+mod schema_shareable;
