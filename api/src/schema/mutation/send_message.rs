@@ -60,7 +60,8 @@ async fn run(ctx: &Context<'_>, input: SendMessageInput) -> ServiceResult<Messag
         turn.wait().await;
     }
     let caller = ctx.caller()?;
-    let pending = ctx.chat().send_message(caller, command(input)?);
+    // Its place in the queue is taken here, before the next send of the socket may take its own.
+    let pending = ctx.chat().enqueue_message(caller, command(input)?)?;
     if let Some(turn) = turn {
         turn.done();
     }
