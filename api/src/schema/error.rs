@@ -82,3 +82,46 @@ fn log(error: &ServiceError) {
         tracing::warn!(error.code = error.code().name(), error.chain = chain, "a field failed");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io, time::Duration};
+
+    use async_graphql::Value;
+
+    use super::*;
+
+    fn extension(error: &Error, name: &str) -> Option<Value> {
+        error.extensions.as_ref().and_then(|extensions| extensions.get(name)).cloned()
+    }
+
+    #[test]
+    fn every_code_goes_where_the_table_says() {
+        for code in ErrorCode::ALL {
+            let in_payload = settle::<()>(Err(ServiceError::new(*code, "no"))).is_ok();
+            assert_eq!(in_payload, code.info().surface != Surface::TopLevel, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn top_level_errors_carry_code_retryable_and_wait() {
+        let error = ServiceError::unavailable("busy").after(Duration::from_millis(1200));
+        let error = Error::from(Failure::from(error));
+        assert_eq!(error.message, "busy");
+        assert_eq!(extension(&error, "code"), Some("UNAVAILABLE".into()));
+        assert_eq!(extension(&error, "retryable"), Some(true.into()));
+        assert_eq!(extension(&error, "retryAfterSeconds"), Some(2.into()));
+    }
+
+    #[test]
+    fn causes_stay_inside() {
+        let shared = shared(ServiceError::internal(io::Error::other("secret table")));
+        assert!(shared.source().is_none(), "logged already");
+        for error in [shared, ServiceError::internal(io::Error::other("secret table"))] {
+            let error = Error::from(Failure::from(error));
+            assert_eq!(error.message, "internal error");
+            assert!(error.source.is_none());
+            assert_eq!(extension(&error, "code"), Some("INTERNAL".into()));
+        }
+    }
+}

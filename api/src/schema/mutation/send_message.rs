@@ -57,10 +57,10 @@ pub async fn send_message(ctx: &Context<'_>, input: SendMessageInput) -> Result<
 async fn run(ctx: &Context<'_>, input: SendMessageInput) -> ServiceResult<Message> {
     let turn = ctx.data_opt::<SendTurn>();
     if let Some(turn) = turn {
+        // Before anything can fail, or a send that does would let the next one past those before it.
         turn.wait().await;
     }
-    let caller = ctx.caller()?;
-    let pending = ctx.chat().send_message(caller, command(input)?);
+    let pending = ctx.chat().enqueue_message(ctx.caller()?, command(input)?)?;
     if let Some(turn) = turn {
         turn.done();
     }
