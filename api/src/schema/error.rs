@@ -12,7 +12,14 @@ use super::types::user_error::UserError;
 
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
+/// What the resolver of a nullable field returns, with `.transpose()` on a [`Result`] of an option.
+///
+/// The order counts: async-graphql lets the error of a `Result<Option<_>>` null the field's parent, and at the root all of
+/// its siblings; the error within an option nulls the field alone.
+pub type Nullable<T> = Option<Result<T>>;
+
 /// A service error on its way to the top level of the answer.
+#[derive(Clone)]
 pub struct Failure(ServiceError);
 
 impl From<ServiceError> for Failure {

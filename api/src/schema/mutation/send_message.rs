@@ -49,9 +49,9 @@ pub struct SendMessagePayload {
     user_errors: Vec<UserError>,
 }
 
-pub async fn send_message(ctx: &Context<'_>, input: SendMessageInput) -> Result<Option<SendMessagePayload>> {
+pub async fn send_message(ctx: &Context<'_>, input: SendMessageInput) -> Result<SendMessagePayload> {
     let (message, user_errors) = settle(run(ctx, input).await)?;
-    Ok(Some(SendMessagePayload { message, user_errors }))
+    Ok(SendMessagePayload { message, user_errors })
 }
 
 async fn run(ctx: &Context<'_>, input: SendMessageInput) -> ServiceResult<Message> {
