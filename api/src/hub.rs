@@ -17,22 +17,16 @@ mod start;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use async_graphql::Variables;
-use domain::{Caller, Chat, ServiceError, SessionId};
+use domain::{Chat, ServiceError, SessionId};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{
-    document::Document,
-    schema::ChatSchema,
-    typesystem::TypeSystem,
-    websocket::outbound::{Operation, Outbound},
-};
+use crate::{executor::Subscription, schema::ChatSchema, typesystem::TypeSystem, websocket::Outbound};
 use actor::{Actor, Command};
 
 /// Bounds of the hub, each a setting.
@@ -110,14 +104,31 @@ struct Shared {
     commands: mpsc::UnboundedSender<Command>,
 }
 
-/// A `subscribe` message whose operation is a subscription, parsed and with coerced variables.
-pub struct SubscribeRequest {
-    pub operation: Arc<Operation>,
-    pub document: Arc<Document>,
-    pub operation_name: Option<String>,
-    pub variables: Variables,
-    pub caller: Option<Caller>,
-    pub outbound: Outbound,
+/// An open subscription, as the tasks of the hub know it.
+struct Open {
+    id: Arc<str>,
+    outbound: Outbound,
+    ended: AtomicBool,
+}
+
+impl Open {
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire) || self.outbound.is_closed()
+    }
+}
+
+/// Ends a subscription when dropped.
+struct Ending {
+    open: Arc<Open>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.open.ended.store(true, Ordering::Release);
+        // The actor is gone when the hub has stopped, and its subscriptions with it.
+        let _ = self.commands.send(Command::Leave(self.open.clone()));
+    }
 }
 
 impl Hub {
@@ -140,16 +151,14 @@ impl Hub {
         Ok(Self { shared })
     }
 
-    /// Opens a subscription; what it says goes to the socket's queue. It ends with its operation.
-    pub fn subscribe(&self, request: SubscribeRequest) {
+    /// Opens a subscription; what it says goes to the socket's queue. It ends when what this returns is dropped.
+    pub fn subscribe(&self, subscription: Subscription) -> Box<dyn Send> {
+        let id = subscription.operation_id.clone();
+        let open = Arc::new(Open { id, outbound: subscription.outbound.clone(), ended: AtomicBool::new(false) });
+        let ending = Ending { open: open.clone(), commands: self.shared.commands.clone() };
         let hub = self.clone();
-        self.shared.tasks.spawn(async move { start::run(hub, request).await });
-    }
-
-    /// Tells the actor that an operation has ended or its socket is gone.
-    pub fn unsubscribe(&self, operation: &Arc<Operation>) {
-        operation.end();
-        let _ = self.shared.commands.send(Command::Leave(operation.clone()));
+        self.shared.tasks.spawn(async move { start::run(hub, open, subscription).await });
+        Box::new(ending)
     }
 
     pub fn metrics(&self) -> &HubMetrics {

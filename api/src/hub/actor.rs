@@ -17,13 +17,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shared,
+    Open, Shared,
     feed::{Feed, FeedItem},
     group::{Execution, GroupKey, Plan},
 };
 use crate::{
     schema::types::event::{AsSeen, EventBody, EventItem},
-    websocket::outbound::{Operation, Outbound, Payload, PendingResult},
+    websocket::{Payload, PendingPayload},
 };
 
 /// In larger conversations who comes and goes is told to owners and admins only; the others hear of a change.
@@ -31,13 +31,12 @@ const LARGE_GROUP_MEMBERS: i32 = 500;
 
 pub(super) enum Command {
     GoLive(Box<GoLive>),
-    Leave(Arc<Operation>),
+    Leave(Arc<Open>),
 }
 
 /// A subscription whose replay has reached `seen`.
 pub(super) struct GoLive {
-    pub operation: Arc<Operation>,
-    pub outbound: Outbound,
+    pub open: Arc<Open>,
     pub plan: Plan,
     /// Sorted; `None` for all.
     pub conversations: Option<Arc<[ConversationId]>>,
@@ -57,8 +56,7 @@ pub(super) enum WentLive {
 }
 
 struct Subscription {
-    operation: Arc<Operation>,
-    outbound: Outbound,
+    open: Arc<Open>,
     user: UserId,
     conversations: Option<Arc<[ConversationId]>>,
     group: GroupKey,
@@ -81,11 +79,11 @@ struct User {
     conversations: HashSet<ConversationId>,
 }
 
-/// The address of the operation, which is unique while the hub holds it.
+/// The address of what is open, which is unique while the hub holds it.
 type SubscriptionId = usize;
 
-fn id_of(operation: &Arc<Operation>) -> SubscriptionId {
-    Arc::as_ptr(operation) as usize
+fn id_of(open: &Arc<Open>) -> SubscriptionId {
+    Arc::as_ptr(open) as usize
 }
 
 pub(super) struct Actor {
@@ -135,7 +133,7 @@ impl Actor {
                 changed = verified_at.changed() => if changed.is_err() { return },
                 command = inbox.recv() => match command {
                     Some(Command::GoLive(request)) => self.go_live(*request),
-                    Some(Command::Leave(operation)) => self.leave(id_of(&operation)),
+                    Some(Command::Leave(open)) => self.leave(id_of(&open)),
                     None => return,
                 },
                 item = items.recv(), if fresh => match item {
@@ -155,7 +153,7 @@ impl Actor {
     }
 
     fn go_live(&mut self, request: GoLive) {
-        if request.operation.has_ended() {
+        if request.open.has_ended() {
             return;
         }
         if request.epoch != self.epoch {
@@ -172,7 +170,7 @@ impl Actor {
 
     /// Rolls forward from what the subscription has replayed to where this task stands, and makes it live.
     fn join(&mut self, request: GoLive) {
-        let GoLive { operation, outbound, plan, conversations, mut seen, mut memberships, reply, .. } = request;
+        let GoLive { open, plan, conversations, mut seen, mut memberships, reply, .. } = request;
         let key = plan.key();
         let user = plan.caller.user;
         let shared = self.shared.clone();
@@ -183,7 +181,7 @@ impl Actor {
             .or_insert_with(|| Group { execution: Execution::start(&shared, plan), members: 0 });
         group.members += 1;
         let execution = group.execution.clone();
-        let subscription = Subscription { operation, outbound, user, conversations, group: key };
+        let subscription = Subscription { open, user, conversations, group: key };
         for batch in &self.recent {
             if batch.pos <= seen.get(batch.lane) {
                 continue;
@@ -213,7 +211,7 @@ impl Actor {
     }
 
     fn register(&mut self, subscription: Subscription, memberships: HashMap<ConversationId, MemberRole>) {
-        let id = id_of(&subscription.operation);
+        let id = id_of(&subscription.open);
         let user = self.users.entry(subscription.user).or_default();
         if user.subscriptions.is_empty() {
             for (conversation, role) in memberships {
@@ -327,7 +325,7 @@ impl Actor {
         for (index, recipients) in routed {
             let Some(event) = batch.events.get(*index) else { continue };
             let Some(conversation) = event.fact.conversation() else { continue };
-            let mut results: HashMap<(GroupKey, AsSeen, bool), PendingResult> = HashMap::new();
+            let mut results: HashMap<(GroupKey, AsSeen, bool), Option<PendingPayload>> = HashMap::new();
             for (user, as_seen) in recipients {
                 let complete = last_of.get(user) == Some(index);
                 for id in self.users.get(user).map_or(&[][..], |user| &user.subscriptions) {
@@ -341,10 +339,11 @@ impl Actor {
                             .entry((key.filter, complete))
                             .or_insert_with(|| self.seal(key.filter, positions));
                         let item = durable(cursor, event, *as_seen);
-                        let group = self.groups.get(&key).map(|group| group.execution.submit(item));
-                        group.unwrap_or_else(never)
+                        self.groups.get(&key).map(|group| group.execution.submit(item))
                     });
-                    self.put(subscription, Payload::Pending(result.clone()));
+                    if let Some(result) = result {
+                        self.put(subscription, Payload::Pending(result.clone()));
+                    }
                 }
             }
         }
@@ -352,7 +351,7 @@ impl Actor {
 
     fn put(&self, subscription: &Subscription, payload: Payload) {
         // A closed socket ends its operations itself.
-        if subscription.outbound.next(&subscription.operation, payload).is_ok() {
+        if subscription.open.outbound.next(&subscription.open.id, payload).is_ok() {
             self.shared.metrics.deliveries.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -392,7 +391,7 @@ impl Actor {
 
     fn close_all(&mut self) {
         for subscription in self.subscriptions.values() {
-            subscription.outbound.close(1013, "try again later");
+            subscription.open.outbound.close(1013, "try again later");
         }
         self.subscriptions.clear();
         self.groups.clear();
@@ -403,11 +402,6 @@ impl Actor {
 
 fn durable(cursor: &Arc<str>, event: &Arc<Event>, as_seen: AsSeen) -> EventItem {
     EventItem { cursor: cursor.clone(), body: EventBody::Durable { event: event.clone(), as_seen } }
-}
-
-fn never() -> PendingResult {
-    use futures_util::FutureExt as _;
-    std::future::pending().boxed().shared()
 }
 
 /// The one who made a group is named first and owns it; direct conversations have no owner.

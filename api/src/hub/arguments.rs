@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use async_graphql::{
     Name, Value, Variables,
-    parser::types::{ExecutableDocument, Field, Selection},
+    parser::types::{Field, OperationDefinition, Selection},
 };
 use domain::{ConversationId, ErrorCode, FilterHash, ServiceError, ServiceResult};
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::schema::error::bad_request;
 
 /// What a subscription asks for.
 #[derive(Debug, Default)]
@@ -20,9 +22,9 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// Of a flattened document: one operation with one root field.
-    pub fn read(document: &ExecutableDocument, variables: &Variables, ids_max: usize) -> ServiceResult<Self> {
-        let field = root_field(document).ok_or_else(|| bad_request("a subscription has one root field"))?;
+    /// Of a subscription, whose root is one plain field.
+    pub fn read(operation: &OperationDefinition, variables: &Variables, ids_max: usize) -> ServiceResult<Self> {
+        let field = root_field(operation).ok_or_else(|| bad_request("a subscription has one root field"))?;
         let mut arguments = Self::default();
         for (name, value) in &field.arguments {
             if let Value::Variable(variable) = &value.node {
@@ -52,9 +54,8 @@ impl Arguments {
     }
 }
 
-fn root_field(document: &ExecutableDocument) -> Option<&Field> {
-    let (_, operation) = document.operations.iter().next()?;
-    match &operation.node.selection_set.node.items.first()?.node {
+fn root_field(operation: &OperationDefinition) -> Option<&Field> {
+    match &operation.selection_set.node.items.first()?.node {
         Selection::Field(field) => Some(&field.node),
         _ => None,
     }
@@ -80,8 +81,4 @@ fn conversations(ids: Vec<Value>, ids_max: usize) -> ServiceResult<Vec<Conversat
     };
     let ids: BTreeSet<ConversationId> = ids.into_iter().map(parse).collect::<ServiceResult<_>>()?;
     Ok(ids.into_iter().collect())
-}
-
-pub(super) fn bad_request(message: &'static str) -> ServiceError {
-    ServiceError::new(ErrorCode::BadRequest, message)
 }

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use async_graphql::{Request, Response, ServerError, Variables, parser::types::ExecutableDocument};
+use async_graphql::{Request, Response, ServerError, Variables};
 use bytes::Bytes;
 use domain::{Caller, FilterHash, UserId};
 use futures_util::{FutureExt, StreamExt, stream::BoxStream};
@@ -18,8 +18,10 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use super::Shared;
 use crate::{
+    document::Document,
     schema::{EventFeed, execute_stream, request_data, types::event::EventItem},
-    websocket::outbound::PendingResult,
+    refusal::{complete_errors, is_request_error},
+    websocket::{PendingPayload, serialise_response},
 };
 
 /// Subscriptions with the same key see the same bytes for the same event.
@@ -36,8 +38,7 @@ pub(super) struct GroupKey {
 /// What a subscription executes.
 #[derive(Clone)]
 pub(super) struct Plan {
-    pub document: ExecutableDocument,
-    pub document_hash: u128,
+    pub document: Arc<Document>,
     pub operation_name: Option<String>,
     pub variables: Variables,
     /// Variables that only the root field's arguments use.
@@ -59,7 +60,7 @@ impl Plan {
             value.to_string().hash(&mut hasher);
         }
         GroupKey {
-            document: self.document_hash,
+            document: self.document.hash,
             selection: hasher.finish(),
             filter: self.filter,
             viewer: (!self.shared).then_some(self.caller.user),
@@ -73,7 +74,7 @@ impl Plan {
         if let Some(name) = &self.operation_name {
             request = request.operation_name(name);
         }
-        request.set_parsed_query(self.document.clone());
+        request.set_parsed_query(self.document.parsed.clone());
         let request = request_data(request, &shared.chat, Some(self.caller), None).data(EventFeed::new(events));
         execute_stream(&shared.schema, request)
     }
@@ -84,8 +85,12 @@ impl Plan {
         let response = AssertUnwindSafe(responses.next()).catch_unwind().await.ok().flatten();
         shared.metrics.executions.fetch_add(1, Ordering::Relaxed);
         let response = response.unwrap_or_else(internal);
-        let is_request_error = response.is_err() && response.errors.iter().all(|error| error.path.is_empty());
-        if is_request_error { Err(response.errors) } else { Ok(serialise(&response)) }
+        if is_request_error(&response) {
+            let mut response = response;
+            complete_errors(&mut response, "event");
+            return Err(response.errors);
+        }
+        Ok(serialise(response))
     }
 }
 
@@ -107,11 +112,11 @@ impl Execution {
     }
 
     /// Hands in an event; the result can be shared before it is there.
-    pub fn submit(&self, item: EventItem) -> PendingResult {
+    pub fn submit(&self, item: EventItem) -> PendingPayload {
         let (reply, result) = oneshot::channel();
-        // A group that is gone has dropped its jobs; whoever waits gets the error below.
+        // A group that is gone drops the reply, and the socket that waits for it closes.
         let _ = self.jobs.send((item, reply));
-        async move { result.await.unwrap_or_else(|_| serialise(&internal())) }.boxed().shared()
+        result.shared()
     }
 }
 
@@ -132,10 +137,10 @@ async fn run(shared: &Shared, plan: &Plan, mut jobs: mpsc::UnboundedReceiver<Job
             let (fresh, events) = mpsc::unbounded_channel();
             feed = fresh;
             responses = plan.responses(shared, unfold(events));
-            let _ = reply.send(serialise(&internal()));
+            let _ = reply.send(serialise(internal()));
             continue;
         };
-        let _ = reply.send(serialise(&response));
+        let _ = reply.send(serialise(response));
     }
 }
 
@@ -149,6 +154,8 @@ fn internal() -> Response {
     Response::from_errors(vec![error.into_server_error(async_graphql::Pos::default())])
 }
 
-fn serialise(response: &Response) -> Bytes {
-    serde_json::to_vec(response).map_or_else(|_| Bytes::from_static(br#"{"data":null}"#), Bytes::from)
+/// Events are executed outside of a request: the trace of the change that caused them is in its own log lines.
+fn serialise(mut response: Response) -> Bytes {
+    complete_errors(&mut response, "event");
+    serialise_response(&response)
 }

@@ -2,15 +2,14 @@
 
 use async_graphql::{
     Positioned,
-    parser::types::{ExecutableDocument, Selection, SelectionSet},
+    parser::types::{BaseType, ExecutableDocument, OperationDefinition, Selection, SelectionSet, Type},
 };
 
 use crate::{schema::shareable::is_shareable, typesystem::TypeSystem};
 
 /// For a document that the guard has let through, so its fragments are bounded and without cycles.
-pub(super) fn is_shared(document: &ExecutableDocument, types: &TypeSystem) -> bool {
-    let root = types.subscription_root();
-    document.operations.iter().all(|(_, operation)| set_is_shared(document, types, root, &operation.node.selection_set))
+pub(super) fn is_shared(document: &ExecutableDocument, operation: &OperationDefinition, types: &TypeSystem) -> bool {
+    types.subscription().is_some_and(|root| set_is_shared(document, types, root, &operation.selection_set))
 }
 
 fn set_is_shared(
@@ -26,7 +25,7 @@ fn set_is_shared(
                 && (field.node.selection_set.node.items.is_empty()
                     || types
                         .field_type(type_name, name)
-                        .is_some_and(|inner| set_is_shared(document, types, inner, &field.node.selection_set)))
+                        .is_some_and(|inner| set_is_shared(document, types, named(inner), &field.node.selection_set)))
         }
         Selection::InlineFragment(fragment) => {
             let condition = fragment.node.type_condition.as_ref();
@@ -40,4 +39,12 @@ fn set_is_shared(
             })
         }
     })
+}
+
+/// The type below lists.
+fn named(ty: &Type) -> &str {
+    match &ty.base {
+        BaseType::Named(name) => name,
+        BaseType::List(inner) => named(inner),
+    }
 }
