@@ -154,7 +154,8 @@ impl Hub {
     /// Opens a subscription; what it says goes to the socket's queue. It ends when what this returns is dropped.
     pub fn subscribe(&self, subscription: Subscription) -> Box<dyn Send> {
         let id = subscription.operation_id.clone();
-        let open = Arc::new(Open { id, outbound: subscription.outbound.clone(), ended: AtomicBool::new(false) });
+        let open =
+            Arc::new(Open { id, outbound: subscription.outbound.clone(), ended: AtomicBool::new(false) });
         let ending = Ending { open: open.clone(), commands: self.shared.commands.clone() };
         let hub = self.clone();
         self.shared.tasks.spawn(async move { start::run(hub, open, subscription).await });

@@ -1,1 +1,64 @@
-fn main() {}
+//! Benchmarks: `cargo run --release -p bench -- b5`.
+//!
+//! Absolute times on shared machines mean nothing, so every figure is a ratio to a calibration that does the same work by
+//! the shortest way, interleaved with it round by round; the median of the rounds counts. CPU time stands beside it.
+//! Each run prints a table, writes JSON and an SVG beside `RESULTS.md`, and replaces its section there.
+
+mod database;
+mod list;
+mod measure;
+mod raw;
+mod report;
+mod write;
+
+use clap::{Parser, ValueEnum};
+
+#[derive(Parser)]
+#[command(about = "Benchmarks of Confab, each a ratio to a calibration of the same run")]
+struct Arguments {
+    #[arg(required = true)]
+    names: Vec<Name>,
+    /// Rounds of each; the median counts.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Messages a round of the write benchmarks.
+    #[arg(long, default_value_t = 20_000)]
+    messages: usize,
+    /// Server for B5, B5h and B11, without a database name. Without it they run on `CONFAB_TEST_MARIADB_URL`.
+    #[arg(long)]
+    server: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Name {
+    /// The write engine against a raw multi-row insert of the same rows.
+    B5,
+    /// One hot conversation against one transaction a message.
+    B5h,
+    /// The write engine on the embedded default against raw batched `SQLite`.
+    B5s,
+    /// Conversation list and history page over GraphQL against the same rows by plain SQL.
+    B11,
+}
+
+#[tokio::main]
+async fn main() {
+    let arguments = Arguments::parse();
+    let server = arguments.server.clone().or_else(database::server_of_environment);
+    for name in &arguments.names {
+        let report = match name {
+            Name::B5 => write::b5(&database::server(server.as_deref()).await, &arguments.plan()).await,
+            Name::B5h => write::b5h(&database::server(server.as_deref()).await, &arguments.plan()).await,
+            Name::B5s => write::b5s(&database::embedded().await, &arguments.plan()).await,
+            Name::B11 => list::b11(&database::server(server.as_deref()).await, arguments.rounds).await,
+        };
+        report.print();
+        report.save();
+    }
+}
+
+impl Arguments {
+    fn plan(&self) -> write::Plan {
+        write::Plan { rounds: self.rounds, messages: self.messages, in_flight: 256 }
+    }
+}

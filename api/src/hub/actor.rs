@@ -7,8 +7,8 @@ use std::{
 };
 
 use domain::{
-    Conversation, ConversationId, ConversationKind, CursorPosition, Event, Fact, FilterHash, LoggedBatch, MemberRole, Positions,
-    SessionId, UserId, port::log::Heads,
+    Conversation, ConversationId, ConversationKind, CursorPosition, Event, Fact, FilterHash, LoggedBatch,
+    MemberRole, Positions, SessionId, UserId, port::log::Heads,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -103,7 +103,11 @@ pub(super) struct Actor {
 }
 
 impl Actor {
-    pub fn new(shared: &Arc<Shared>, heads: Heads, on_session_ended: Arc<dyn Fn(SessionId) + Send + Sync>) -> Self {
+    pub fn new(
+        shared: &Arc<Shared>,
+        heads: Heads,
+        on_session_ended: Arc<dyn Fn(SessionId) + Send + Sync>,
+    ) -> Self {
         Self {
             shared: shared.clone(),
             epoch: heads.epoch,
@@ -119,7 +123,12 @@ impl Actor {
         }
     }
 
-    pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>, feed: Feed, stop: CancellationToken) {
+    pub async fn run(
+        mut self,
+        mut inbox: mpsc::UnboundedReceiver<Command>,
+        feed: Feed,
+        stop: CancellationToken,
+    ) {
         let Feed { mut items, mut verified_at } = feed;
         loop {
             let verified = *verified_at.borrow_and_update();
@@ -284,7 +293,8 @@ impl Actor {
             (self.on_session_ended)(session);
             return Vec::new();
         }
-        let (Some(conversation), Some(head)) = (event.fact.conversation(), event.conversation.as_ref()) else {
+        let (Some(conversation), Some(head)) = (event.fact.conversation(), event.conversation.as_ref())
+        else {
             return Vec::new();
         };
         match &event.fact {
@@ -314,7 +324,12 @@ impl Actor {
     }
 
     /// Takes the places. A cursor says that the whole batch was seen only on a user's last event of it.
-    fn dispatch(&mut self, batch: &LoggedBatch, before: &Positions, routed: &[(usize, Vec<(UserId, AsSeen)>)]) {
+    fn dispatch(
+        &mut self,
+        batch: &LoggedBatch,
+        before: &Positions,
+        routed: &[(usize, Vec<(UserId, AsSeen)>)],
+    ) {
         let mut last_of: HashMap<UserId, usize> = HashMap::new();
         for (index, recipients) in routed {
             for (user, _) in recipients {
@@ -329,7 +344,8 @@ impl Actor {
             for (user, as_seen) in recipients {
                 let complete = last_of.get(user) == Some(index);
                 for id in self.users.get(user).map_or(&[][..], |user| &user.subscriptions) {
-                    let Some(subscription) = self.subscriptions.get(id).filter(|one| one.wants(conversation)) else {
+                    let Some(subscription) = self.subscriptions.get(id).filter(|one| one.wants(conversation))
+                    else {
                         continue;
                     };
                     let key = subscription.group;
@@ -410,7 +426,13 @@ fn first_role(head: &Conversation, index: usize) -> MemberRole {
 }
 
 /// As what a member sees an event; `None` when it does not concern them.
-fn shown(fact: &Fact, head: &Conversation, viewer: UserId, role: MemberRole, receipts_max: i32) -> Option<AsSeen> {
+fn shown(
+    fact: &Fact,
+    head: &Conversation,
+    viewer: UserId,
+    role: MemberRole,
+    receipts_max: i32,
+) -> Option<AsSeen> {
     let in_detail = head.member_count <= LARGE_GROUP_MEMBERS || role >= MemberRole::Admin;
     Some(match fact {
         Fact::ConversationCreated { .. } => AsSeen::ConversationAdded,
@@ -423,7 +445,9 @@ fn shown(fact: &Fact, head: &Conversation, viewer: UserId, role: MemberRole, rec
         Fact::MemberLeft { user, .. } if *user == viewer => AsSeen::MemberRemovedSelf,
         Fact::MemberLeft { .. } if in_detail => AsSeen::MemberRemoved,
         Fact::RoleChanged { .. } => AsSeen::MemberChanged,
-        Fact::MemberJoined { .. } | Fact::MemberLeft { .. } | Fact::TitleChanged { .. } => AsSeen::ConversationChanged,
+        Fact::MemberJoined { .. } | Fact::MemberLeft { .. } | Fact::TitleChanged { .. } => {
+            AsSeen::ConversationChanged
+        }
         Fact::SessionEnded { .. } => return None,
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_graphql::{
-    Name, Value, Variables,
+    Value, Variables,
     parser::types::{Field, OperationDefinition, Selection},
 };
 use domain::{ConversationId, ErrorCode, FilterHash, ServiceError, ServiceResult};
@@ -23,17 +23,27 @@ pub(super) struct Arguments {
 
 impl Arguments {
     /// Of a subscription, whose root is one plain field.
-    pub fn read(operation: &OperationDefinition, variables: &Variables, ids_max: usize) -> ServiceResult<Self> {
+    pub fn read(
+        operation: &OperationDefinition,
+        variables: &Variables,
+        ids_max: usize,
+    ) -> ServiceResult<Self> {
         let field = root_field(operation).ok_or_else(|| bad_request("a subscription has one root field"))?;
         let mut arguments = Self::default();
         for (name, value) in &field.arguments {
-            if let Value::Variable(variable) = &value.node {
-                arguments.variables.push(variable.to_string());
-            }
-            let value = resolve(&value.node, variables);
+            let mut used = Vec::new();
+            let value = value.node.clone().into_const_with(|variable| {
+                let value = variables.get(&variable).cloned().unwrap_or_default();
+                used.push(variable.to_string());
+                Ok::<_, std::convert::Infallible>(value)
+            });
+            arguments.variables.append(&mut used);
+            let Ok(value) = value;
             match (name.node.as_str(), value) {
                 ("after", Value::String(cursor)) => arguments.after = Some(cursor),
-                ("conversationIds", Value::List(ids)) => arguments.conversations = Some(conversations(ids, ids_max)?),
+                ("conversationIds", Value::List(ids)) => {
+                    arguments.conversations = Some(conversations(ids, ids_max)?)
+                }
                 // A single value stands for a list of one.
                 ("conversationIds", id @ (Value::String(_) | Value::Number(_))) => {
                     arguments.conversations = Some(conversations(vec![id], ids_max)?);
@@ -61,19 +71,12 @@ fn root_field(operation: &OperationDefinition) -> Option<&Field> {
     }
 }
 
-/// The value with its variables put in; an absent one is null.
-fn resolve(value: &Value, variables: &Variables) -> Value {
-    let variable = |name: &Name| variables.get(name).cloned().map_or(Value::Null, Value::from);
-    match value {
-        Value::Variable(name) => variable(name),
-        Value::List(items) => Value::List(items.iter().map(|item| resolve(item, variables)).collect()),
-        other => other.clone(),
-    }
-}
-
 fn conversations(ids: Vec<Value>, ids_max: usize) -> ServiceResult<Vec<ConversationId>> {
     if ids.len() > ids_max {
-        return Err(ServiceError::new(ErrorCode::BadRequest, format!("at most {ids_max} conversations in one filter")));
+        return Err(ServiceError::new(
+            ErrorCode::BadRequest,
+            format!("at most {ids_max} conversations in one filter"),
+        ));
     }
     let parse = |value: Value| match value {
         Value::String(id) => id.parse().map_err(|_| bad_request("`conversationIds` has a malformed id")),

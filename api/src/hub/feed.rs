@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use domain::{LaneId, LoggedBatch, Positions, ServiceResult, port::log::Heads};
+use domain::{LaneId, LoggedBatch, ServiceResult, port::log::Heads};
 use tokio::{
     sync::{broadcast, mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -123,7 +123,8 @@ impl Follower {
         if heads.epoch != self.heads.epoch || !heads.positions.covers(&self.heads.positions) {
             return self.reset(heads).await;
         }
-        for (lane, head) in heads.positions.iter() {
+        let ahead: Vec<(LaneId, i64)> = heads.positions.iter().collect();
+        for (lane, head) in ahead {
             while self.heads.positions.get(lane) < head {
                 let after = self.heads.positions.get(lane);
                 let batches = self.shared.chat.read_log(lane, after, READ_LIMIT).await?;

@@ -19,8 +19,8 @@ use xxhash_rust::xxh3::Xxh3Default;
 use super::Shared;
 use crate::{
     document::Document,
-    schema::{EventFeed, execute_stream, request_data, types::event::EventItem},
     refusal::{complete_errors, is_request_error},
+    schema::{EventFeed, execute_stream, request_data, types::event::EventItem},
     websocket::{PendingPayload, serialise_response},
 };
 
@@ -52,8 +52,11 @@ impl Plan {
     pub fn key(&self) -> GroupKey {
         let mut hasher = Xxh3Default::new();
         self.operation_name.hash(&mut hasher);
-        let mut variables: Vec<_> =
-            self.variables.iter().filter(|(name, _)| !self.argument_variables.iter().any(|own| own == name.as_str())).collect();
+        let mut variables: Vec<_> = self
+            .variables
+            .iter()
+            .filter(|(name, _)| !self.argument_variables.iter().any(|own| own == name.as_str()))
+            .collect();
         variables.sort_by(|a, b| a.0.cmp(b.0));
         for (name, value) in variables {
             name.as_str().hash(&mut hasher);
@@ -68,14 +71,19 @@ impl Plan {
     }
 
     /// The executor's stream over a stream of events.
-    pub fn responses(&self, shared: &Shared, events: BoxStream<'static, EventItem>) -> BoxStream<'static, Response> {
+    pub fn responses(
+        &self,
+        shared: &Shared,
+        events: BoxStream<'static, EventItem>,
+    ) -> BoxStream<'static, Response> {
         // The text is not needed: the document is parsed.
         let mut request = Request::new("").variables(self.variables.clone());
         if let Some(name) = &self.operation_name {
             request = request.operation_name(name);
         }
         request.set_parsed_query(self.document.parsed.clone());
-        let request = request_data(request, &shared.chat, Some(self.caller), None).data(EventFeed::new(events));
+        let request =
+            request_data(request, &shared.chat, Some(self.caller), None).data(EventFeed::new(events));
         execute_stream(&shared.schema, request)
     }
 
@@ -126,7 +134,10 @@ async fn run(shared: &Shared, plan: &Plan, mut jobs: mpsc::UnboundedReceiver<Job
     let mut responses = plan.responses(shared, unfold(events));
     while let Some((item, reply)) = jobs.recv().await {
         let result = if feed.send(item.clone()).is_ok() {
-            let next = tokio::time::timeout(shared.limits.execution_timeout, AssertUnwindSafe(responses.next()).catch_unwind());
+            let next = tokio::time::timeout(
+                shared.limits.execution_timeout,
+                AssertUnwindSafe(responses.next()).catch_unwind(),
+            );
             next.await.ok().and_then(Result::ok).flatten()
         } else {
             None
@@ -145,11 +156,15 @@ async fn run(shared: &Shared, plan: &Plan, mut jobs: mpsc::UnboundedReceiver<Job
 }
 
 fn unfold(events: mpsc::UnboundedReceiver<EventItem>) -> BoxStream<'static, EventItem> {
-    futures_util::stream::unfold(events, |mut events| async move { events.recv().await.map(|item| (item, events)) }).boxed()
+    futures_util::stream::unfold(events, |mut events| async move {
+        events.recv().await.map(|item| (item, events))
+    })
+    .boxed()
 }
 
 fn internal() -> Response {
-    let failure = crate::schema::error::Failure::from(domain::ServiceError::internal("an event could not be executed"));
+    let failure =
+        crate::schema::error::Failure::from(domain::ServiceError::internal("an event could not be executed"));
     let error = async_graphql::Error::from(failure);
     Response::from_errors(vec![error.into_server_error(async_graphql::Pos::default())])
 }

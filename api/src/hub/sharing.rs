@@ -8,7 +8,11 @@ use async_graphql::{
 use crate::{schema::shareable::is_shareable, typesystem::TypeSystem};
 
 /// For a document that the guard has let through, so its fragments are bounded and without cycles.
-pub(super) fn is_shared(document: &ExecutableDocument, operation: &OperationDefinition, types: &TypeSystem) -> bool {
+pub(super) fn is_shared(
+    document: &ExecutableDocument,
+    operation: &OperationDefinition,
+    types: &TypeSystem,
+) -> bool {
     types.subscription().is_some_and(|root| set_is_shared(document, types, root, &operation.selection_set))
 }
 
@@ -23,9 +27,9 @@ fn set_is_shared(
             let name = field.node.name.node.as_str();
             is_shareable(type_name, name)
                 && (field.node.selection_set.node.items.is_empty()
-                    || types
-                        .field_type(type_name, name)
-                        .is_some_and(|inner| set_is_shared(document, types, named(inner), &field.node.selection_set)))
+                    || types.field_type(type_name, name).is_some_and(|inner| {
+                        set_is_shared(document, types, named(inner), &field.node.selection_set)
+                    }))
         }
         Selection::InlineFragment(fragment) => {
             let condition = fragment.node.type_condition.as_ref();

@@ -4,7 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_graphql::{Pos, ServerError};
 use domain::{
-    Caller, ConversationId, CursorError, CursorPosition, ErrorCode, Event, Fact, Positions, ServiceError, ServiceResult,
+    Caller, ConversationId, CursorError, CursorPosition, ErrorCode, Event, Fact, Positions, ServiceError,
+    ServiceResult,
     model::cursor::ReplayMark,
     port::conversations::{Missed, MissedInConversation},
 };
@@ -166,10 +167,7 @@ impl Opening<'_> {
     }
 
     /// Where the cursor resumes, or why it cannot.
-    async fn check(
-        &self,
-        position: CursorPosition,
-    ) -> ServiceResult<(Option<Resume>, Option<&'static str>)> {
+    async fn check(&self, position: CursorPosition) -> ServiceResult<(Option<Resume>, Option<&'static str>)> {
         let chat = &self.hub.shared.chat;
         let heads = chat.heads().await?;
         if position.epoch != heads.epoch {
@@ -224,7 +222,12 @@ impl Opening<'_> {
     }
 
     fn position(&self, missed: &Missed, seen: &Positions, replay: Option<ReplayMark>) -> Arc<str> {
-        let position = CursorPosition { epoch: missed.heads.epoch, filter: self.plan.filter, seen: seen.clone(), replay };
+        let position = CursorPosition {
+            epoch: missed.heads.epoch,
+            filter: self.plan.filter,
+            seen: seen.clone(),
+            replay,
+        };
         self.hub.shared.chat.seal_cursor(&position).into()
     }
 
@@ -284,7 +287,11 @@ impl Opening<'_> {
             };
             if let Some(rev) = member.removed_rev {
                 if member.removed_pos > since && rev > after_rev {
-                    member_event(Fact::MemberLeft { conversation: id, rev, user }, member.removed_pos, AsSeen::MemberRemoved);
+                    member_event(
+                        Fact::MemberLeft { conversation: id, rev, user },
+                        member.removed_pos,
+                        AsSeen::MemberRemoved,
+                    );
                 }
                 continue;
             }
@@ -292,13 +299,22 @@ impl Opening<'_> {
                 let fact = Fact::MemberJoined { conversation: id, rev: member.joined_rev, user };
                 member_event(fact, member.joined_pos, AsSeen::MemberAdded);
             }
-            if member.role_pos > since && member.role_rev > after_rev && member.role_rev != member.joined_rev {
-                let fact = Fact::RoleChanged { conversation: id, rev: member.role_rev, user, role: member.role };
+            if member.role_pos > since && member.role_rev > after_rev && member.role_rev != member.joined_rev
+            {
+                let fact =
+                    Fact::RoleChanged { conversation: id, rev: member.role_rev, user, role: member.role };
                 member_event(fact, member.role_pos, AsSeen::MemberChanged);
             }
-            let read = member.read_pos > since && member.read_rev > after_rev && member.read_rev != member.joined_rev;
+            let read = member.read_pos > since
+                && member.read_rev > after_rev
+                && member.read_rev != member.joined_rev;
             if read && (own || receipts) {
-                let fact = Fact::ReadMarked { conversation: id, rev: member.read_rev, user, read_seq: member.read_seq };
+                let fact = Fact::ReadMarked {
+                    conversation: id,
+                    rev: member.read_rev,
+                    user,
+                    read_seq: member.read_seq,
+                };
                 member_event(fact, member.read_pos, AsSeen::ReadMarked);
             }
         }

@@ -27,6 +27,9 @@ pub struct SqlStore {
     /// On `SQLite` the one connection that writes; elsewhere the same pool as `reader`.
     writer: DatabaseConnection,
     reader: DatabaseConnection,
+    /// Where reading transactions are opened. Not among the readers of a server, which never see a transaction and so need
+    /// no rollback when they are released.
+    snapshots: DatabaseConnection,
     layout: LaneLayout,
 }
 

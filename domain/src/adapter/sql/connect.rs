@@ -58,31 +58,43 @@ impl SqlStore {
     /// Connects without looking at the schema: for migrations.
     pub async fn connect_raw(url: &str, settings: PoolSettings) -> Result<DatabaseConnection, ConnectError> {
         let dialect = Dialect::of_url(url).ok_or(ConnectError::UnknownScheme)?;
-        connect(dialect, url, settings, 1).await
+        connect(dialect, url, settings, 1, Use::Transactions).await
     }
 
     /// Connects and checks that schema and binary fit each other. `schema_version` is what this binary needs.
     pub async fn open(url: &str, settings: PoolSettings, schema_version: i32) -> Result<Self, ConnectError> {
         let dialect = Dialect::of_url(url).ok_or(ConnectError::UnknownScheme)?;
-        let (writer, reader) = if dialect == Dialect::Sqlite {
-            (
-                connect(dialect, url, settings, 1).await?,
-                connect(dialect, url, settings, SQLITE_READERS).await?,
-            )
+        let (writer, reader, snapshots) = if dialect == Dialect::Sqlite {
+            let writer = connect(dialect, url, settings, 1, Use::Transactions).await?;
+            let reader = connect(dialect, url, settings, SQLITE_READERS, Use::Transactions).await?;
+            (writer, reader.clone(), reader)
         } else {
-            let pool = connect(dialect, url, settings, settings.connections_max).await?;
-            (pool.clone(), pool)
+            let half = (settings.connections_max / 2).max(1);
+            let writer = connect(dialect, url, settings, half, Use::Transactions).await?;
+            (writer.clone(), connect(dialect, url, settings, half, Use::Statements).await?, writer)
         };
         let lanes = check_schema(dialect, &reader, schema_version).await?;
         check_durability(dialect, &writer).await?;
-        Ok(Self { dialect, writer, reader, layout: LaneLayout { count: lanes } })
+        Ok(Self { dialect, writer, reader, snapshots, layout: LaneLayout { count: lanes } })
     }
 
     /// Closes the pools; statements under way finish.
     pub async fn close(&self) {
         let _ = self.reader.close_by_ref().await;
         let _ = self.writer.close_by_ref().await;
+        let _ = self.snapshots.close_by_ref().await;
     }
+}
+
+/// What a pool's connections are for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// Single statements; nobody begins a transaction.
+    Statements,
+    /// Transactions too. A `begin` that was cancelled half way leaves one open on the connection, and what the next borrower
+    /// writes would be lost with it (trap 1). Callers run in tasks that nobody cancels; a rollback at every release is the
+    /// second guard.
+    Transactions,
 }
 
 async fn connect(
@@ -90,6 +102,7 @@ async fn connect(
     url: &str,
     settings: PoolSettings,
     connections_max: u32,
+    usage: Use,
 ) -> Result<DatabaseConnection, ConnectError> {
     let mut options = ConnectOptions::new(url);
     options
@@ -100,8 +113,8 @@ async fn connect(
         .test_before_acquire(false)
         .sqlx_logging(false);
     match dialect {
-        Dialect::MySql => mysql(&mut options),
-        Dialect::Postgres => postgres(&mut options),
+        Dialect::MySql => mysql(&mut options, usage),
+        Dialect::Postgres => postgres(&mut options, usage),
         Dialect::Sqlite => sqlite(&mut options),
     }
     Database::connect(options).await.map_err(ConnectError::Connect)
@@ -113,7 +126,7 @@ const MYSQL_SESSION: &str = "SET SESSION innodb_lock_wait_timeout = 2, \
     SESSION lock_wait_timeout = 10 /*M!100300 , SESSION idle_transaction_timeout = 3 */";
 const MYSQL_ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
-fn mysql(options: &mut ConnectOptions) {
+fn mysql(options: &mut ConnectOptions, usage: Use) {
     options.test_before_acquire_if_idle_for(PING_AFTER_IDLE);
     options.map_sqlx_mysql_opts(|options| options.statement_cache_capacity(STATEMENTS_CACHED_MAX));
     options.map_sqlx_mysql_pool_opts(|pool| {
@@ -132,7 +145,7 @@ fn mysql(options: &mut ConnectOptions) {
     });
 }
 
-fn postgres(options: &mut ConnectOptions) {
+fn postgres(options: &mut ConnectOptions, usage: Use) {
     options.test_before_acquire_if_idle_for(PING_AFTER_IDLE);
     options.map_sqlx_postgres_opts(|options| {
         options.statement_cache_capacity(STATEMENTS_CACHED_MAX).application_name("confab").options([

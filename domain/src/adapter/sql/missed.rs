@@ -29,7 +29,7 @@ impl SqlStore {
         only: Option<&[ConversationId]>,
         limit: u32,
     ) -> Result<Missed, StoreError> {
-        let snapshot = self.dialect.begin_snapshot(&self.reader).await?;
+        let snapshot = self.dialect.begin_snapshot(&self.snapshots).await?;
         let missed = self.missed_in(&snapshot, viewer, since, only, limit).await;
         let _ = snapshot.rollback().await;
         missed

@@ -1,0 +1,104 @@
+//! A fresh database with users and conversations.
+
+use domain::{
+    Caller, Chat, ConversationId, Limits, Session, SessionId, Timestamp, Title, User, UserId,
+    adapter::sql::{PoolSettings, SqlStore},
+    port::{Accounts as _, accounts::NewSession},
+    service::create_group::CreateGroup,
+    wiring::Wiring,
+};
+use migration::{Migrator, MigratorTrait as _, SCHEMA_VERSION};
+use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection};
+
+pub struct Bench {
+    pub chat: Chat,
+    pub store: SqlStore,
+    /// For the raw calibrations; its pool is as large as their concurrency.
+    pub raw: DatabaseConnection,
+    pub url: String,
+    /// The process of the database server, when it is one.
+    pub server_process: Option<&'static str>,
+    _folder: Option<tempfile::TempDir>,
+}
+
+pub fn server_of_environment() -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "the variable by which tests know their server")]
+    std::env::var("CONFAB_TEST_MARIADB_URL").ok()
+}
+
+pub async fn server(server: Option<&str>) -> Bench {
+    let server = server.expect("name a server: --server or CONFAB_TEST_MARIADB_URL").trim_end_matches('/');
+    let name = format!("confab_bench_{:08x}", random());
+    let admin = Database::connect(server).await.expect("the server answers");
+    admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("a fresh database");
+    open(format!("{server}/{name}"), Some("mariadbd"), None).await
+}
+
+pub async fn embedded() -> Bench {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite://{}/confab.sqlite?mode=rwc", folder.path().display());
+    open(url, None, Some(folder)).await
+}
+
+async fn open(url: String, server_process: Option<&'static str>, folder: Option<tempfile::TempDir>) -> Bench {
+    let migrations = SqlStore::connect_raw(&url, PoolSettings::default()).await.expect("connects");
+    Migrator::up(&migrations, None).await.expect("migrates");
+    migrations.close().await.expect("closes");
+    let store = SqlStore::open(&url, PoolSettings::default(), SCHEMA_VERSION).await.expect("opens");
+    let mut options = ConnectOptions::new(&url);
+    options.max_connections(if folder.is_some() { 1 } else { 64 }).sqlx_logging(false);
+    let raw = Database::connect(options).await.expect("connects");
+    let chat = crate::database::domain(&store);
+    Bench { chat, store, raw, url, server_process, _folder: folder }
+}
+
+pub fn domain(store: &SqlStore) -> Chat {
+    Wiring::new(store.clone(), Limits { rate_limits: false, ..Limits::default() }).build()
+}
+
+pub fn random() -> u32 {
+    let mut bytes = [0; 4];
+    #[expect(clippy::disallowed_methods, reason = "names of throw-away databases")]
+    getrandom::fill(&mut bytes).expect("random bytes");
+    u32::from_le_bytes(bytes)
+}
+
+impl Bench {
+    pub async fn users(&self, count: i64) -> Vec<Caller> {
+        let mut users = Vec::new();
+        let first = i64::from(random()) << 20;
+        for id in (1..=count).map(|number| first + number) {
+            let name = format!("user{id}");
+            let at = Timestamp(1);
+            let user = User {
+                id: UserId(id),
+                username: name.as_str().into(),
+                display_name: name.as_str().into(),
+                created_at: at,
+            };
+            let session = Session {
+                id: SessionId(id),
+                user: user.id,
+                device_name: None,
+                created_at: at,
+                last_used_at: at,
+            };
+            let mut token_hash = [0; 32];
+            token_hash[..8].copy_from_slice(&id.to_be_bytes());
+            self.store
+                .insert_user(&user, &name, "none", &NewSession { session, token_hash })
+                .await
+                .expect("a user");
+            users.push(Caller { user: user.id, session: SessionId(id), expires_at: Timestamp(i64::MAX) });
+        }
+        users
+    }
+
+    pub async fn group(&self, members: &[Caller]) -> ConversationId {
+        let (owner, others) = members.split_first().expect("an owner");
+        let title = Title::new("bench".to_owned()).expect("a title");
+        let members = others.iter().map(|other| other.user).collect();
+        let command = CreateGroup { title, members, client_key: None };
+        self.chat.create_group(owner, command).await.expect("a group").conversation.id
+    }
+}

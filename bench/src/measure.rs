@@ -1,0 +1,90 @@
+//! Clocks: wall time, CPU time of this process and of the database server, latencies.
+
+use std::{fs, time::Duration};
+
+use hdrhistogram::Histogram;
+use tokio::time::Instant;
+
+/// What one round of one side took.
+#[derive(Clone, Debug)]
+pub struct Round {
+    pub operations: usize,
+    pub elapsed: Duration,
+    pub cpu: Duration,
+    pub server_cpu: Duration,
+    pub p50: Duration,
+    pub p99: Duration,
+}
+
+impl Round {
+    pub fn rate(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "counts of a benchmark are small")]
+        let operations = self.operations as f64;
+        operations / self.elapsed.as_secs_f64()
+    }
+
+    pub fn cpu_micros(&self) -> f64 {
+        self.per_operation(self.cpu)
+    }
+
+    pub fn server_cpu_micros(&self) -> f64 {
+        self.per_operation(self.server_cpu)
+    }
+
+    fn per_operation(&self, cpu: Duration) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "counts of a benchmark are small")]
+        let operations = self.operations as f64;
+        cpu.as_secs_f64() * 1e6 / operations
+    }
+}
+
+pub struct Stopwatch {
+    started: Instant,
+    cpu: Duration,
+    server_cpu: Duration,
+    server: Option<&'static str>,
+}
+
+impl Stopwatch {
+    pub fn start(server: Option<&'static str>) -> Self {
+        Self { started: Instant::now(), cpu: cpu_of("self"), server_cpu: server_cpu(server), server }
+    }
+
+    pub fn stop(self, operations: usize, latencies: &Histogram<u64>) -> Round {
+        Round {
+            operations,
+            elapsed: self.started.elapsed(),
+            cpu: cpu_of("self").saturating_sub(self.cpu),
+            server_cpu: server_cpu(self.server).saturating_sub(self.server_cpu),
+            p50: Duration::from_micros(latencies.value_at_quantile(0.5)),
+            p99: Duration::from_micros(latencies.value_at_quantile(0.99)),
+        }
+    }
+}
+
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new(3).expect("three digits are a valid precision")
+}
+
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// User and system time, in clock ticks of 10 ms on Linux.
+fn cpu_of(process: &str) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: u64 =
+        after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+fn server_cpu(name: Option<&str>) -> Duration {
+    let Some(name) = name else { return Duration::ZERO };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name))
+        .map(|pid| cpu_of(&pid))
+        .sum()
+}

@@ -1,0 +1,135 @@
+//! Calibrations: the same rows by the shortest way there is.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement, TransactionTrait as _, Value};
+use tokio::time::Instant;
+
+use crate::{
+    database::Bench,
+    measure::{Round, Stopwatch, histogram, micros},
+};
+
+const COLUMNS: &str = "conversation_id, seq, id, sender_id, client_message_id, content_hash, kind, body, created_at, \
+    countable, rev, created_rev, pos";
+
+/// Rows of the raw table, numbered through all rounds so that no key comes twice.
+static NEXT: AtomicI64 = AtomicI64::new(1);
+
+/// A table like `message`, with the same keys, for the raw rows.
+pub async fn create_table(bench: &Bench) {
+    let sql: &[&str] = match bench.raw.get_database_backend() {
+        DbBackend::MySql => {
+            &["CREATE TABLE bench_message LIKE message", "CREATE TABLE bench_conversation LIKE conversation"]
+        }
+        _ => &[
+            "CREATE TABLE bench_message AS SELECT * FROM message WHERE 1 = 0",
+            "CREATE UNIQUE INDEX b1 ON bench_message (conversation_id, seq)",
+            "CREATE UNIQUE INDEX b2 ON bench_message (id)",
+            "CREATE UNIQUE INDEX b3 ON bench_message (sender_id, client_message_id)",
+            "CREATE INDEX b4 ON bench_message (conversation_id, created_at)",
+        ],
+    };
+    for statement in sql {
+        bench.raw.execute_unprepared(statement).await.expect("a table for the calibration");
+    }
+}
+
+fn row(number: i64, conversation: i64) -> [Value; 13] {
+    let mut id = vec![0_u8; 16];
+    id[8..].copy_from_slice(&conversation.to_be_bytes());
+    // Keys as random as those of clients.
+    let key = format!("{:016x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64.cast_signed()));
+    let seq = i32::try_from(number).unwrap_or(i32::MAX);
+    [
+        id.into(),
+        seq.into(),
+        number.into(),
+        (number % 997).into(),
+        key.into_bytes().into(),
+        vec![7_u8; 16].into(),
+        0_i16.into(),
+        crate::write::BODY.into(),
+        number.into(),
+        seq.into(),
+        seq.into(),
+        seq.into(),
+        number.into(),
+    ]
+}
+
+fn insert(backend: DbBackend, rows: usize, conversation: Option<i64>) -> Statement {
+    let first = NEXT.fetch_add(i64::try_from(rows).unwrap_or(i64::MAX), Ordering::Relaxed);
+    let mut text = format!("INSERT INTO bench_message ({COLUMNS}) VALUES ");
+    let mut values = Vec::with_capacity(rows * 13);
+    for number in (first..).take(rows) {
+        text.push_str(if number > first { ",(" } else { "(" });
+        let place = values.len();
+        let marks = (1..=13).map(|mark| match backend {
+            DbBackend::Postgres => format!("${}", place + mark),
+            _ => "?".to_owned(),
+        });
+        text.push_str(&marks.collect::<Vec<_>>().join(","));
+        text.push(')');
+        values.extend(row(number, conversation.unwrap_or(number % 1000 + 1)));
+    }
+    Statement::from_sql_and_values(backend, text, values)
+}
+
+/// Multi-row inserts by some writers at once, each its own transaction, flushed at commit.
+pub async fn batched(bench: &Bench, rows: usize, writers: usize, batch: usize) -> Round {
+    let watch = Stopwatch::start(bench.server_process);
+    let work = (0..writers).map(|_| {
+        let raw = bench.raw.clone();
+        tokio::spawn(async move {
+            let mut latencies = histogram();
+            for _ in 0..rows / writers / batch {
+                let started = Instant::now();
+                raw.execute_raw(insert(raw.get_database_backend(), batch, None)).await.expect("inserts");
+                latencies.saturating_record(micros(started.elapsed()));
+            }
+            latencies
+        })
+    });
+    let mut latencies = histogram();
+    for done in futures_util::future::join_all(work).await {
+        latencies.add(done.expect("a writer ends well")).expect("the same precision");
+    }
+    watch.stop(rows / writers / batch * writers * batch, &latencies)
+}
+
+/// One transaction a message in one conversation: lock and move its counter, insert, commit.
+pub async fn one_by_one(bench: &Bench, rows: usize, writers: usize, conversation: &[u8]) -> Round {
+    let watch = Stopwatch::start(bench.server_process);
+    let conversation: Arc<[u8]> = conversation.into();
+    let work = (0..writers).map(|_| {
+        let (raw, conversation) = (bench.raw.clone(), conversation.clone());
+        tokio::spawn(async move {
+            let mut latencies = histogram();
+            for _ in 0..rows / writers {
+                let started = Instant::now();
+                one(&raw, &conversation).await;
+                latencies.saturating_record(micros(started.elapsed()));
+            }
+            latencies
+        })
+    });
+    let mut latencies = histogram();
+    for done in futures_util::future::join_all(work).await {
+        latencies.add(done.expect("a writer ends well")).expect("the same precision");
+    }
+    watch.stop(rows / writers * writers, &latencies)
+}
+
+async fn one(raw: &DatabaseConnection, conversation: &[u8]) {
+    let backend = raw.get_database_backend();
+    let transaction = raw.begin().await.expect("begins");
+    let update = "UPDATE conversation SET countable = countable + 1 WHERE id = ?";
+    let update = Statement::from_sql_and_values(backend, update, [conversation.to_vec().into()]);
+    transaction.execute_raw(update).await.expect("moves the counter");
+    transaction.execute_raw(insert(backend, 1, Some(1))).await.expect("inserts");
+    transaction.commit().await.expect("commits");
+}

@@ -1,0 +1,170 @@
+//! B5, B5h, B5s: the write engine in process, without HTTP.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use domain::{Caller, Chat, ClientKey, ConversationId, MessageText, service::send_message::SendMessage};
+use tokio::time::Instant;
+
+use crate::{
+    database::{Bench, random},
+    measure::{Round, Stopwatch, histogram, micros},
+    raw,
+    report::{Report, Target},
+};
+
+/// 200 bytes, as a chat message with some history has.
+pub const BODY: &str = "Shall we meet at the station at half past seven, or is that too early for you? I could also take the \
+    later train and be there by nine, which would give us time for breakfast before the others come in.";
+
+pub struct Plan {
+    pub rounds: usize,
+    pub messages: usize,
+    pub in_flight: usize,
+}
+
+const CONVERSATIONS: usize = 1000;
+const MEMBERS: usize = 4;
+
+pub async fn b5(bench: &Bench, plan: &Plan) -> Report {
+    let load = Load::new(bench, CONVERSATIONS).await;
+    raw::create_table(bench).await;
+    let mut report = Report::new(
+        "b5",
+        "Write engine, 256 in flight, 1,000 conversations (Zipf), MariaDB, flush on commit",
+    );
+    for _ in 0..plan.rounds {
+        report.calibration("raw multi-row insert, 4 × 200", raw::batched(bench, plan.messages, 4, 200).await);
+        report.measured("send_message", load.run(bench, plan).await);
+    }
+    report.target(Target { reach: 0.5, dream: 0.7, p99_millis: Some((20.0, 10.0)) });
+    report
+}
+
+pub async fn b5h(bench: &Bench, plan: &Plan) -> Report {
+    let load = Load::new(bench, 1).await;
+    raw::create_table(bench).await;
+    let id = load.conversations[0].0;
+    let mut report = Report::new("b5h", "One hot conversation, 256 in flight, MariaDB, flush on commit");
+    for _ in 0..plan.rounds {
+        let single = raw::one_by_one(bench, plan.messages / 10, 64, id.as_bytes()).await;
+        report.calibration("one transaction a message, 64 at once", single);
+        report.also("raw one-lane batch, 1 × 256", raw::batched(bench, plan.messages, 1, 256).await);
+        report.measured("send_message", load.run(bench, plan).await);
+    }
+    report.target(Target { reach: 15.0, dream: 15.0, p99_millis: None });
+    report
+}
+
+pub async fn b5s(bench: &Bench, plan: &Plan) -> Report {
+    let load = Load::new(bench, CONVERSATIONS).await;
+    raw::create_table(bench).await;
+    let mut report =
+        Report::new("b5s", "Write engine on the embedded default, 256 in flight, WAL, synchronous=FULL");
+    for _ in 0..plan.rounds {
+        report.calibration("raw batched SQLite, 1 × 200", raw_sqlite(bench, plan.messages).await);
+        report.measured("send_message", load.run(bench, plan).await);
+    }
+    report.target(Target { reach: 0.6, dream: 0.8, p99_millis: None });
+    report
+}
+
+async fn raw_sqlite(bench: &Bench, rows: usize) -> Round {
+    use sea_orm::ConnectionTrait as _;
+    bench.raw.execute_unprepared("PRAGMA synchronous = FULL").await.expect("as durable as the engine");
+    raw::batched(bench, rows, 1, 200).await
+}
+
+/// Conversations, and who sends where.
+struct Load {
+    conversations: Arc<Vec<(ConversationId, Vec<Caller>)>>,
+    /// Cumulative weights of a Zipf distribution with exponent 1.
+    weights: Arc<Vec<f64>>,
+    run: AtomicUsize,
+}
+
+impl Load {
+    async fn new(bench: &Bench, count: usize) -> Self {
+        let users = bench.users(200).await;
+        let mut conversations = Vec::with_capacity(count);
+        for index in 0..count {
+            let members: Vec<Caller> =
+                (0..MEMBERS).map(|member| users[(index + member * 31) % users.len()]).collect();
+            conversations.push((bench.group(&members).await, members));
+        }
+        let mut sum = 0.0;
+        #[expect(clippy::cast_precision_loss, reason = "ranks are small")]
+        let weights = (1..=count).map(|rank| {
+            sum += 1.0 / rank as f64;
+            sum
+        });
+        let weights = Arc::new(weights.collect());
+        Self { conversations: Arc::new(conversations), weights, run: AtomicUsize::new(0) }
+    }
+
+    async fn run(&self, bench: &Bench, plan: &Plan) -> Round {
+        let run = self.run.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("{:08x}{run:02x}", random());
+        let next = Arc::new(AtomicUsize::new(0));
+        let watch = Stopwatch::start(bench.server_process);
+        let work = (0..plan.in_flight).map(|_| {
+            let sender = Sender {
+                chat: bench.chat.clone(),
+                conversations: self.conversations.clone(),
+                weights: self.weights.clone(),
+                next: next.clone(),
+                messages: plan.messages,
+                prefix: prefix.clone(),
+            };
+            tokio::spawn(sender.run())
+        });
+        let mut latencies = histogram();
+        for done in futures_util::future::join_all(work.collect::<Vec<_>>()).await {
+            latencies.add(done.expect("a sender ends well")).expect("the same precision");
+        }
+        watch.stop(plan.messages, &latencies)
+    }
+}
+
+struct Sender {
+    chat: Chat,
+    conversations: Arc<Vec<(ConversationId, Vec<Caller>)>>,
+    weights: Arc<Vec<f64>>,
+    next: Arc<AtomicUsize>,
+    messages: usize,
+    prefix: String,
+}
+
+impl Sender {
+    async fn run(self) -> hdrhistogram::Histogram<u64> {
+        let mut latencies = histogram();
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if number >= self.messages {
+                return latencies;
+            }
+            let (conversation, caller) = self.pick(number);
+            let key = format!("{}{:016x}", self.prefix, number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            let command = SendMessage {
+                conversation,
+                client_key: ClientKey::new(&[], key).expect("a key"),
+                text: MessageText::new(&[], BODY.to_owned()).expect("a text"),
+            };
+            let started = Instant::now();
+            self.chat.send_message(&caller, command).await.expect("a committed message");
+            latencies.saturating_record(micros(started.elapsed()));
+        }
+    }
+
+    fn pick(&self, number: usize) -> (ConversationId, Caller) {
+        // A multiplicative hash instead of a random generator: every run sends to the same conversations.
+        let hash = (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 11;
+        #[expect(clippy::cast_precision_loss, reason = "53 bits fit a double")]
+        let point = hash as f64 / (1_u64 << 53) as f64 * self.weights.last().copied().unwrap_or(1.0);
+        let rank = self.weights.partition_point(|weight| *weight < point).min(self.conversations.len() - 1);
+        let (id, members) = &self.conversations[rank];
+        (*id, members[number % members.len()])
+    }
+}
