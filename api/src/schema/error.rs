@@ -12,7 +12,14 @@ use super::types::user_error::UserError;
 
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
+/// What the resolver of a nullable field returns, with `.transpose()` on a [`Result`] of an option.
+///
+/// The order counts: async-graphql lets the error of a `Result<Option<_>>` null the field's parent, and at the root all of
+/// its siblings; the error within an option nulls the field alone.
+pub type Nullable<T> = Option<Result<T>>;
+
 /// A service error on its way to the top level of the answer.
+#[derive(Clone)]
 pub struct Failure(ServiceError);
 
 impl From<ServiceError> for Failure {
@@ -80,5 +87,48 @@ fn log(error: &ServiceError) {
         tracing::error!(error.code = error.code().name(), error.chain = chain, "a field failed");
     } else {
         tracing::warn!(error.code = error.code().name(), error.chain = chain, "a field failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, time::Duration};
+
+    use async_graphql::Value;
+
+    use super::*;
+
+    fn extension(error: &Error, name: &str) -> Option<Value> {
+        error.extensions.as_ref().and_then(|extensions| extensions.get(name)).cloned()
+    }
+
+    #[test]
+    fn every_code_goes_where_the_table_says() {
+        for code in ErrorCode::ALL {
+            let in_payload = settle::<()>(Err(ServiceError::new(*code, "no"))).is_ok();
+            assert_eq!(in_payload, code.info().surface != Surface::TopLevel, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn top_level_errors_carry_code_retryable_and_wait() {
+        let error = ServiceError::unavailable("busy").after(Duration::from_millis(1200));
+        let error = Error::from(Failure::from(error));
+        assert_eq!(error.message, "busy");
+        assert_eq!(extension(&error, "code"), Some("UNAVAILABLE".into()));
+        assert_eq!(extension(&error, "retryable"), Some(true.into()));
+        assert_eq!(extension(&error, "retryAfterSeconds"), Some(2.into()));
+    }
+
+    #[test]
+    fn causes_stay_inside() {
+        let shared = shared(ServiceError::internal(io::Error::other("secret table")));
+        assert!(shared.source().is_none(), "logged already");
+        for error in [shared, ServiceError::internal(io::Error::other("secret table"))] {
+            let error = Error::from(Failure::from(error));
+            assert_eq!(error.message, "internal error");
+            assert!(error.source.is_none());
+            assert_eq!(extension(&error, "code"), Some("INTERNAL".into()));
+        }
     }
 }

@@ -37,7 +37,7 @@ use self::{
     update_group::{UpdateGroupInput, UpdateGroupPayload},
     update_profile::{UpdateProfileInput, UpdateProfilePayload},
 };
-use super::error::Result;
+use super::error::Nullable;
 
 pub struct Mutation;
 
@@ -50,8 +50,8 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Who registers, and from which device.")] input: RegisterInput,
-    ) -> Result<Option<RegisterPayload>> {
-        register::register(ctx, input).await
+    ) -> Nullable<RegisterPayload> {
+        Some(register::register(ctx, input).await)
     }
 
     /// Signs a known user in on this device. Needs no signed-in caller.
@@ -59,8 +59,8 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Who signs in, and on which device.")] input: SignInInput,
-    ) -> Result<Option<SignInPayload>> {
-        sign_in::sign_in(ctx, input).await
+    ) -> Nullable<SignInPayload> {
+        Some(sign_in::sign_in(ctx, input).await)
     }
 
     /// Exchanges a refresh token for new credentials of the same session; needs no access token. Each refresh token works
@@ -70,8 +70,8 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The refresh token to exchange.")] input: RefreshSessionInput,
-    ) -> Result<Option<RefreshSessionPayload>> {
-        refresh_session::refresh_session(ctx, input).await
+    ) -> Nullable<RefreshSessionPayload> {
+        Some(refresh_session::refresh_session(ctx, input).await)
     }
 
     /// Ends a session of the viewer: its tokens stop working and its sockets close within 2 seconds. Ending one that has
@@ -80,8 +80,8 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Which session to end.")] input: SignOutInput,
-    ) -> Result<Option<SignOutPayload>> {
-        sign_out::sign_out(ctx, input).await
+    ) -> Nullable<SignOutPayload> {
+        Some(sign_out::sign_out(ctx, input).await)
     }
 
     /// Changes the viewer's password and ends all sessions but this one.
@@ -89,8 +89,8 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The password as it is and as it shall be.")] input: ChangePasswordInput,
-    ) -> Result<Option<ChangePasswordPayload>> {
-        change_password::change_password(ctx, input).await
+    ) -> Nullable<ChangePasswordPayload> {
+        Some(change_password::change_password(ctx, input).await)
     }
 
     /// Changes what others read about the viewer.
@@ -98,8 +98,8 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "What to change.")] input: UpdateProfileInput,
-    ) -> Result<Option<UpdateProfilePayload>> {
-        update_profile::update_profile(ctx, input).await
+    ) -> Nullable<UpdateProfilePayload> {
+        Some(update_profile::update_profile(ctx, input).await)
     }
 
     /// Lets the WebSocket that it is sent on live as long as a newer access token of the same session. Otherwise the socket
@@ -108,8 +108,8 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The newer access token.")] input: RenewConnectionInput,
-    ) -> Result<Option<RenewConnectionPayload>> {
-        renew_connection::renew_connection(ctx, input).await
+    ) -> Nullable<RenewConnectionPayload> {
+        Some(renew_connection::renew_connection(ctx, input).await)
     }
 
     /// Opens the conversation of the viewer with another person. There is one for each pair: whoever opens it, and however
@@ -118,8 +118,8 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "With whom.")] input: OpenDirectConversationInput,
-    ) -> Result<Option<OpenDirectConversationPayload>> {
-        open_direct_conversation::open_direct_conversation(ctx, input).await
+    ) -> Nullable<OpenDirectConversationPayload> {
+        Some(open_direct_conversation::open_direct_conversation(ctx, input).await)
     }
 
     /// Creates a group with the viewer as owner. With a `clientKey` it is safe to send again: the same key gives the same
@@ -128,8 +128,8 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "What the group shall be.")] input: CreateGroupInput,
-    ) -> Result<Option<CreateGroupPayload>> {
-        create_group::create_group(ctx, input).await
+    ) -> Nullable<CreateGroupPayload> {
+        Some(create_group::create_group(ctx, input).await)
     }
 
     /// Changes a group. Needs the role admin or owner.
@@ -137,8 +137,8 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "What to change in which group.")] input: UpdateGroupInput,
-    ) -> Result<Option<UpdateGroupPayload>> {
-        update_group::update_group(ctx, input).await
+    ) -> Nullable<UpdateGroupPayload> {
+        Some(update_group::update_group(ctx, input).await)
     }
 
     /// Adds people to a group: all or none. Those who are members already stay as they are. New members see the whole
@@ -147,8 +147,8 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Whom to add to which group.")] input: AddMembersInput,
-    ) -> Result<Option<AddMembersPayload>> {
-        add_members::add_members(ctx, input).await
+    ) -> Nullable<AddMembersPayload> {
+        Some(add_members::add_members(ctx, input).await)
     }
 
     /// Removes a member from a group. Nothing later reaches them. Needs the role admin or owner; owners cannot be removed.
@@ -157,8 +157,8 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Whom to remove from which group.")] input: RemoveMemberInput,
-    ) -> Result<Option<RemoveMemberPayload>> {
-        remove_member::remove_member(ctx, input).await
+    ) -> Nullable<RemoveMemberPayload> {
+        Some(remove_member::remove_member(ctx, input).await)
     }
 
     /// Takes the viewer out of a group. The last owner makes somebody else owner first. Leaving again succeeds.
@@ -166,8 +166,8 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Which group to leave.")] input: LeaveGroupInput,
-    ) -> Result<Option<LeaveGroupPayload>> {
-        leave_group::leave_group(ctx, input).await
+    ) -> Nullable<LeaveGroupPayload> {
+        Some(leave_group::leave_group(ctx, input).await)
     }
 
     /// Changes what a member may do in a group. Needs the role owner.
@@ -175,8 +175,8 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Whose role, and which.")] input: SetMemberRoleInput,
-    ) -> Result<Option<SetMemberRolePayload>> {
-        set_member_role::set_member_role(ctx, input).await
+    ) -> Nullable<SetMemberRolePayload> {
+        Some(set_member_role::set_member_role(ctx, input).await)
     }
 
     /// Sends a message. The answer comes after it is committed, with its final `id`, `seq` and `createdAt`. It is safe to
@@ -185,8 +185,8 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "What to send where.")] input: SendMessageInput,
-    ) -> Result<Option<SendMessagePayload>> {
-        send_message::send_message(ctx, input).await
+    ) -> Nullable<SendMessagePayload> {
+        Some(send_message::send_message(ctx, input).await)
     }
 
     /// Moves the viewer's read position forward to a message, on all their devices. A position that is passed already stays,
@@ -195,7 +195,7 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "How far the viewer has read in which conversation.")] input: MarkReadInput,
-    ) -> Result<Option<MarkReadPayload>> {
-        mark_read::mark_read(ctx, input).await
+    ) -> Nullable<MarkReadPayload> {
+        Some(mark_read::mark_read(ctx, input).await)
     }
 }

@@ -11,7 +11,7 @@ use async_graphql::{Context, ID, Object};
 
 use self::user::UserBy;
 use super::{
-    error::Result,
+    error::{Nullable, Result},
     paging::PageArguments,
     types::{
         conversation::{Conversation, ConversationConnection},
@@ -32,8 +32,8 @@ impl Query {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The `id` of any object of type `Node`.")] id: ID,
-    ) -> Result<Option<Node>> {
-        node::node(ctx, &id).await
+    ) -> Nullable<Node> {
+        node::node(ctx, &id).await.transpose()
     }
 
     /// Fetches several objects again by their ids, in the order of the ids, with null in the place of those that `node`
@@ -47,13 +47,13 @@ impl Query {
     }
 
     /// The signed-in user; null when signed out.
-    async fn viewer(&self, ctx: &Context<'_>) -> Result<Option<User>> {
-        viewer::viewer(ctx).await
+    async fn viewer(&self, ctx: &Context<'_>) -> Nullable<User> {
+        viewer::viewer(ctx).await.transpose()
     }
 
     /// The viewer's signed-in devices, the newest first; null when signed out.
-    async fn sessions(&self, ctx: &Context<'_>) -> Result<Option<Vec<Session>>> {
-        sessions::sessions(ctx).await
+    async fn sessions(&self, ctx: &Context<'_>) -> Nullable<Vec<Session>> {
+        sessions::sessions(ctx).await.transpose()
     }
 
     /// A person, by id or username; null when there is none.
@@ -61,8 +61,8 @@ impl Query {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "By what to look the person up: exactly one of the fields.")] by: UserBy,
-    ) -> Result<Option<User>> {
-        user::user(ctx, by).await
+    ) -> Nullable<User> {
+        user::user(ctx, by).await.transpose()
     }
 
     /// One of the viewer's conversations; null when there is none with this id.
@@ -70,8 +70,8 @@ impl Query {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The conversation's id.")] id: ID,
-    ) -> Result<Option<Conversation>> {
-        conversation::conversation(ctx, &id).await
+    ) -> Nullable<Conversation> {
+        conversation::conversation(ctx, &id).await.transpose()
     }
 
     /// The viewer's conversations, latest activity first: the one with the newest message or, where nobody wrote yet, the
@@ -85,7 +85,56 @@ impl Query {
         #[graphql(desc = "Only conversations after this cursor.")] after: Option<String>,
         #[graphql(desc = "So many from the end of the list or before `before`; 1 to 100.")] last: Option<i32>,
         #[graphql(desc = "Only conversations before this cursor.")] before: Option<String>,
-    ) -> Result<Option<ConversationConnection>> {
-        conversations::conversations(ctx, PageArguments { first, after, last, before }).await
+    ) -> Nullable<ConversationConnection> {
+        conversations::conversations(ctx, PageArguments { first, after, last, before }).await.transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_graphql::{PathSegment, Request, value};
+
+    use crate::{schema::builder, viewer::Viewer};
+
+    async fn anonymously(document: &str) -> async_graphql::Response {
+        builder().finish().execute(Request::new(document).data(Viewer(None))).await
+    }
+
+    #[tokio::test]
+    async fn a_root_that_fails_leaves_its_siblings() {
+        let answer = anonymously(
+            "{ viewer { id } sessions { id } node(id: \"x\") { id } nodes(ids: [\"x\", \"y\"]) { id }
+                user(by: { username: \"x\" }) { id } conversation(id: \"x\") { id } conversations { nodes { id } } }",
+        )
+        .await;
+        let expected = value!({
+            "viewer": null,
+            "sessions": null,
+            "node": null,
+            "nodes": [null, null],
+            "user": null,
+            "conversation": null,
+            "conversations": null,
+        });
+        assert_eq!(answer.data, expected);
+        let mut failed: Vec<_> = answer.errors.iter().map(|error| error.path.clone()).collect();
+        failed.sort_by_key(|path| format!("{path:?}"));
+        let expected = ["conversation", "conversations", "node", "nodes", "user"];
+        assert_eq!(failed, expected.map(|name| vec![PathSegment::Field(name.to_owned())]));
+        for error in answer.errors {
+            let code = error.extensions.as_ref().and_then(|extensions| extensions.get("code"));
+            assert_eq!(code, Some(&value!("UNAUTHENTICATED")), "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_mutation_that_fails_leaves_its_siblings() {
+        let answer = anonymously(
+            "mutation { leaveGroup(input: { conversationId: \"x\" }) { userErrors { code } }
+                markRead(input: { conversationId: \"x\", seq: 1 }) { userErrors { code } } }",
+        )
+        .await;
+        assert_eq!(answer.data, value!({ "leaveGroup": null, "markRead": null }));
+        assert_eq!(answer.errors.len(), 2);
     }
 }

@@ -1,6 +1,6 @@
 //! The position of a subscription in the lanes.
 
-use super::Positions;
+use super::{ConversationId, LaneLayout, Positions};
 
 /// A hash of the conversations that a subscription is limited to; all zero for none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,7 +24,17 @@ pub struct CursorPosition {
 pub struct ReplayMark {
     /// The heads of the lanes when the replay took its snapshot.
     pub until: Positions,
-    pub conversation: super::ConversationId,
+    pub conversation: ConversationId,
     /// The last `rev` delivered of `conversation`.
     pub rev: i32,
+}
+
+impl ReplayMark {
+    /// Whether the replay that was cut short had delivered this change.
+    pub fn has(&self, conversation: ConversationId, rev: i32, pos: i64, layout: LaneLayout) -> bool {
+        if pos > self.until.get(layout.of_conversation(conversation)) {
+            return false;
+        }
+        conversation < self.conversation || (conversation == self.conversation && rev <= self.rev)
+    }
 }

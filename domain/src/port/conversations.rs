@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{StoreError, log::Heads};
 use crate::{
-    Conversation, ConversationId, ConversationView, Member, MemberId, Message, MessageId, PageRequest,
+    Conversation, ConversationId, ConversationView, Member, MemberId, MemberRole, Message, MessageId, PageRequest,
     Positions, Timestamp, User, UserId,
 };
 
@@ -21,8 +21,8 @@ pub struct ListCursor {
 #[derive(Clone, Debug)]
 pub struct Missed {
     pub heads: Heads,
-    /// Every active membership of the viewer, whatever the filter.
-    pub memberships: Vec<ConversationId>,
+    /// Every active membership of the viewer with its role, whatever the filter.
+    pub memberships: Vec<(ConversationId, MemberRole)>,
     pub conversations: Vec<MissedInConversation>,
     /// More happened in one conversation than is replayed.
     pub too_much: bool,

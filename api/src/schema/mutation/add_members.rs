@@ -28,9 +28,9 @@ pub struct AddMembersPayload {
     user_errors: Vec<UserError>,
 }
 
-pub async fn add_members(ctx: &Context<'_>, input: AddMembersInput) -> Result<Option<AddMembersPayload>> {
+pub async fn add_members(ctx: &Context<'_>, input: AddMembersInput) -> Result<AddMembersPayload> {
     let (conversation, user_errors) = settle(run(ctx, input).await)?;
-    Ok(Some(AddMembersPayload { conversation, user_errors }))
+    Ok(AddMembersPayload { conversation, user_errors })
 }
 
 async fn run(ctx: &Context<'_>, input: AddMembersInput) -> ServiceResult<Conversation> {

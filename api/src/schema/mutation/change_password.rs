@@ -25,12 +25,9 @@ pub struct ChangePasswordPayload {
     user_errors: Vec<UserError>,
 }
 
-pub async fn change_password(
-    ctx: &Context<'_>,
-    input: ChangePasswordInput,
-) -> Result<Option<ChangePasswordPayload>> {
+pub async fn change_password(ctx: &Context<'_>, input: ChangePasswordInput) -> Result<ChangePasswordPayload> {
     let (_, user_errors) = settle(run(ctx, input).await)?;
-    Ok(Some(ChangePasswordPayload { user_errors }))
+    Ok(ChangePasswordPayload { user_errors })
 }
 
 async fn run(ctx: &Context<'_>, input: ChangePasswordInput) -> ServiceResult<()> {

@@ -31,9 +31,9 @@ pub struct CreateGroupPayload {
     user_errors: Vec<UserError>,
 }
 
-pub async fn create_group(ctx: &Context<'_>, input: CreateGroupInput) -> Result<Option<CreateGroupPayload>> {
+pub async fn create_group(ctx: &Context<'_>, input: CreateGroupInput) -> Result<CreateGroupPayload> {
     let (conversation, user_errors) = settle(run(ctx, input).await)?;
-    Ok(Some(CreateGroupPayload { conversation, user_errors }))
+    Ok(CreateGroupPayload { conversation, user_errors })
 }
 
 async fn run(ctx: &Context<'_>, input: CreateGroupInput) -> ServiceResult<Conversation> {

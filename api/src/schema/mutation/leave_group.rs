@@ -24,9 +24,9 @@ pub struct LeaveGroupPayload {
     user_errors: Vec<UserError>,
 }
 
-pub async fn leave_group(ctx: &Context<'_>, input: LeaveGroupInput) -> Result<Option<LeaveGroupPayload>> {
+pub async fn leave_group(ctx: &Context<'_>, input: LeaveGroupInput) -> Result<LeaveGroupPayload> {
     let (_, user_errors) = settle(run(ctx, input).await)?;
-    Ok(Some(LeaveGroupPayload { user_errors }))
+    Ok(LeaveGroupPayload { user_errors })
 }
 
 async fn run(ctx: &Context<'_>, input: LeaveGroupInput) -> ServiceResult<()> {

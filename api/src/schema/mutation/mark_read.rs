@@ -28,9 +28,9 @@ pub struct MarkReadPayload {
     user_errors: Vec<UserError>,
 }
 
-pub async fn mark_read(ctx: &Context<'_>, input: MarkReadInput) -> Result<Option<MarkReadPayload>> {
+pub async fn mark_read(ctx: &Context<'_>, input: MarkReadInput) -> Result<MarkReadPayload> {
     let (conversation, user_errors) = settle(run(ctx, input).await)?;
-    Ok(Some(MarkReadPayload { conversation, user_errors }))
+    Ok(MarkReadPayload { conversation, user_errors })
 }
 
 async fn run(ctx: &Context<'_>, input: MarkReadInput) -> ServiceResult<Conversation> {

@@ -29,9 +29,9 @@ pub struct OpenDirectConversationPayload {
 pub async fn open_direct_conversation(
     ctx: &Context<'_>,
     input: OpenDirectConversationInput,
-) -> Result<Option<OpenDirectConversationPayload>> {
+) -> Result<OpenDirectConversationPayload> {
     let (conversation, user_errors) = settle(run(ctx, input).await)?;
-    Ok(Some(OpenDirectConversationPayload { conversation, user_errors }))
+    Ok(OpenDirectConversationPayload { conversation, user_errors })
 }
 
 async fn run(ctx: &Context<'_>, input: OpenDirectConversationInput) -> ServiceResult<Conversation> {

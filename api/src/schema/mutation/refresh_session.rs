@@ -25,12 +25,9 @@ pub struct RefreshSessionPayload {
     user_errors: Vec<UserError>,
 }
 
-pub async fn refresh_session(
-    ctx: &Context<'_>,
-    input: RefreshSessionInput,
-) -> Result<Option<RefreshSessionPayload>> {
+pub async fn refresh_session(ctx: &Context<'_>, input: RefreshSessionInput) -> Result<RefreshSessionPayload> {
     let (credentials, user_errors) = settle(run(ctx, input).await)?;
-    Ok(Some(RefreshSessionPayload { credentials, user_errors }))
+    Ok(RefreshSessionPayload { credentials, user_errors })
 }
 
 async fn run(ctx: &Context<'_>, input: RefreshSessionInput) -> ServiceResult<Credentials> {

@@ -37,10 +37,10 @@ pub struct RegisterPayload {
     user_errors: Vec<UserError>,
 }
 
-pub async fn register(ctx: &Context<'_>, input: RegisterInput) -> Result<Option<RegisterPayload>> {
+pub async fn register(ctx: &Context<'_>, input: RegisterInput) -> Result<RegisterPayload> {
     let (signed_in, user_errors) = settle(run(ctx, input).await)?;
     let (user, credentials) = signed_in.map(|it| (it.user.into(), it.credentials.into())).unzip();
-    Ok(Some(RegisterPayload { user, credentials, user_errors }))
+    Ok(RegisterPayload { user, credentials, user_errors })
 }
 
 async fn run(ctx: &Context<'_>, input: RegisterInput) -> ServiceResult<SignedIn> {

@@ -28,12 +28,9 @@ pub struct RemoveMemberPayload {
     user_errors: Vec<UserError>,
 }
 
-pub async fn remove_member(
-    ctx: &Context<'_>,
-    input: RemoveMemberInput,
-) -> Result<Option<RemoveMemberPayload>> {
+pub async fn remove_member(ctx: &Context<'_>, input: RemoveMemberInput) -> Result<RemoveMemberPayload> {
     let (conversation, user_errors) = settle(run(ctx, input).await)?;
-    Ok(Some(RemoveMemberPayload { conversation, user_errors }))
+    Ok(RemoveMemberPayload { conversation, user_errors })
 }
 
 async fn run(ctx: &Context<'_>, input: RemoveMemberInput) -> ServiceResult<Conversation> {

@@ -29,9 +29,9 @@ pub struct RenewConnectionPayload {
 pub async fn renew_connection(
     ctx: &Context<'_>,
     input: RenewConnectionInput,
-) -> Result<Option<RenewConnectionPayload>> {
+) -> Result<RenewConnectionPayload> {
     let (_, user_errors) = settle(run(ctx, input).await)?;
-    Ok(Some(RenewConnectionPayload { user_errors }))
+    Ok(RenewConnectionPayload { user_errors })
 }
 
 async fn run(ctx: &Context<'_>, input: RenewConnectionInput) -> ServiceResult<()> {

@@ -49,18 +49,20 @@ pub struct SendMessagePayload {
     user_errors: Vec<UserError>,
 }
 
-pub async fn send_message(ctx: &Context<'_>, input: SendMessageInput) -> Result<Option<SendMessagePayload>> {
+pub async fn send_message(ctx: &Context<'_>, input: SendMessageInput) -> Result<SendMessagePayload> {
     let (message, user_errors) = settle(run(ctx, input).await)?;
-    Ok(Some(SendMessagePayload { message, user_errors }))
+    Ok(SendMessagePayload { message, user_errors })
 }
 
 async fn run(ctx: &Context<'_>, input: SendMessageInput) -> ServiceResult<Message> {
     let turn = ctx.data_opt::<SendTurn>();
     if let Some(turn) = turn {
+        // Before anything can fail, or a send that does would let the next one past those before it.
         turn.wait().await;
     }
     let caller = ctx.caller()?;
-    let pending = ctx.chat().send_message(caller, command(input)?);
+    // Its place in the queue is taken here, before the next send of the socket may take its own.
+    let pending = ctx.chat().enqueue_message(caller, command(input)?)?;
     if let Some(turn) = turn {
         turn.done();
     }

@@ -33,12 +33,9 @@ pub struct SetMemberRolePayload {
     user_errors: Vec<UserError>,
 }
 
-pub async fn set_member_role(
-    ctx: &Context<'_>,
-    input: SetMemberRoleInput,
-) -> Result<Option<SetMemberRolePayload>> {
+pub async fn set_member_role(ctx: &Context<'_>, input: SetMemberRoleInput) -> Result<SetMemberRolePayload> {
     let (member, user_errors) = settle(run(ctx, input).await)?;
-    Ok(Some(SetMemberRolePayload { member, user_errors }))
+    Ok(SetMemberRolePayload { member, user_errors })
 }
 
 async fn run(ctx: &Context<'_>, input: SetMemberRoleInput) -> ServiceResult<Member> {

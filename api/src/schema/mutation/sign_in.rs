@@ -34,10 +34,10 @@ pub struct SignInPayload {
     user_errors: Vec<UserError>,
 }
 
-pub async fn sign_in(ctx: &Context<'_>, input: SignInInput) -> Result<Option<SignInPayload>> {
+pub async fn sign_in(ctx: &Context<'_>, input: SignInInput) -> Result<SignInPayload> {
     let (signed_in, user_errors) = settle(run(ctx, input).await)?;
     let (user, credentials) = signed_in.map(|it| (it.user.into(), it.credentials.into())).unzip();
-    Ok(Some(SignInPayload { user, credentials, user_errors }))
+    Ok(SignInPayload { user, credentials, user_errors })
 }
 
 async fn run(ctx: &Context<'_>, input: SignInInput) -> ServiceResult<SignedIn> {

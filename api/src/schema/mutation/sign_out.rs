@@ -24,9 +24,9 @@ pub struct SignOutPayload {
     user_errors: Vec<UserError>,
 }
 
-pub async fn sign_out(ctx: &Context<'_>, input: SignOutInput) -> Result<Option<SignOutPayload>> {
+pub async fn sign_out(ctx: &Context<'_>, input: SignOutInput) -> Result<SignOutPayload> {
     let (_, user_errors) = settle(run(ctx, input).await)?;
-    Ok(Some(SignOutPayload { user_errors }))
+    Ok(SignOutPayload { user_errors })
 }
 
 async fn run(ctx: &Context<'_>, input: SignOutInput) -> ServiceResult<()> {

@@ -28,9 +28,9 @@ pub struct UpdateGroupPayload {
     user_errors: Vec<UserError>,
 }
 
-pub async fn update_group(ctx: &Context<'_>, input: UpdateGroupInput) -> Result<Option<UpdateGroupPayload>> {
+pub async fn update_group(ctx: &Context<'_>, input: UpdateGroupInput) -> Result<UpdateGroupPayload> {
     let (conversation, user_errors) = settle(run(ctx, input).await)?;
-    Ok(Some(UpdateGroupPayload { conversation, user_errors }))
+    Ok(UpdateGroupPayload { conversation, user_errors })
 }
 
 async fn run(ctx: &Context<'_>, input: UpdateGroupInput) -> ServiceResult<Conversation> {

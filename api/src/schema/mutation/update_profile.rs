@@ -26,12 +26,9 @@ pub struct UpdateProfilePayload {
     user_errors: Vec<UserError>,
 }
 
-pub async fn update_profile(
-    ctx: &Context<'_>,
-    input: UpdateProfileInput,
-) -> Result<Option<UpdateProfilePayload>> {
+pub async fn update_profile(ctx: &Context<'_>, input: UpdateProfileInput) -> Result<UpdateProfilePayload> {
     let (user, user_errors) = settle(run(ctx, input).await)?;
-    Ok(Some(UpdateProfilePayload { user, user_errors }))
+    Ok(UpdateProfilePayload { user, user_errors })
 }
 
 async fn run(ctx: &Context<'_>, input: UpdateProfileInput) -> ServiceResult<User> {

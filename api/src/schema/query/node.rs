@@ -29,11 +29,11 @@ pub async fn node(ctx: &Context<'_>, id: &ID) -> Result<Option<Node>> {
 
 /// A hole and an error for each id whose backend failed; the others are answered.
 pub async fn nodes(ctx: &Context<'_>, ids: &[ID]) -> Result<Vec<Option<Node>>> {
-    id::check_count(ids, ctx.chat().limits().ids_max)?;
     if let Err(error) = ctx.caller() {
         add_error(ctx, None, error.into());
         return Ok(ids.iter().map(|_| None).collect());
     }
+    id::check_count(ids, ctx.chat().limits().ids_max)?;
     let found = join_all(ids.iter().map(|id| node(ctx, id))).await;
     let or_hole = |(index, outcome): (usize, Result<Option<Node>>)| {
         outcome.unwrap_or_else(|failure| {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, Enum, ID, Object};
-use domain::{ConversationView, Direction, port::conversations::ListCursor};
+use domain::{ConversationView, Direction, ServiceResult, port::conversations::ListCursor};
 
 use super::{
     connection::connection,
@@ -11,7 +11,11 @@ use super::{
     message::{Message, MessageConnection},
     scalars::DateTime,
 };
-use crate::schema::{error::Result, paging::PageArguments, request::RequestContext};
+use crate::schema::{
+    error::{Failure, Nullable, Result},
+    paging::PageArguments,
+    request::RequestContext,
+};
 
 /// How a conversation came about, and who can be in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
@@ -59,15 +63,34 @@ impl Conversation {
     }
 
     /// The conversation with the viewer in it; `None` for those who are not in it.
-    async fn view(&self, ctx: &Context<'_>) -> Result<Option<ConversationView>> {
+    async fn view(&self, ctx: &Context<'_>) -> ServiceResult<Option<ConversationView>> {
         match &self.standing {
             Standing::Member(viewer) => {
                 let view = ConversationView { conversation: self.head.clone(), viewer: (**viewer).clone() };
                 Ok(Some(view))
             }
-            Standing::Unknown => Ok(ctx.loaders().conversation(self.head.id).await?),
+            Standing::Unknown => ctx.loaders().conversation(self.head.id).await,
             Standing::Removed => Ok(None),
         }
+    }
+
+    async fn member_page(&self, ctx: &Context<'_>, arguments: PageArguments) -> Result<MemberConnection> {
+        let request = arguments.request(Direction::Forward)?;
+        Ok(ctx.loaders().members(self.head.id, request).await?.map(Member::from).into())
+    }
+
+    async fn message_page(
+        &self,
+        ctx: &Context<'_>,
+        arguments: PageArguments,
+        around_seq: Option<i32>,
+    ) -> Result<MessageConnection> {
+        let request = match around_seq {
+            Some(seq) => arguments.around(seq, self.head.last_seq)?,
+            None => arguments.request(Direction::Backward)?,
+        };
+        let page = ctx.chat().history(ctx.caller()?, self.head.id, &request).await?;
+        Ok(page.map(|message| Message::within(self, message)).into())
     }
 }
 
@@ -100,12 +123,12 @@ impl Conversation {
     }
 
     /// Its newest message; null before the first.
-    async fn last_message(&self, ctx: &Context<'_>) -> Result<Option<Message>> {
+    async fn last_message(&self, ctx: &Context<'_>) -> Nullable<Message> {
         if self.is_stub() || self.head.last_seq == 0 {
-            return Ok(None);
+            return None;
         }
-        let message = ctx.loaders().message_at(self.head.id, self.head.last_seq).await?;
-        Ok(message.map(|message| Message::within(self, message)))
+        let message = ctx.loaders().message_at(self.head.id, self.head.last_seq).await.transpose()?;
+        Some(message.map(|message| Message::within(self, message)).map_err(Failure::from))
     }
 
     /// How many messages the viewer has not read: those after the viewer's `readSeq`, without system messages and the
@@ -115,8 +138,9 @@ impl Conversation {
     }
 
     /// The viewer's own membership.
-    async fn viewer_member(&self, ctx: &Context<'_>) -> Result<Option<Member>> {
-        Ok(self.view(ctx).await?.map(|view| view.viewer.into()))
+    async fn viewer_member(&self, ctx: &Context<'_>) -> Nullable<Member> {
+        let view = self.view(ctx).await.transpose()?;
+        Some(view.map(|view| view.viewer.into()).map_err(Failure::from))
     }
 
     /// Who is in it, in a fixed order: nobody is shown twice or left out while others join and leave. 20 a page unless
@@ -130,12 +154,9 @@ impl Conversation {
         #[graphql(desc = "So many members from the end of the list or before `before`; 1 to 100.")]
         last: Option<i32>,
         #[graphql(desc = "Only members before this cursor.")] before: Option<String>,
-    ) -> Result<Option<MemberConnection>> {
-        if self.is_stub() {
-            return Ok(None);
-        }
-        let request = PageArguments { first, after, last, before }.request(Direction::Forward)?;
-        Ok(Some(ctx.loaders().members(self.head.id, request).await?.map(Member::from).into()))
+    ) -> Nullable<MemberConnection> {
+        let arguments = PageArguments { first, after, last, before };
+        if self.is_stub() { None } else { Some(self.member_page(ctx, arguments).await) }
     }
 
     /// The history, oldest message first within a page. `last: 50` is the newest page, and without arguments it is the
@@ -156,17 +177,9 @@ impl Conversation {
             the page is the nearest to it that exists. `first` or `last` gives the size; not with `after` or `before`."
         )]
         around_seq: Option<i32>,
-    ) -> Result<Option<MessageConnection>> {
-        if self.is_stub() {
-            return Ok(None);
-        }
+    ) -> Nullable<MessageConnection> {
         let arguments = PageArguments { first, after, last, before };
-        let request = match around_seq {
-            Some(seq) => arguments.around(seq, self.head.last_seq)?,
-            None => arguments.request(Direction::Backward)?,
-        };
-        let page = ctx.chat().history(ctx.caller()?, self.head.id, &request).await?;
-        Ok(Some(page.map(|message| Message::within(self, message)).into()))
+        if self.is_stub() { None } else { Some(self.message_page(ctx, arguments, around_seq).await) }
     }
 }
 

@@ -6,7 +6,10 @@ use async_graphql::{Context, ID, Object, SimpleObject, Union};
 use domain::{Content, ServiceError};
 
 use super::{connection::connection, conversation::Conversation, scalars::DateTime, user::User};
-use crate::schema::{error::Result, request::RequestContext};
+use crate::schema::{
+    error::{Failure, Nullable, Result},
+    request::RequestContext,
+};
 
 /// A committed message, with its conversation where that is known.
 #[derive(Clone)]
@@ -61,9 +64,9 @@ impl Message {
     }
 
     /// Who wrote it; null for system messages.
-    async fn sender(&self, ctx: &Context<'_>) -> Result<Option<User>> {
-        let Some(sender) = self.message.sender else { return Ok(None) };
-        Ok(ctx.loaders().user(sender).await?.map(User::from))
+    async fn sender(&self, ctx: &Context<'_>) -> Nullable<User> {
+        let sender = self.message.sender?;
+        Some(ctx.loaders().user(sender).await.transpose()?.map(User::from).map_err(Failure::from))
     }
 
     /// The key its sender's client gave it with `sendMessage`, visible to all members; null for system messages. A client

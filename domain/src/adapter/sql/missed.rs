@@ -6,11 +6,11 @@ use sea_orm::DatabaseTransaction;
 
 use super::{
     SqlStore,
-    rows::{CONVERSATION, MEMBER, MESSAGE, Row, id_value},
+    rows::{CONVERSATION, MEMBER, MESSAGE, Row, id_value, role},
     statement::Sql,
 };
 use crate::{
-    ConversationId, Member, Message, Positions, UserId,
+    ConversationId, Member, MemberRole, Message, Positions, UserId,
     port::{
         StoreError,
         conversations::{Missed, MissedInConversation},
@@ -73,9 +73,9 @@ impl SqlStore {
         snapshot: &DatabaseTransaction,
         viewer: UserId,
         since: Option<&Positions>,
-    ) -> Result<(Vec<ConversationId>, Vec<ConversationId>), StoreError> {
+    ) -> Result<(Vec<(ConversationId, MemberRole)>, Vec<ConversationId>), StoreError> {
         let rows = self
-            .sql("SELECT m.conversation_id, m.removed_rev, m.removed_pos, c.pos FROM member m ")
+            .sql("SELECT m.conversation_id, m.role, m.removed_rev, m.removed_pos, c.pos FROM member m ")
             .push("JOIN conversation c ON c.id = m.conversation_id WHERE m.user_id = ")
             .bind(viewer.0)
             .all(snapshot)
@@ -84,12 +84,13 @@ impl SqlStore {
         for row in &rows {
             let mut row = Row::new(self.dialect, row);
             let id = row.conversation_id()?;
+            let role = role(row.get()?);
             let removed: Option<i32> = row.get()?;
             let removed_pos: i64 = row.get()?;
             let conversation_pos: i64 = row.get()?;
             let pos = if removed.is_some() { removed_pos } else { conversation_pos };
             if removed.is_none() {
-                active.push(id);
+                active.push((id, role));
             }
             if since.is_some_and(|since| pos > since.get(self.layout.of_conversation(id))) {
                 changed.push(id);

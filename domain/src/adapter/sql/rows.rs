@@ -132,7 +132,7 @@ fn content(kind: i16, body: String) -> Result<Content, StoreError> {
     Ok(Content::System(system))
 }
 
-const fn role(number: i16) -> MemberRole {
+pub(super) const fn role(number: i16) -> MemberRole {
     match number {
         2 => MemberRole::Owner,
         1 => MemberRole::Admin,

@@ -1,0 +1,167 @@
+//! The live delivery of one node: every durable event, in the order of its lane, to the subscriptions it concerns.
+//!
+//! [`feed`] follows the lanes: the bus is a shortcut, the log in SQL the truth. [`actor`] is the one task that routes, in
+//! one order for all sockets; it keeps who is in which conversation. [`group`] executes an event once for all subscriptions
+//! that would see the same bytes, which [`sharing`] decides. [`start`] opens a subscription: what was missed, then live.
+//!
+//! A subscription's life: [`Hub::subscribe`] spawns `start`, which reads a snapshot at the lanes' heads H and replays; the
+//! actor then rolls its recent batches forward from H to its own position V, and from there on the subscription is live.
+
+mod actor;
+mod arguments;
+mod feed;
+mod group;
+mod sharing;
+mod start;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use domain::{Chat, ServiceError, SessionId};
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{executor::Subscription, schema::ChatSchema, typesystem::TypeSystem, websocket::Outbound};
+use actor::{Actor, Command};
+
+/// Bounds of the hub, each a setting.
+#[derive(Clone, Debug)]
+pub struct HubLimits {
+    /// How often the lanes' heads are read from SQL, whatever the bus says.
+    pub heads_interval: Duration,
+    /// How long a hole in a lane may wait for the bus before it is read from SQL.
+    pub gap_timeout: Duration,
+    /// Nothing is delivered while the view of SQL is older than this.
+    pub view_age_max: Duration,
+    /// Sockets are closed, with cursors that resume, when the view of SQL has been older than this.
+    pub view_lost_after: Duration,
+    /// Batches kept for subscriptions that are about to go live.
+    pub recent_batches_max: usize,
+    /// How long the execution of one event may take.
+    pub execution_timeout: Duration,
+}
+
+impl Default for HubLimits {
+    fn default() -> Self {
+        Self {
+            heads_interval: Duration::from_millis(300),
+            gap_timeout: Duration::from_millis(20),
+            view_age_max: Duration::from_secs(1),
+            view_lost_after: Duration::from_secs(10),
+            recent_batches_max: 4096,
+            execution_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How often events were executed and delivered since the start.
+#[derive(Debug, Default)]
+pub struct HubMetrics {
+    executions: AtomicU64,
+    deliveries: AtomicU64,
+}
+
+impl HubMetrics {
+    pub fn executions_total(&self) -> u64 {
+        self.executions.load(Ordering::Relaxed)
+    }
+
+    pub fn deliveries_total(&self) -> u64 {
+        self.deliveries.load(Ordering::Relaxed)
+    }
+}
+
+/// What a hub is made of.
+pub struct HubSetup {
+    pub chat: Chat,
+    pub schema: ChatSchema,
+    pub types: Arc<TypeSystem>,
+    pub limits: HubLimits,
+    pub tasks: TaskTracker,
+    /// Called when a session has ended, with the session whose sockets must close.
+    pub on_session_ended: Arc<dyn Fn(SessionId) + Send + Sync>,
+    pub stop: CancellationToken,
+}
+
+/// The live delivery of this node. Cheap to clone.
+#[derive(Clone)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    chat: Chat,
+    schema: ChatSchema,
+    types: Arc<TypeSystem>,
+    limits: HubLimits,
+    tasks: TaskTracker,
+    metrics: HubMetrics,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+/// An open subscription, as the tasks of the hub know it.
+struct Open {
+    id: Arc<str>,
+    outbound: Outbound,
+    ended: AtomicBool,
+}
+
+impl Open {
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire) || self.outbound.is_closed()
+    }
+}
+
+/// Ends a subscription when dropped.
+struct Ending {
+    open: Arc<Open>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.open.ended.store(true, Ordering::Release);
+        // The actor is gone when the hub has stopped, and its subscriptions with it.
+        let _ = self.commands.send(Command::Leave(self.open.clone()));
+    }
+}
+
+impl Hub {
+    /// Reads where the lanes stand and follows them from there. Fails when the database cannot be read.
+    pub async fn start(setup: HubSetup) -> Result<Self, ServiceError> {
+        let heads = setup.chat.heads().await?;
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            chat: setup.chat,
+            schema: setup.schema,
+            types: setup.types,
+            limits: setup.limits,
+            tasks: setup.tasks.clone(),
+            metrics: HubMetrics::default(),
+            commands,
+        });
+        let feed = feed::follow(&shared, heads.clone(), setup.stop.clone());
+        let actor = Actor::new(&shared, heads, setup.on_session_ended);
+        setup.tasks.spawn(actor.run(inbox, feed, setup.stop));
+        Ok(Self { shared })
+    }
+
+    /// Opens a subscription; what it says goes to the socket's queue. It ends when what this returns is dropped.
+    pub fn subscribe(&self, subscription: Subscription) -> Box<dyn Send> {
+        let id = subscription.operation_id.clone();
+        let open = Arc::new(Open { id, outbound: subscription.outbound.clone(), ended: AtomicBool::new(false) });
+        let ending = Ending { open: open.clone(), commands: self.shared.commands.clone() };
+        let hub = self.clone();
+        self.shared.tasks.spawn(async move { start::run(hub, open, subscription).await });
+        Box::new(ending)
+    }
+
+    pub fn metrics(&self) -> &HubMetrics {
+        &self.shared.metrics
+    }
+}

@@ -1,0 +1,459 @@
+//! The one task that routes: it takes every event in one order, knows who is in which conversation at that point, and
+//! takes a place in the queue of each socket concerned.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{Arc, atomic::Ordering},
+};
+
+use domain::{
+    Conversation, ConversationId, ConversationKind, CursorPosition, Event, Fact, FilterHash, LoggedBatch, MemberRole, Positions,
+    SessionId, UserId, port::log::Heads,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Open, Shared,
+    feed::{Feed, FeedItem},
+    group::{Execution, GroupKey, Plan},
+};
+use crate::{
+    schema::types::event::{AsSeen, EventBody, EventItem},
+    websocket::{Payload, PendingPayload},
+};
+
+/// In larger conversations who comes and goes is told to owners and admins only; the others hear of a change.
+const LARGE_GROUP_MEMBERS: i32 = 500;
+
+pub(super) enum Command {
+    GoLive(Box<GoLive>),
+    Leave(Arc<Open>),
+}
+
+/// A subscription whose replay has reached `seen`.
+pub(super) struct GoLive {
+    pub open: Arc<Open>,
+    pub plan: Plan,
+    /// Sorted; `None` for all.
+    pub conversations: Option<Arc<[ConversationId]>>,
+    pub epoch: i64,
+    pub seen: Positions,
+    pub memberships: HashMap<ConversationId, MemberRole>,
+    pub reply: oneshot::Sender<WentLive>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum WentLive {
+    Yes,
+    /// The recent batches do not reach back to what was replayed: replay the rest first.
+    ReplayMore,
+    /// The log changed under the replay; start over with `ResyncRequired`.
+    Resync,
+}
+
+struct Subscription {
+    open: Arc<Open>,
+    user: UserId,
+    conversations: Option<Arc<[ConversationId]>>,
+    group: GroupKey,
+}
+
+impl Subscription {
+    fn wants(&self, conversation: ConversationId) -> bool {
+        self.conversations.as_ref().is_none_or(|wanted| wanted.binary_search(&conversation).is_ok())
+    }
+}
+
+struct Group {
+    execution: Execution,
+    members: usize,
+}
+
+#[derive(Default)]
+struct User {
+    subscriptions: Vec<SubscriptionId>,
+    conversations: HashSet<ConversationId>,
+}
+
+/// The address of what is open, which is unique while the hub holds it.
+type SubscriptionId = usize;
+
+fn id_of(open: &Arc<Open>) -> SubscriptionId {
+    Arc::as_ptr(open) as usize
+}
+
+pub(super) struct Actor {
+    shared: Arc<Shared>,
+    epoch: i64,
+    positions: Positions,
+    subscriptions: HashMap<SubscriptionId, Subscription>,
+    groups: HashMap<GroupKey, Group>,
+    users: HashMap<UserId, User>,
+    /// Who of this node's users is in a conversation.
+    routes: HashMap<ConversationId, HashMap<UserId, MemberRole>>,
+    recent: VecDeque<Arc<LoggedBatch>>,
+    /// Everything of a lane after this is in `recent`.
+    recent_after: Positions,
+    waiting: Vec<GoLive>,
+    on_session_ended: Arc<dyn Fn(SessionId) + Send + Sync>,
+}
+
+impl Actor {
+    pub fn new(shared: &Arc<Shared>, heads: Heads, on_session_ended: Arc<dyn Fn(SessionId) + Send + Sync>) -> Self {
+        Self {
+            shared: shared.clone(),
+            epoch: heads.epoch,
+            recent_after: heads.positions.clone(),
+            positions: heads.positions,
+            subscriptions: HashMap::new(),
+            groups: HashMap::new(),
+            users: HashMap::new(),
+            routes: HashMap::new(),
+            recent: VecDeque::new(),
+            waiting: Vec::new(),
+            on_session_ended,
+        }
+    }
+
+    pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>, feed: Feed, stop: CancellationToken) {
+        let Feed { mut items, mut verified_at } = feed;
+        loop {
+            let verified = *verified_at.borrow_and_update();
+            let fresh_until = verified + self.shared.limits.view_age_max;
+            let fresh = Instant::now() < fresh_until;
+            // While the view of SQL is old nothing is delivered: somebody may have been removed meanwhile.
+            let wake = if fresh { fresh_until } else { verified + self.shared.limits.view_lost_after };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                changed = verified_at.changed() => if changed.is_err() { return },
+                command = inbox.recv() => match command {
+                    Some(Command::GoLive(request)) => self.go_live(*request),
+                    Some(Command::Leave(open)) => self.leave(id_of(&open)),
+                    None => return,
+                },
+                item = items.recv(), if fresh => match item {
+                    Some(FeedItem::Batch(batch)) => self.deliver(&batch),
+                    Some(FeedItem::Reset(heads)) => self.reset(heads),
+                    None => return,
+                },
+                () = sleep_until(wake) => if !fresh && Instant::now() >= wake {
+                    self.close_all();
+                    tokio::select! {
+                        changed = verified_at.changed() => if changed.is_err() { return },
+                        () = stop.cancelled() => return,
+                    }
+                },
+            }
+        }
+    }
+
+    fn go_live(&mut self, request: GoLive) {
+        if request.open.has_ended() {
+            return;
+        }
+        if request.epoch != self.epoch {
+            let _ = request.reply.send(WentLive::Resync);
+        } else if !self.positions.covers(&request.seen) {
+            // The snapshot was ahead of this task; it will be there in a moment.
+            self.waiting.push(request);
+        } else if !request.seen.covers(&self.recent_after) {
+            let _ = request.reply.send(WentLive::ReplayMore);
+        } else {
+            self.join(request);
+        }
+    }
+
+    /// Rolls forward from what the subscription has replayed to where this task stands, and makes it live.
+    fn join(&mut self, request: GoLive) {
+        let GoLive { open, plan, conversations, mut seen, mut memberships, reply, .. } = request;
+        let key = plan.key();
+        let user = plan.caller.user;
+        let shared = self.shared.clone();
+        let receipts_max = shared.chat.limits().receipts_members_max;
+        let group = self
+            .groups
+            .entry(key)
+            .or_insert_with(|| Group { execution: Execution::start(&shared, plan), members: 0 });
+        group.members += 1;
+        let execution = group.execution.clone();
+        let subscription = Subscription { open, user, conversations, group: key };
+        for batch in &self.recent {
+            if batch.pos <= seen.get(batch.lane) {
+                continue;
+            }
+            let before = self.seal(key.filter, &seen);
+            seen.set(batch.lane, batch.pos);
+            let after = self.seal(key.filter, &seen);
+            let missed: Vec<_> = batch
+                .events
+                .iter()
+                .filter_map(|event| {
+                    let conversation = event.fact.conversation()?;
+                    let as_seen = concerns(event, user, &mut memberships, receipts_max)?;
+                    subscription.wants(conversation).then_some((event, as_seen))
+                })
+                .collect();
+            for (index, (event, as_seen)) in missed.iter().enumerate() {
+                let cursor = if index + 1 == missed.len() { &after } else { &before };
+                let item = durable(cursor, event, *as_seen);
+                self.put(&subscription, Payload::Pending(execution.submit(item)));
+            }
+        }
+        let live = EventItem { cursor: self.seal(key.filter, &seen), body: EventBody::StreamLive };
+        self.put(&subscription, Payload::Pending(execution.submit(live)));
+        self.register(subscription, memberships);
+        let _ = reply.send(WentLive::Yes);
+    }
+
+    fn register(&mut self, subscription: Subscription, memberships: HashMap<ConversationId, MemberRole>) {
+        let id = id_of(&subscription.open);
+        let user = self.users.entry(subscription.user).or_default();
+        if user.subscriptions.is_empty() {
+            for (conversation, role) in memberships {
+                user.conversations.insert(conversation);
+                self.routes.entry(conversation).or_default().insert(subscription.user, role);
+            }
+        }
+        user.subscriptions.push(id);
+        self.subscriptions.insert(id, subscription);
+    }
+
+    fn leave(&mut self, id: SubscriptionId) {
+        // One that still waits to go live is dropped by its own task, which sees that the operation ended.
+        let Some(subscription) = self.subscriptions.remove(&id) else { return };
+        if let Some(group) = self.groups.get_mut(&subscription.group) {
+            group.members -= 1;
+            if group.members == 0 {
+                self.groups.remove(&subscription.group);
+            }
+        }
+        let Some(user) = self.users.get_mut(&subscription.user) else { return };
+        user.subscriptions.retain(|other| *other != id);
+        if user.subscriptions.is_empty()
+            && let Some(gone) = self.users.remove(&subscription.user)
+        {
+            for conversation in gone.conversations {
+                self.unroute(conversation, subscription.user);
+            }
+        }
+    }
+
+    fn route(&mut self, conversation: ConversationId, user: UserId, role: MemberRole) {
+        if let Some(online) = self.users.get_mut(&user) {
+            online.conversations.insert(conversation);
+            self.routes.entry(conversation).or_default().insert(user, role);
+        }
+    }
+
+    fn unroute(&mut self, conversation: ConversationId, user: UserId) {
+        if let Some(members) = self.routes.get_mut(&conversation) {
+            members.remove(&user);
+            if members.is_empty() {
+                self.routes.remove(&conversation);
+            }
+        }
+        if let Some(online) = self.users.get_mut(&user) {
+            online.conversations.remove(&conversation);
+        }
+    }
+
+    fn deliver(&mut self, batch: &Arc<LoggedBatch>) {
+        let before = self.positions.clone();
+        self.positions.set(batch.lane, batch.pos);
+        let mut routed: Vec<(usize, Vec<(UserId, AsSeen)>)> = Vec::new();
+        for (index, event) in batch.events.iter().enumerate() {
+            let recipients = self.recipients(event);
+            if !recipients.is_empty() {
+                routed.push((index, recipients));
+            }
+        }
+        self.dispatch(batch, &before, &routed);
+        self.remember(batch);
+        self.retry_waiting();
+    }
+
+    /// Who sees the event as what; moves the routes to after it.
+    fn recipients(&mut self, event: &Event) -> Vec<(UserId, AsSeen)> {
+        if let Fact::SessionEnded { session, .. } = event.fact {
+            self.shared.chat.note_session_ended(session);
+            (self.on_session_ended)(session);
+            return Vec::new();
+        }
+        let (Some(conversation), Some(head)) = (event.fact.conversation(), event.conversation.as_ref()) else {
+            return Vec::new();
+        };
+        match &event.fact {
+            Fact::ConversationCreated { members, .. } => {
+                for (index, user) in members.iter().enumerate() {
+                    self.route(conversation, *user, first_role(head, index));
+                }
+            }
+            Fact::MemberJoined { user, .. } => self.route(conversation, *user, MemberRole::Member),
+            Fact::RoleChanged { user, role, .. } => {
+                if self.routes.get(&conversation).is_some_and(|members| members.contains_key(user)) {
+                    self.route(conversation, *user, *role);
+                }
+            }
+            _ => {}
+        }
+        let receipts_max = self.shared.chat.limits().receipts_members_max;
+        let Some(members) = self.routes.get(&conversation) else { return Vec::new() };
+        let recipients = members
+            .iter()
+            .filter_map(|(user, role)| Some((*user, shown(&event.fact, head, *user, *role, receipts_max)?)))
+            .collect();
+        if let Fact::MemberLeft { user, .. } = event.fact {
+            self.unroute(conversation, user);
+        }
+        recipients
+    }
+
+    /// Takes the places. A cursor says that the whole batch was seen only on a user's last event of it.
+    fn dispatch(&mut self, batch: &LoggedBatch, before: &Positions, routed: &[(usize, Vec<(UserId, AsSeen)>)]) {
+        let mut last_of: HashMap<UserId, usize> = HashMap::new();
+        for (index, recipients) in routed {
+            for (user, _) in recipients {
+                last_of.insert(*user, *index);
+            }
+        }
+        let mut cursors: HashMap<(FilterHash, bool), Arc<str>> = HashMap::new();
+        for (index, recipients) in routed {
+            let Some(event) = batch.events.get(*index) else { continue };
+            let Some(conversation) = event.fact.conversation() else { continue };
+            let mut results: HashMap<(GroupKey, AsSeen, bool), Option<PendingPayload>> = HashMap::new();
+            for (user, as_seen) in recipients {
+                let complete = last_of.get(user) == Some(index);
+                for id in self.users.get(user).map_or(&[][..], |user| &user.subscriptions) {
+                    let Some(subscription) = self.subscriptions.get(id).filter(|one| one.wants(conversation)) else {
+                        continue;
+                    };
+                    let key = subscription.group;
+                    let result = results.entry((key, *as_seen, complete)).or_insert_with(|| {
+                        let positions = if complete { &self.positions } else { before };
+                        let cursor = cursors
+                            .entry((key.filter, complete))
+                            .or_insert_with(|| self.seal(key.filter, positions));
+                        let item = durable(cursor, event, *as_seen);
+                        self.groups.get(&key).map(|group| group.execution.submit(item))
+                    });
+                    if let Some(result) = result {
+                        self.put(subscription, Payload::Pending(result.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn put(&self, subscription: &Subscription, payload: Payload) {
+        // A closed socket ends its operations itself.
+        if subscription.open.outbound.next(&subscription.open.id, payload).is_ok() {
+            self.shared.metrics.deliveries.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn remember(&mut self, batch: &Arc<LoggedBatch>) {
+        self.recent.push_back(batch.clone());
+        while self.recent.len() > self.shared.limits.recent_batches_max {
+            if let Some(old) = self.recent.pop_front() {
+                self.recent_after.set(old.lane, old.pos);
+            }
+        }
+    }
+
+    fn retry_waiting(&mut self) {
+        for request in std::mem::take(&mut self.waiting) {
+            self.go_live(request);
+        }
+    }
+
+    fn seal(&self, filter: FilterHash, seen: &Positions) -> Arc<str> {
+        let position = CursorPosition { epoch: self.epoch, filter, seen: seen.clone(), replay: None };
+        self.shared.chat.seal_cursor(&position).into()
+    }
+
+    /// The log is another one: every subscription fetches anew and goes on from there.
+    fn reset(&mut self, heads: Heads) {
+        self.epoch = heads.epoch;
+        self.recent.clear();
+        self.recent_after = heads.positions.clone();
+        self.positions = heads.positions;
+        for request in self.waiting.drain(..) {
+            let _ = request.reply.send(WentLive::Resync);
+        }
+        // What is known of memberships came from the old log; resuming finds the new one.
+        self.close_all();
+    }
+
+    fn close_all(&mut self) {
+        for subscription in self.subscriptions.values() {
+            subscription.open.outbound.close(1013, "try again later");
+        }
+        self.subscriptions.clear();
+        self.groups.clear();
+        self.users.clear();
+        self.routes.clear();
+    }
+}
+
+fn durable(cursor: &Arc<str>, event: &Arc<Event>, as_seen: AsSeen) -> EventItem {
+    EventItem { cursor: cursor.clone(), body: EventBody::Durable { event: event.clone(), as_seen } }
+}
+
+/// The one who made a group is named first and owns it; direct conversations have no owner.
+fn first_role(head: &Conversation, index: usize) -> MemberRole {
+    if index == 0 && head.kind == ConversationKind::Group { MemberRole::Owner } else { MemberRole::Member }
+}
+
+/// As what a member sees an event; `None` when it does not concern them.
+fn shown(fact: &Fact, head: &Conversation, viewer: UserId, role: MemberRole, receipts_max: i32) -> Option<AsSeen> {
+    let in_detail = head.member_count <= LARGE_GROUP_MEMBERS || role >= MemberRole::Admin;
+    Some(match fact {
+        Fact::ConversationCreated { .. } => AsSeen::ConversationAdded,
+        Fact::MessageSent { .. } => AsSeen::MessageSent,
+        Fact::ReadMarked { user, .. } => {
+            return (*user == viewer || head.member_count <= receipts_max).then_some(AsSeen::ReadMarked);
+        }
+        Fact::MemberJoined { user, .. } if *user == viewer => AsSeen::ConversationAdded,
+        Fact::MemberJoined { .. } if in_detail => AsSeen::MemberAdded,
+        Fact::MemberLeft { user, .. } if *user == viewer => AsSeen::MemberRemovedSelf,
+        Fact::MemberLeft { .. } if in_detail => AsSeen::MemberRemoved,
+        Fact::RoleChanged { .. } => AsSeen::MemberChanged,
+        Fact::MemberJoined { .. } | Fact::MemberLeft { .. } | Fact::TitleChanged { .. } => AsSeen::ConversationChanged,
+        Fact::SessionEnded { .. } => return None,
+    })
+}
+
+/// As [`Actor::recipients`], for one user whose memberships are given.
+fn concerns(
+    event: &Event,
+    viewer: UserId,
+    memberships: &mut HashMap<ConversationId, MemberRole>,
+    receipts_max: i32,
+) -> Option<AsSeen> {
+    let (conversation, head) = (event.fact.conversation()?, event.conversation.as_ref()?);
+    match &event.fact {
+        Fact::ConversationCreated { members, .. } => {
+            if let Some(index) = members.iter().position(|user| *user == viewer) {
+                memberships.insert(conversation, first_role(head, index));
+            }
+        }
+        Fact::MemberJoined { user, .. } if *user == viewer => {
+            memberships.insert(conversation, MemberRole::Member);
+        }
+        Fact::RoleChanged { user, role, .. } if *user == viewer => {
+            memberships.insert(conversation, *role);
+        }
+        _ => {}
+    }
+    let role = *memberships.get(&conversation)?;
+    let as_seen = shown(&event.fact, head, viewer, role, receipts_max)?;
+    if as_seen == AsSeen::MemberRemovedSelf {
+        memberships.remove(&conversation);
+    }
+    Some(as_seen)
+}

@@ -1,0 +1,343 @@
+//! The opening of a subscription: `StreamOpened`, what was missed, then over to the actor, which makes it live.
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_graphql::{Pos, ServerError};
+use domain::{
+    Caller, ConversationId, CursorError, CursorPosition, ErrorCode, Event, Fact, Positions, ServiceError, ServiceResult,
+    model::cursor::ReplayMark,
+    port::conversations::{Missed, MissedInConversation},
+};
+use tokio::sync::oneshot;
+
+use super::{
+    Hub, Open,
+    actor::{Command, GoLive, WentLive},
+    arguments::Arguments,
+    group::Plan,
+    sharing::is_shared,
+};
+use crate::{
+    executor::Subscription,
+    refusal::Refusal,
+    schema::{
+        self,
+        error::bad_request,
+        types::event::{AsSeen, EventBody, EventItem},
+    },
+    websocket::{Closed, Payload},
+};
+
+/// Why a subscription did not open.
+enum Failure {
+    /// Told to the client as an `error` message.
+    Refused(Vec<ServerError>),
+    /// The client is gone, or no longer interested.
+    Gone,
+}
+
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Self {
+        let error = async_graphql::Error::from(schema::error::Failure::from(error));
+        Self::Refused(vec![error.into_server_error(Pos::default())])
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(vec![refusal.into()])
+    }
+}
+
+impl From<Closed> for Failure {
+    fn from(_: Closed) -> Self {
+        Self::Gone
+    }
+}
+
+pub(super) async fn run(hub: Hub, open: Arc<Open>, subscription: Subscription) {
+    match begin(&hub, open.clone(), subscription).await {
+        Ok(()) | Err(Failure::Gone) => {}
+        Err(Failure::Refused(errors)) => open.outbound.error(&open.id, &errors),
+    }
+}
+
+/// A subscription that is opening.
+struct Opening<'a> {
+    hub: &'a Hub,
+    open: Arc<Open>,
+    plan: Plan,
+    conversations: Option<Arc<[ConversationId]>>,
+    /// The receipts bound of the domain.
+    receipts_members_max: i32,
+}
+
+/// Where a subscription resumes.
+struct Resume {
+    seen: Positions,
+    replay: Option<ReplayMark>,
+}
+
+async fn begin(hub: &Hub, open: Arc<Open>, subscription: Subscription) -> Result<(), Failure> {
+    let Subscription { document, operation_name, variables, caller, .. } = subscription;
+    let caller = caller.ok_or_else(|| ServiceError::unauthenticated("this needs a signed-in caller"))?;
+    let (_, operation) = document.operation(operation_name.as_deref())?;
+    let limits = hub.shared.chat.limits();
+    let arguments = Arguments::read(&operation.node, &variables, limits.ids_max)?;
+    let filter = arguments.filter();
+    let plan = Plan {
+        shared: is_shared(&document.parsed, &operation.node, &hub.shared.types),
+        document: document.clone(),
+        operation_name,
+        variables,
+        argument_variables: arguments.variables,
+        caller,
+        filter,
+    };
+    let opening = Opening {
+        hub,
+        open,
+        plan,
+        conversations: arguments.conversations.map(Arc::from),
+        receipts_members_max: limits.receipts_members_max,
+    };
+    opening.run(arguments.after).await
+}
+
+impl Opening<'_> {
+    async fn run(&self, after: Option<String>) -> Result<(), Failure> {
+        let cursor = after.as_deref().map(|after| self.open_cursor(after)).transpose()?;
+        let (resume, mut resync) = match cursor {
+            None => (None, None),
+            Some(Ok(position)) => self.check(position).await?,
+            Some(Err(reason)) => (None, Some(reason)),
+        };
+        let mut missed = self.missed(resume.as_ref().map(|resume| &resume.seen)).await?;
+        if missed.too_much {
+            resync = Some("too much happened since the cursor");
+        }
+        let resume = resume.filter(|_| resync.is_none());
+        let opened = match &resume {
+            Some(resume) => self.position(&missed, &resume.seen, resume.replay.clone()),
+            None => self.position(&missed, &missed.heads.positions, None),
+        };
+        self.send_first(opened.clone()).await?;
+        match (resync, resume) {
+            (Some(reason), _) => {
+                let body = EventBody::ResyncRequired { reason: reason.into() };
+                self.send(EventItem { cursor: opened, body }).await?;
+            }
+            (None, Some(resume)) => self.replay(&missed, &resume).await?,
+            (None, None) => {}
+        }
+        loop {
+            let seen = missed.heads.positions.clone();
+            match self.go_live(&missed).await? {
+                WentLive::Yes => return Ok(()),
+                WentLive::ReplayMore => {
+                    missed = self.missed(Some(&seen)).await?;
+                    if missed.too_much {
+                        self.resync(&missed, "too much happened during the replay").await?;
+                    } else {
+                        self.replay(&missed, &Resume { seen, replay: None }).await?;
+                    }
+                }
+                WentLive::Resync => {
+                    missed = self.missed(None).await?;
+                    self.resync(&missed, "the database was restored").await?;
+                }
+            }
+        }
+    }
+
+    /// `Err` holds the reason why a genuine cursor is void.
+    fn open_cursor(&self, after: &str) -> ServiceResult<Result<CursorPosition, &'static str>> {
+        match self.hub.shared.chat.open_cursor(after) {
+            Ok(position) => {
+                let unfiltered = domain::FilterHash::default();
+                if position.filter != unfiltered && position.filter != self.plan.filter {
+                    return Err(bad_request("`after` comes from a subscription with another filter"));
+                }
+                Ok(Ok(position))
+            }
+            Err(CursorError::KeyRetired) => Ok(Err("the cursor's key is retired")),
+            Err(CursorError::Altered) => Err(bad_request("`after` is not a cursor of this service")),
+        }
+    }
+
+    /// Where the cursor resumes, or why it cannot.
+    async fn check(
+        &self,
+        position: CursorPosition,
+    ) -> ServiceResult<(Option<Resume>, Option<&'static str>)> {
+        let chat = &self.hub.shared.chat;
+        let heads = chat.heads().await?;
+        if position.epoch != heads.epoch {
+            return Ok((None, Some("the database was restored since the cursor")));
+        }
+        if !heads.positions.covers(&position.seen) {
+            // Positions that never were: the database lost a tail. Every cursor is void from now on.
+            chat.raise_epoch().await?;
+            return Ok((None, Some("the database lost what the cursor has seen")));
+        }
+        if !position.seen.covers(&chat.resumable_from().await?) {
+            return Ok((None, Some("the cursor is too old")));
+        }
+        Ok((Some(Resume { seen: position.seen, replay: position.replay }), None))
+    }
+
+    async fn missed(&self, since: Option<&Positions>) -> Result<Missed, Failure> {
+        let caller: &Caller = &self.plan.caller;
+        let missed = self.hub.shared.chat.missed(caller, since, self.conversations.as_deref()).await?;
+        // A filter may name only conversations that the viewer is in, or was told to be removed from just now.
+        let foreign = self.conversations.iter().flat_map(|wanted| wanted.iter()).any(|wanted| {
+            !missed.memberships.iter().any(|(id, _)| id == wanted)
+                && !missed.conversations.iter().any(|one| one.conversation.id == *wanted)
+        });
+        if foreign {
+            return Err(ServiceError::new(ErrorCode::NotFound, "no such conversation").into());
+        }
+        Ok(missed)
+    }
+
+    /// The first event finds out whether the document can be executed at all.
+    async fn send_first(&self, cursor: Arc<str>) -> Result<(), Failure> {
+        let item = EventItem { cursor, body: EventBody::StreamOpened };
+        match self.plan.execute_once(&self.hub.shared, item).await {
+            Ok(bytes) => Ok(self.open.outbound.next_paced(&self.open.id, Payload::Ready(bytes)).await?),
+            Err(errors) => Err(Failure::Refused(errors)),
+        }
+    }
+
+    async fn send(&self, item: EventItem) -> Result<(), Failure> {
+        if self.open.has_ended() {
+            return Err(Failure::Gone);
+        }
+        let bytes = self.plan.execute_once(&self.hub.shared, item).await;
+        let bytes = bytes.map_err(|errors| Failure::Refused(errors))?;
+        Ok(self.open.outbound.next_paced(&self.open.id, Payload::Ready(bytes)).await?)
+    }
+
+    async fn resync(&self, missed: &Missed, reason: &'static str) -> Result<(), Failure> {
+        let cursor = self.position(missed, &missed.heads.positions, None);
+        self.send(EventItem { cursor, body: EventBody::ResyncRequired { reason: reason.into() } }).await
+    }
+
+    fn position(&self, missed: &Missed, seen: &Positions, replay: Option<ReplayMark>) -> Arc<str> {
+        let position = CursorPosition { epoch: missed.heads.epoch, filter: self.plan.filter, seen: seen.clone(), replay };
+        self.hub.shared.chat.seal_cursor(&position).into()
+    }
+
+    /// Sends what was missed, conversation by conversation. Each cursor says "the old position, and this far".
+    async fn replay(&self, missed: &Missed, resume: &Resume) -> Result<(), Failure> {
+        let layout = self.hub.shared.chat.layout();
+        let mut conversations: Vec<&MissedInConversation> = missed.conversations.iter().collect();
+        conversations.sort_unstable_by_key(|one| one.conversation.id);
+        let until = &missed.heads.positions;
+        for one in conversations {
+            let id = one.conversation.id;
+            let since = resume.seen.get(layout.of_conversation(id));
+            for event in self.events_of(one, since) {
+                let rev = event.event.fact.rev();
+                if resume.replay.as_ref().is_some_and(|mark| mark.has(id, rev, event.pos, layout)) {
+                    continue;
+                }
+                let mark = ReplayMark { until: until.clone(), conversation: id, rev };
+                let cursor = self.position(missed, &resume.seen, Some(mark));
+                let body = EventBody::Durable { event: Arc::new(event.event), as_seen: event.as_seen };
+                self.send(EventItem { cursor, body }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a viewer missed of one conversation after a position of its lane, in the order of `rev`.
+    fn events_of(&self, one: &MissedInConversation, since: i64) -> Vec<MissedEvent> {
+        let viewer = &one.viewer;
+        let told = |fact, pos, as_seen| MissedEvent::new(one, fact, pos, as_seen);
+        let id = one.conversation.id;
+        if let Some(rev) = viewer.removed_rev {
+            let fact = Fact::MemberLeft { conversation: id, rev, user: viewer.user };
+            return vec![told(fact, viewer.removed_pos, AsSeen::MemberRemovedSelf)];
+        }
+        let mut events = Vec::new();
+        let mut after_rev = 0;
+        if viewer.joined_pos > since {
+            after_rev = viewer.joined_rev;
+            let fact = Fact::MemberJoined { conversation: id, rev: viewer.joined_rev, user: viewer.user };
+            events.push(told(fact, viewer.joined_pos, AsSeen::ConversationAdded));
+        }
+        for message in one.messages.iter().filter(|message| message.created_rev > after_rev) {
+            let fact = Fact::MessageSent { conversation: id, rev: message.created_rev, seq: message.seq };
+            let mut event = told(fact, message.pos, AsSeen::MessageSent);
+            event.event.message = Some(message.clone());
+            events.push(event);
+        }
+        let receipts = one.conversation.member_count <= self.receipts_members_max;
+        for member in one.members.iter().chain([viewer]) {
+            let own = member.user == viewer.user;
+            let user = member.user;
+            let mut member_event = |fact, pos, as_seen| {
+                let mut event = told(fact, pos, as_seen);
+                event.event.member = Some(Arc::new(member.clone()));
+                events.push(event);
+            };
+            if let Some(rev) = member.removed_rev {
+                if member.removed_pos > since && rev > after_rev {
+                    member_event(Fact::MemberLeft { conversation: id, rev, user }, member.removed_pos, AsSeen::MemberRemoved);
+                }
+                continue;
+            }
+            if member.joined_pos > since && member.joined_rev > after_rev && !own {
+                let fact = Fact::MemberJoined { conversation: id, rev: member.joined_rev, user };
+                member_event(fact, member.joined_pos, AsSeen::MemberAdded);
+            }
+            if member.role_pos > since && member.role_rev > after_rev && member.role_rev != member.joined_rev {
+                let fact = Fact::RoleChanged { conversation: id, rev: member.role_rev, user, role: member.role };
+                member_event(fact, member.role_pos, AsSeen::MemberChanged);
+            }
+            let read = member.read_pos > since && member.read_rev > after_rev && member.read_rev != member.joined_rev;
+            if read && (own || receipts) {
+                let fact = Fact::ReadMarked { conversation: id, rev: member.read_rev, user, read_seq: member.read_seq };
+                member_event(fact, member.read_pos, AsSeen::ReadMarked);
+            }
+        }
+        let head = &one.conversation;
+        if head.title_pos > since && head.title_rev > after_rev.max(1) {
+            let fact = Fact::TitleChanged { conversation: id, rev: head.title_rev };
+            events.push(told(fact, head.title_pos, AsSeen::ConversationChanged));
+        }
+        events.sort_by_key(|event| event.event.fact.rev());
+        events
+    }
+
+    async fn go_live(&self, missed: &Missed) -> Result<WentLive, Failure> {
+        let (reply, went) = oneshot::channel();
+        let memberships: HashMap<_, _> = missed.memberships.iter().copied().collect();
+        let request = GoLive {
+            open: self.open.clone(),
+            plan: self.plan.clone(),
+            conversations: self.conversations.clone(),
+            epoch: missed.heads.epoch,
+            seen: missed.heads.positions.clone(),
+            memberships,
+            reply,
+        };
+        let _ = self.hub.shared.commands.send(Command::GoLive(Box::new(request)));
+        went.await.map_err(|_| Failure::Gone)
+    }
+}
+
+/// A change as a replay tells it.
+struct MissedEvent {
+    event: Event,
+    pos: i64,
+    as_seen: AsSeen,
+}
+
+impl MissedEvent {
+    fn new(one: &MissedInConversation, fact: Fact, pos: i64, as_seen: AsSeen) -> Self {
+        let event = Event { fact, conversation: Some(one.conversation.clone()), message: None, member: None };
+        Self { event, pos, as_seen }
+    }
+}
