@@ -61,7 +61,6 @@ fn use_tree(
     let line = tokens.get(at).map_or(0, |(line, _)| *line);
     while let Some((_, token)) = tokens.get(at) {
         match token.as_str() {
-            "::" => {}
             "{" => {
                 while tokens.get(at).is_some_and(|(_, token)| token != "}") {
                     at = use_tree(tokens, at + 1, modules, &path, found);
@@ -70,7 +69,7 @@ fn use_tree(
             }
             // The name that a thing is given here says nothing about what it is.
             "as" => at += 1,
-            "*" => {}
+            "::" | "*" => {}
             // `{self}` is the module itself.
             "self" if !path.is_empty() => {}
             word if is_word(word) => path.push(word.to_owned()),
@@ -87,8 +86,7 @@ fn use_tree(
 fn resolve(path: &[String], modules: &[String]) -> String {
     let mut full = match path[0].as_str() {
         "crate" => vec![modules[0].clone()],
-        "self" => modules.to_vec(),
-        "super" => modules.to_vec(),
+        "self" | "super" => modules.to_vec(),
         // In the crate's root its modules go by their bare names.
         first if modules.len() == 1 && Path::new(&format!("{}/src/{first}.rs", modules[0])).exists() => {
             vec![modules[0].clone(), first.to_owned()]
