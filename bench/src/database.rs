@@ -2,7 +2,11 @@
 
 use domain::{
     Caller, Chat, ConversationId, Limits, Session, SessionId, Timestamp, Title, User, UserId,
-    adapter::sql::{PoolSettings, SqlStore},
+    adapter::{
+        ambient::{SystemClock, SystemRandom},
+        sql::{PoolSettings, SqlStore},
+    },
+    keys::KeyRing,
     port::{Accounts as _, accounts::NewSession},
     service::create_group::CreateGroup,
     wiring::Wiring,
@@ -15,10 +19,10 @@ pub struct Bench {
     pub store: SqlStore,
     /// For the raw calibrations; its pool is as large as their concurrency.
     pub raw: DatabaseConnection,
-    pub url: String,
     /// The process of the database server, when it is one.
     pub server_process: Option<&'static str>,
     _folder: Option<tempfile::TempDir>,
+    _keys: tempfile::TempDir,
 }
 
 pub fn server_of_environment() -> Option<String> {
@@ -48,12 +52,12 @@ async fn open(url: String, server_process: Option<&'static str>, folder: Option<
     let mut options = ConnectOptions::new(&url);
     options.max_connections(if folder.is_some() { 1 } else { 64 }).sqlx_logging(false);
     let raw = Database::connect(options).await.expect("connects");
-    let chat = crate::database::domain(&store);
-    Bench { chat, store, raw, url, server_process, _folder: folder }
-}
-
-pub fn domain(store: &SqlStore) -> Chat {
-    Wiring::new(store.clone(), Limits { rate_limits: false, ..Limits::default() }).build()
+    let keys = tempfile::tempdir().expect("a folder for keys");
+    KeyRing::create(keys.path(), &SystemClock, &SystemRandom).expect("a key");
+    let ring = KeyRing::open(keys.path(), std::sync::Arc::new(SystemClock)).expect("opens");
+    let limits = Limits { rate_limits: false, ..Limits::default() };
+    let chat = Wiring::new(store.clone(), ring, limits).build();
+    Bench { chat, store, raw, server_process, _folder: folder, _keys: keys }
 }
 
 pub fn random() -> u32 {

@@ -7,14 +7,21 @@
 //! Not here: GraphQL, HTTP, WebSockets (crate `api`), table definitions (`entity`), schema changes (`migration`).
 
 pub mod adapter;
+pub mod attempts;
 pub mod commit;
 pub mod contract;
+pub mod cursor;
+pub mod ended_sessions;
 pub mod error;
+pub mod keys;
 pub mod model;
+pub mod passwords;
 pub mod port;
 pub mod service;
+pub mod tokens;
 pub mod wiring;
 
+pub use cursor::CursorError;
 pub use error::{ErrorCode, ServiceError, ServiceResult};
 pub use model::*;
 pub use service::Chat;

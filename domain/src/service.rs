@@ -32,9 +32,14 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    attempts::Attempts,
     commit::{Committers, IdSource},
+    ended_sessions::EndedSessions,
+    keys::KeyRing,
     model::Limits,
+    passwords::Passwords,
     port::{Accounts, Bus, Clock, Conversations, Log, Random},
+    tokens::Tokens,
 };
 
 /// Everything Confab does. Cheap to clone.
@@ -53,6 +58,11 @@ pub(crate) struct Services {
     pub conversations: Arc<dyn Conversations>,
     pub bus: Arc<dyn Bus>,
     pub committers: Committers,
+    pub keys: KeyRing,
+    pub tokens: Tokens,
+    pub passwords: Passwords,
+    pub attempts: Attempts,
+    pub ended: EndedSessions,
     pub limits: Limits,
     /// Work that must not be cancelled half way; waited for at shutdown.
     pub tasks: TaskTracker,

@@ -20,15 +20,21 @@ pub trait Change: Send + 'static {
     ) -> Result<Changed<Self::Output>, ChangeError>;
 }
 
-/// What a change did. Without events nothing is committed.
+/// What a change did.
 pub struct Changed<T> {
     pub events: Vec<Event>,
     pub output: T,
+    /// Something was written that is nobody's event; otherwise a change without events is rolled back.
+    pub writes_without_events: bool,
 }
 
 impl<T> Changed<T> {
     pub const fn nothing(output: T) -> Self {
-        Self { events: Vec::new(), output }
+        Self { events: Vec::new(), output, writes_without_events: false }
+    }
+
+    pub const fn new(events: Vec<Event>, output: T) -> Self {
+        Self { events, output, writes_without_events: false }
     }
 }
 
@@ -76,7 +82,7 @@ impl Chat {
         let mut tx = self.services.log.begin(lane).await?;
         let pos = tx.pos();
         match change.apply(&mut *tx, now).await {
-            Ok(changed) if changed.events.is_empty() => {
+            Ok(changed) if changed.events.is_empty() && !changed.writes_without_events => {
                 tx.rollback().await;
                 Ok(changed.output)
             }

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use super::{StoreError, log::Heads};
 use crate::{
-    Conversation, ConversationId, ConversationView, Member, MemberId, MemberRole, Message, MessageId, PageRequest,
-    Positions, Timestamp, User, UserId,
+    Conversation, ConversationId, ConversationView, Member, MemberId, MemberRole, Message, MessageId,
+    PageRequest, Positions, Timestamp, User, UserId,
 };
 
 /// The place of a conversation in the viewer's list.

@@ -112,6 +112,6 @@ impl Change for Create {
         let head = Arc::new(conversation);
         let event = created(&head, members.iter().map(Member::id).map(|id: MemberId| id.user).collect());
         let view = ConversationView { conversation: head, viewer: owner };
-        Ok(Changed { events: vec![event], output: Created::Now(view) })
+        Ok(Changed::new(vec![event], Created::Now(view)))
     }
 }

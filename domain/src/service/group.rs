@@ -184,7 +184,7 @@ impl Group {
 
     pub fn done(self) -> Result<Changed<ConversationView>, ChangeError> {
         let view = self.view().ok_or_else(no_such_conversation)?;
-        Ok(Changed { events: self.events, output: view })
+        Ok(Changed::new(self.events, view))
     }
 
     pub fn into_events(self) -> Vec<Event> {

@@ -52,6 +52,6 @@ impl Change for Leave {
         let text = format!("{} left", self.names.of(me));
         group.say(self.message_id, SystemAction::MemberLeft, &[me], text)?;
         group.write(tx).await?;
-        Ok(Changed { events: group.into_events(), output: () })
+        Ok(Changed::new(group.into_events(), ()))
     }
 }

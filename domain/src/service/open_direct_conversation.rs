@@ -66,7 +66,7 @@ impl Change for OpenDirect {
         let [viewer, other] = members;
         let head = Arc::new(conversation);
         let event = created(&head, vec![viewer.user, other.user]);
-        Ok(Changed { events: vec![event], output: ConversationView { conversation: head, viewer } })
+        Ok(Changed::new(vec![event], ConversationView { conversation: head, viewer }))
     }
 }
 

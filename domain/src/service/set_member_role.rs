@@ -67,6 +67,6 @@ impl Change for SetRole {
             group.write(tx).await?;
         }
         let member = group.members.get(&user).cloned().ok_or_else(not_a_member)?;
-        Ok(Changed { events: group.into_events(), output: member })
+        Ok(Changed::new(group.into_events(), member))
     }
 }

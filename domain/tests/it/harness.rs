@@ -4,7 +4,11 @@ use std::{env, sync::Arc};
 
 use domain::{
     Caller, Chat, ClientKey, ConversationId, Limits, MessageText, SessionId, Timestamp, Title, User, UserId,
-    adapter::sql::{PoolSettings, SqlStore},
+    adapter::{
+        ambient::{SystemClock, SystemRandom},
+        sql::{PoolSettings, SqlStore},
+    },
+    keys::KeyRing,
     port::{Accounts, accounts::NewSession},
     service::{create_group::CreateGroup, send_message::SendMessage},
     wiring::Wiring,
@@ -24,6 +28,7 @@ pub struct TestDatabase {
     pub kind: Kind,
     pub url: String,
     pub store: SqlStore,
+    pub keys: tempfile::TempDir,
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -58,7 +63,9 @@ pub async fn database(kind: Kind) -> Option<TestDatabase> {
     Migrator::up(&raw, None).await.expect("migrates");
     raw.close().await.expect("closes");
     let store = SqlStore::open(&url, PoolSettings::default(), SCHEMA_VERSION).await.expect("opens");
-    Some(TestDatabase { kind, url, store, _folder: folder })
+    let keys = tempfile::tempdir().expect("a folder for keys");
+    KeyRing::create(keys.path(), &SystemClock, &SystemRandom).expect("a key");
+    Some(TestDatabase { kind, url, store, keys, _folder: folder })
 }
 
 pub fn random_number() -> u64 {
@@ -109,7 +116,19 @@ impl TestDatabase {
     }
 
     pub fn chat_with(&self, limits: Limits) -> Chat {
-        Wiring::new(self.store.clone(), limits).build()
+        self.wiring(self.store.clone(), limits).build()
+    }
+
+    /// What a domain is made of; a test may change the clock.
+    pub fn wiring(&self, store: SqlStore, limits: Limits) -> Wiring {
+        let keys = KeyRing::open(self.keys.path(), Arc::new(SystemClock)).expect("keys");
+        Wiring::new(store, keys, limits)
+    }
+
+    /// A domain with pools of its own, as another process would have.
+    pub async fn reopen(&self) -> Chat {
+        let store = SqlStore::open(&self.url, PoolSettings::default(), SCHEMA_VERSION).await.expect("opens");
+        self.wiring(store, Limits::default()).build()
     }
 
     /// A user straight in the database: no password hash is computed.

@@ -1,4 +1,7 @@
 //! The domain against real databases: `SQLite` always, `MariaDB` and PostgreSQL where the environment names them.
 
+mod cancel_storm;
+mod groups;
 mod harness;
+mod missed;
 mod write_path;

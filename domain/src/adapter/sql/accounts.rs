@@ -216,9 +216,9 @@ impl Accounts for SqlStore {
         Ok(ended.collect())
     }
 
-    async fn session_is_alive(&self, session: SessionId) -> Result<bool, StoreError> {
+    async fn session_owner(&self, session: SessionId) -> Result<Option<UserId>, StoreError> {
         let row = session::Entity::find_by_id(session.0).one(&self.reader).await.map_err(self.failed())?;
-        Ok(row.is_some_and(|row| row.ended_at.is_none()))
+        Ok(row.map(|row| UserId(row.user_id)))
     }
 
     async fn remove_expired(&self, tokens_before: Timestamp, limit: u32) -> Result<u64, StoreError> {

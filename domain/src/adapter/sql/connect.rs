@@ -129,19 +129,20 @@ const MYSQL_ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMM
 fn mysql(options: &mut ConnectOptions, usage: Use) {
     options.test_before_acquire_if_idle_for(PING_AFTER_IDLE);
     options.map_sqlx_mysql_opts(|options| options.statement_cache_capacity(STATEMENTS_CACHED_MAX));
-    options.map_sqlx_mysql_pool_opts(|pool| {
-        pool.after_connect(|connection, _| {
+    options.map_sqlx_mysql_pool_opts(move |pool| {
+        let pool = pool.after_connect(|connection, _| {
             Box::pin(async move {
                 connection.execute(MYSQL_SESSION).await?;
                 connection.execute(MYSQL_ISOLATION).await?;
                 Ok(())
             })
-        })
-        // A `begin` that was cancelled half way leaves a transaction open on the connection; what the next borrower
-        // writes would be lost with it (trap 1). Callers run in tasks that nobody cancels; this is the second guard.
-        .after_release(|connection, _| {
-            Box::pin(async move { Ok(connection.execute("ROLLBACK").await.is_ok()) })
-        })
+        });
+        match usage {
+            Use::Statements => pool,
+            Use::Transactions => pool.after_release(|connection, _| {
+                Box::pin(async move { Ok(connection.execute("ROLLBACK").await.is_ok()) })
+            }),
+        }
     });
 }
 
@@ -156,10 +157,11 @@ fn postgres(options: &mut ConnectOptions, usage: Use) {
             ("client_min_messages", "error"),
         ])
     });
-    options.map_sqlx_postgres_pool_opts(|pool| {
-        pool.after_release(|connection, _| {
+    options.map_sqlx_postgres_pool_opts(move |pool| match usage {
+        Use::Statements => pool,
+        Use::Transactions => pool.after_release(|connection, _| {
             Box::pin(async move { Ok(connection.execute("ROLLBACK").await.is_ok()) })
-        })
+        }),
     });
 }
 
