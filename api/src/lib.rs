@@ -1,8 +1,27 @@
 //! The GraphQL face of Confab: the only crate that knows GraphQL, HTTP and WebSocket.
 //!
-//! `schema` says what can be asked and how an answer is put together from `domain::Chat`; it holds no rule of the
-//! product. `viewer` is who asks; `connection` is what a socket gives to the requests that come over it.
+//! Two halves meet at `executor`. In front of it the edges: `server` listens, `http` and `websocket` speak the
+//! protocols, and what both do with a request is `edge`: `guard` it, read its `document`, coerce its variables
+//! (`coercion`, by the `typesystem`). Behind it `schema` says what can be asked and how an answer is put together from
+//! `domain::Chat`; it holds no rule of the product. `viewer` is who asks; `connection` is what a socket gives to the
+//! requests that come over it.
 
+pub mod coercion;
 pub mod connection;
+pub mod document;
+pub mod edge;
+pub mod executor;
+pub mod explorer;
+pub mod guard;
+pub mod http;
+pub mod hub;
+pub mod origin;
+pub mod parameters;
+pub mod refusal;
 pub mod schema;
+pub mod server;
+pub mod settings;
+pub mod trace;
+pub mod typesystem;
 pub mod viewer;
+pub mod websocket;

@@ -1,0 +1,170 @@
+//! What both edges do with a request, and what they share to do it.
+//!
+//! [`Edge::read`] and [`Edge::prepare`] refuse what must not run; [`Edge::run`] runs the rest in a task of its own, which
+//! a client that goes away does not cancel: a transaction cut half way could take others' writes with it.
+
+use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
+
+use async_graphql::{Request, Response, Variables, parser::types::OperationType};
+use domain::{
+    Caller, ErrorCode,
+    port::{Clock, Random},
+};
+use futures_util::FutureExt;
+use tokio::{sync::Semaphore, time::timeout};
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::{
+    coercion::{check_arguments, coerce_variables},
+    document::{Document, Documents},
+    executor::{Executor, Operation},
+    parameters::Parameters,
+    refusal::{Refusal, complete_errors},
+    settings::Settings,
+    trace::TraceId,
+    typesystem::{TypeSystem, TypeSystemError},
+};
+
+/// What the edges are made of.
+pub struct Edge {
+    pub settings: Settings,
+    pub executor: Arc<dyn Executor>,
+    pub documents: Documents,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    /// What must end before the process does.
+    pub tasks: TaskTracker,
+    running: Arc<Semaphore>,
+}
+
+/// An operation that may run.
+pub struct Prepared {
+    pub document: Arc<Document>,
+    pub operation_name: Option<String>,
+    pub variables: Variables,
+}
+
+impl Prepared {
+    pub fn into_request(self) -> Request {
+        let mut request = Request::new(String::new()).variables(self.variables);
+        request.operation_name = self.operation_name;
+        request.set_parsed_query(self.document.parsed.clone());
+        request
+    }
+}
+
+impl Edge {
+    pub fn new(
+        settings: Settings,
+        sdl: &str,
+        executor: Arc<dyn Executor>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, TypeSystemError> {
+        let types = Arc::new(TypeSystem::parse(sdl)?);
+        let mut seed = [0; 8];
+        random.fill(&mut seed);
+        let documents = Documents::new(
+            settings.limits.clone(),
+            types,
+            settings.cached_documents_bytes_max,
+            u64::from_ne_bytes(seed),
+        );
+        let running = Arc::new(Semaphore::new(settings.operations_max));
+        Ok(Self { settings, executor, documents, clock, random, tasks: TaskTracker::new(), running })
+    }
+
+    /// The document of a request, and what kind of operation it asks for.
+    pub fn read(&self, parameters: &Parameters) -> Result<(Arc<Document>, OperationType), Refusal> {
+        let document = self.documents.read(&parameters.query)?;
+        let (_, operation) = document.operation(parameters.operation_name.as_deref())?;
+        let kind = operation.node.ty;
+        Ok((document, kind))
+    }
+
+    /// Coerces the variables. Nothing has run when it fails.
+    pub fn prepare(&self, parameters: Parameters, document: Arc<Document>) -> Result<Prepared, Vec<Refusal>> {
+        let types = self.documents.types();
+        let (_, operation) =
+            document.operation(parameters.operation_name.as_deref()).map_err(|refusal| vec![refusal])?;
+        let operation = &operation.node;
+        let variables = coerce_variables(types, operation, parameters.variables)?;
+        // A query has no effects; its arguments are read where they are used.
+        if let (OperationType::Mutation, Some(root)) = (operation.ty, types.mutation()) {
+            check_arguments(types, &document.parsed, operation, root, &variables)
+                .map_err(|refusal| vec![refusal])?;
+        }
+        Ok(Prepared { document, operation_name: parameters.operation_name, variables })
+    }
+
+    /// Runs a query or mutation to its end, whoever still waits for it, and hands over one answer: its own, or
+    /// `UNAVAILABLE` once the deadline has passed, or `INTERNAL` when it panicked.
+    pub fn run<F>(
+        &self,
+        operation: Operation,
+        trace: &TraceId,
+        answer: impl FnOnce(Response) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.running).try_acquire_owned();
+        let executor = Arc::clone(&self.executor);
+        let deadline = self.settings.operation_timeout;
+        let request_id = trace.clone();
+        let work = async move {
+            let Ok(_permit) = permit else {
+                let refusal = Refusal::new(ErrorCode::Unavailable, "too many operations are running");
+                return answer(refusal.into_response()).await;
+            };
+            let mut work = pin!(AssertUnwindSafe(executor.execute(operation)).catch_unwind());
+            match timeout(deadline, &mut work).await {
+                Ok(outcome) => {
+                    let mut response = outcome.unwrap_or_else(|_| panicked(&request_id));
+                    complete_errors(&mut response, request_id.as_str());
+                    answer(response).await;
+                }
+                Err(_) => {
+                    tracing::warn!("an operation passed its deadline");
+                    let (outcome, ()) = tokio::join!(work, answer(Refusal::late().into_response()));
+                    if outcome.is_err() {
+                        panicked(&request_id);
+                    }
+                }
+            }
+        };
+        self.tasks.spawn(work.instrument(trace.span()));
+    }
+
+    /// Who a token speaks for, asked in a task of its own.
+    pub async fn authenticate(&self, access_token: &str, trace: &TraceId) -> Result<Caller, Refusal> {
+        let executor = Arc::clone(&self.executor);
+        let token = access_token.to_owned();
+        let asked = async move { executor.authenticate(&token).await };
+        let asked = self.tasks.spawn(asked.instrument(trace.span()));
+        match timeout(self.settings.operation_timeout, asked).await {
+            Ok(Ok(Ok(caller))) if caller.expires_at > self.clock.now() => Ok(caller),
+            Ok(Ok(Ok(_))) => Err(Refusal::unauthenticated()),
+            Ok(Ok(Err(error))) => Err(Refusal::from(&error)),
+            Ok(Err(_)) => Err(Refusal::new(ErrorCode::Internal, "internal error")),
+            Err(_) => Err(Refusal::late()),
+        }
+    }
+}
+
+/// The token of `Bearer <token>`; `None` for anything else.
+pub fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.trim().split_once(' ')?;
+    let token = token.trim_start();
+    let valid = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= TOKEN_BYTES_MAX;
+    valid.then_some(token)
+}
+
+/// Longer ones are none of ours.
+const TOKEN_BYTES_MAX: usize = 4096;
+
+/// What panicked is on standard error, from the panic hook.
+fn panicked(request_id: &TraceId) -> Response {
+    tracing::error!(request_id = request_id.as_str(), "an operation panicked");
+    Refusal::new(ErrorCode::Internal, "internal error").into_response()
+}

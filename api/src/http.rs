@@ -1,0 +1,180 @@
+//! GraphQL over HTTP, as the working draft and the audits of `graphql-http` have it.
+//!
+//! [`serve`] answers `POST` and `GET /graphql`; which status and type an answer has is decided in `answer` alone. Not
+//! here: WebSockets, and what the operations mean.
+
+mod answer;
+mod body;
+mod csrf;
+mod query_string;
+
+use std::{net::IpAddr, sync::Arc};
+
+use async_graphql::parser::types::OperationType;
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use domain::Caller;
+use tokio::sync::oneshot;
+use tracing::Instrument;
+
+use self::answer::{Answer, MediaType};
+use crate::{
+    document::kind_name,
+    edge::{Edge, bearer},
+    executor::Operation,
+    guard::scan_json,
+    origin::Origins,
+    parameters::{Malformed, Parameters},
+    refusal::Refusal,
+    trace::TraceId,
+};
+
+/// Clients see the trace id under this name.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Answers a request for `/graphql` that asks for no WebSocket.
+pub async fn serve(edge: &Arc<Edge>, origins: &Origins, request: Request, address: Option<IpAddr>) -> Response {
+    let trace = TraceId::of(request.headers(), &*edge.random);
+    let origin = origins.allowed(request.headers()).cloned();
+    let mut response = if request.method() == Method::OPTIONS {
+        preflight(origin.is_some())
+    } else {
+        answer(edge, request, address, &trace).instrument(trace.span()).await
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("accept, origin"));
+    if let Some(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("x-request-id, retry-after"),
+        );
+    }
+    if let Ok(id) = HeaderValue::from_str(trace.as_str()) {
+        headers.insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// What a browser asks before it sends what a form could not.
+fn preflight(allowed: bool) -> Response {
+    if !allowed {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "accept, authorization, content-type, graphql-require-preflight, apollo-require-preflight, \
+             x-apollo-operation-name, traceparent, tracestate",
+        ),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+async fn answer(edge: &Arc<Edge>, request: Request, address: Option<IpAddr>, trace: &TraceId) -> Response {
+    let (parts, body) = request.into_parts();
+    let media = answer::negotiate(&parts.headers);
+    let outcome = match media {
+        None => Err(Answer::NotAcceptable),
+        Some(_) if parts.method == Method::POST => post(edge, &parts.headers, body, address, trace).await,
+        Some(_) if parts.method == Method::GET => {
+            get(edge, parts.uri.query().unwrap_or_default(), &parts.headers, address, trace).await
+        }
+        Some(_) => Err(Answer::MethodNotAllowed),
+    };
+    let answer = outcome.unwrap_or_else(|refused| refused);
+    answer.into_response(media.unwrap_or(MediaType::Json), trace.as_str())
+}
+
+async fn post(
+    edge: &Arc<Edge>,
+    headers: &HeaderMap,
+    body: Body,
+    address: Option<IpAddr>,
+    trace: &TraceId,
+) -> Result<Answer, Answer> {
+    if !answer::is_json(headers) {
+        return Err(Answer::UnsupportedMediaType);
+    }
+    let body = body::read(headers, body, &edge.settings).await?;
+    let caller = authenticate(edge, headers, trace).await?;
+    let text = std::str::from_utf8(&body).map_err(|_| malformed(Malformed::Json))?;
+    scan_json(text.as_bytes(), edge.documents.limits()).map_err(Answer::Malformed)?;
+    let parameters = Parameters::from_json(text).map_err(malformed)?;
+    run(edge, parameters, Method::POST, caller, address, trace).await
+}
+
+async fn get(
+    edge: &Arc<Edge>,
+    query: &str,
+    headers: &HeaderMap,
+    address: Option<IpAddr>,
+    trace: &TraceId,
+) -> Result<Answer, Answer> {
+    if !csrf::is_safe(headers) {
+        return Err(Answer::Forgeable);
+    }
+    let caller = authenticate(edge, headers, trace).await?;
+    let parameters = query_string::read(query, edge.documents.limits()).map_err(Answer::Malformed)?;
+    run(edge, parameters, Method::GET, caller, address, trace).await
+}
+
+/// A token that is there must be good: nobody is anonymous by mistake.
+async fn authenticate(
+    edge: &Arc<Edge>,
+    headers: &HeaderMap,
+    trace: &TraceId,
+) -> Result<Option<Caller>, Answer> {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(first) = given.next() else { return Ok(None) };
+    let token = first.to_str().ok().and_then(bearer).filter(|_| given.next().is_none());
+    let token = token.ok_or_else(|| Answer::Refused(vec![Refusal::unauthenticated()]))?;
+    match edge.authenticate(token, trace).await {
+        Ok(caller) => Ok(Some(caller)),
+        Err(refusal) => Err(Answer::Refused(vec![refusal])),
+    }
+}
+
+async fn run(
+    edge: &Arc<Edge>,
+    parameters: Parameters,
+    method: Method,
+    caller: Option<Caller>,
+    address: Option<IpAddr>,
+    trace: &TraceId,
+) -> Result<Answer, Answer> {
+    let (document, kind) = edge.read(&parameters).map_err(|refusal| Answer::Refused(vec![refusal]))?;
+    match kind {
+        OperationType::Query => {}
+        OperationType::Mutation if method == Method::POST => {}
+        OperationType::Mutation => return Err(Answer::QueriesOnly(kind_name(kind))),
+        OperationType::Subscription if method == Method::GET => {
+            return Err(Answer::QueriesOnly(kind_name(kind)));
+        }
+        OperationType::Subscription => {
+            let refusal = Refusal::bad_request("subscriptions need a WebSocket with graphql-transport-ws");
+            return Err(Answer::Refused(vec![refusal]));
+        }
+    }
+    let prepared = edge.prepare(parameters, document).map_err(Answer::Refused)?;
+    let (done, answered) = oneshot::channel();
+    let operation = Operation { request: prepared.into_request(), caller, address };
+    edge.run(operation, trace, async move |response| {
+        // Nobody waits any more when the client has gone; the work is done all the same.
+        let _ = done.send(response);
+    });
+    match answered.await {
+        Ok(response) => Ok(Answer::Response(response)),
+        Err(_) => Err(Answer::Refused(vec![Refusal::new(domain::ErrorCode::Internal, "internal error")])),
+    }
+}
+
+fn malformed(malformed: Malformed) -> Answer {
+    Answer::Malformed(Refusal::bad_request(malformed.to_string()))
+}

@@ -1,0 +1,254 @@
+//! The one place that decides status, type and headers of an answer.
+//!
+//! Under `application/json` a well-formed request is answered with 200 whatever came of it, as old clients need it;
+//! under `application/graphql-response+json` the status says whether anything ran. What is wrong with the HTTP request
+//! itself has its own status under both.
+
+use async_graphql::{Response as GraphQlResponse, ServerError, Value};
+use axum::{
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use domain::ErrorCode;
+use serde::Serialize;
+
+use crate::{
+    refusal::{Refusal, complete_errors, is_request_error},
+    websocket::serialise_response,
+};
+
+/// The two types an answer may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MediaType {
+    Json,
+    GraphQlResponse,
+}
+
+/// What came of a request.
+pub(super) enum Answer {
+    Response(GraphQlResponse),
+    /// Nothing ran.
+    Refused(Vec<Refusal>),
+    /// The request's envelope cannot be read.
+    Malformed(Refusal),
+    NotAcceptable,
+    MethodNotAllowed,
+    /// A mutation or subscription in a `GET`.
+    QueriesOnly(&'static str),
+    /// A `GET` that any page could have made a browser send.
+    Forgeable,
+    TooLarge,
+    TooSlow,
+    UnsupportedMediaType,
+}
+
+/// The type to answer with; `None` when the client takes neither.
+pub(super) fn negotiate(headers: &HeaderMap) -> Option<MediaType> {
+    let mut given = headers.get_all(header::ACCEPT).iter().peekable();
+    if given.peek().is_none() {
+        return Some(MediaType::Json);
+    }
+    let mut best: Option<(u16, MediaType)> = None;
+    for range in given.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')) {
+        let Some((quality, media)) = offer(range) else { continue };
+        // Of equals the newer type wins where it is named.
+        let better = best.is_none_or(|(known, other)| {
+            quality > known || (quality == known && media == MediaType::GraphQlResponse && other == MediaType::Json)
+        });
+        if quality > 0 && better {
+            best = Some((quality, media));
+        }
+    }
+    best.map(|(_, media)| media)
+}
+
+/// One range of `Accept`, with its quality in thousandths.
+fn offer(range: &str) -> Option<(u16, MediaType)> {
+    let mut parts = range.split(';').map(str::trim);
+    let media = match parts.next()?.to_ascii_lowercase().as_str() {
+        "application/graphql-response+json" => MediaType::GraphQlResponse,
+        "application/json" | "application/*" | "*/*" => MediaType::Json,
+        _ => return None,
+    };
+    let mut quality = 1000;
+    for parameter in parts {
+        let Some((name, value)) = parameter.split_once('=') else { continue };
+        let value = value.trim().trim_matches('"');
+        if name.trim().eq_ignore_ascii_case("q") {
+            let given: f32 = value.parse().ok().filter(|given| (0.0..=1.0).contains(given))?;
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]
+            let thousandths = (given * 1000.0) as u16;
+            quality = thousandths;
+        } else if name.trim().eq_ignore_ascii_case("charset") && !value.eq_ignore_ascii_case("utf-8") {
+            return None;
+        }
+    }
+    Some((quality, media))
+}
+
+/// Whether the body says that it is JSON, in UTF-8. Nothing else is accepted, which also means that no form and no
+/// script of another page can send it without asking first.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let mut given = headers.get_all(header::CONTENT_TYPE).iter();
+    let Some(Ok(text)) = given.next().map(HeaderValue::to_str) else { return false };
+    let mut parts = text.split(';').map(str::trim);
+    let is_json = parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
+    let utf8 = parts.all(|parameter| match parameter.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+            let value = value.trim().trim_matches('"');
+            value.eq_ignore_ascii_case("utf-8") || value.eq_ignore_ascii_case("utf8")
+        }
+        _ => true,
+    });
+    is_json && utf8 && given.next().is_none()
+}
+
+impl Answer {
+    pub(super) fn into_response(self, media: MediaType, request_id: &str) -> Response {
+        // What failed before GraphQL came into it is no GraphQL response.
+        let (status, media, refusal) = match self {
+            Self::Response(response) => return executed(response, media),
+            Self::Refused(refusals) => return refused(refusals, media, request_id),
+            Self::Malformed(refusal) => (StatusCode::BAD_REQUEST, media, refusal),
+            Self::NotAcceptable => {
+                let text = "accept application/json or application/graphql-response+json";
+                (StatusCode::NOT_ACCEPTABLE, MediaType::Json, Refusal::bad_request(text))
+            }
+            Self::MethodNotAllowed => {
+                let refusal = Refusal::bad_request("use GET or POST");
+                let response = failure(StatusCode::METHOD_NOT_ALLOWED, MediaType::Json, refusal);
+                return with_header(response, header::ALLOW, "GET, POST");
+            }
+            Self::QueriesOnly(kind) => {
+                let refusal = Refusal::bad_request(format!("a {kind} cannot be sent with GET"));
+                let response = failure(StatusCode::METHOD_NOT_ALLOWED, MediaType::Json, refusal);
+                return with_header(response, header::ALLOW, "POST");
+            }
+            Self::Forgeable => {
+                let text = "a GET from a browser needs the header GraphQL-Require-Preflight";
+                (StatusCode::FORBIDDEN, MediaType::Json, Refusal::bad_request(text))
+            }
+            Self::TooLarge => {
+                let refusal = Refusal::limit_exceeded("the body is too large");
+                (StatusCode::PAYLOAD_TOO_LARGE, MediaType::Json, refusal)
+            }
+            Self::TooSlow => {
+                let refusal = Refusal::bad_request("the body took too long");
+                (StatusCode::REQUEST_TIMEOUT, MediaType::Json, refusal)
+            }
+            Self::UnsupportedMediaType => {
+                let refusal = Refusal::bad_request("the content type must be application/json");
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, MediaType::Json, refusal)
+            }
+        };
+        failure(status, media, refusal)
+    }
+}
+
+/// A partial answer is 200 too: the client has data.
+fn executed(response: GraphQlResponse, media: MediaType) -> Response {
+    if is_request_error(&response) {
+        return request_error(response.errors, media);
+    }
+    body(StatusCode::OK, media, serialise_response(&response))
+}
+
+fn refused(refusals: Vec<Refusal>, media: MediaType, request_id: &str) -> Response {
+    let errors = refusals.into_iter().map(ServerError::from).collect();
+    let mut response = GraphQlResponse::from_errors(errors);
+    complete_errors(&mut response, request_id);
+    request_error(response.errors, media)
+}
+
+fn request_error(errors: Vec<ServerError>, media: MediaType) -> Response {
+    let first = errors.first();
+    let extension = |name: &str| first?.extensions.as_ref()?.get(name);
+    let code = match extension("code") {
+        Some(Value::String(name)) => ErrorCode::ALL.iter().copied().find(|code| code.name() == name),
+        _ => None,
+    };
+    let status = match (code, media) {
+        (Some(ErrorCode::Unauthenticated), _) => StatusCode::UNAUTHORIZED,
+        (Some(ErrorCode::RateLimited), _) => StatusCode::TOO_MANY_REQUESTS,
+        (_, MediaType::Json) => StatusCode::OK,
+        (Some(ErrorCode::Unavailable), _) => StatusCode::SERVICE_UNAVAILABLE,
+        (Some(ErrorCode::Internal), _) => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    let retry_after = extension("retryAfterSeconds").map(ToString::to_string);
+    let mut response = body(status, media, errors_body(&errors));
+    if status == StatusCode::UNAUTHORIZED {
+        response = with_header(response, header::WWW_AUTHENTICATE, "Bearer");
+    }
+    match retry_after {
+        Some(seconds) => with_header(response, header::RETRY_AFTER, &seconds),
+        None => response,
+    }
+}
+
+fn failure(status: StatusCode, media: MediaType, refusal: Refusal) -> Response {
+    body(status, media, errors_body(&[refusal.into()]))
+}
+
+/// Errors without a `data` member: nothing ran.
+fn errors_body(errors: &[ServerError]) -> bytes::Bytes {
+    #[derive(Serialize)]
+    struct Errors<'a> {
+        errors: &'a [ServerError],
+    }
+    serde_json::to_vec(&Errors { errors }).unwrap_or_default().into()
+}
+
+fn body(status: StatusCode, media: MediaType, bytes: bytes::Bytes) -> Response {
+    let content_type = match media {
+        MediaType::Json => "application/json; charset=utf-8",
+        MediaType::GraphQlResponse => "application/graphql-response+json; charset=utf-8",
+    };
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (status, headers, bytes).into_response()
+}
+
+fn with_header(mut response: Response, name: HeaderName, value: &str) -> Response {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn negotiated(accept: &str) -> Option<MediaType> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, accept.parse().expect("a header"));
+        negotiate(&headers)
+    }
+
+    #[test]
+    fn the_type_the_client_prefers_is_negotiated() {
+        use MediaType::{GraphQlResponse, Json};
+        assert_eq!(negotiate(&HeaderMap::new()), Some(Json));
+        for (accept, expected) in [
+            ("*/*", Some(Json)),
+            ("application/*", Some(Json)),
+            ("application/json", Some(Json)),
+            ("application/graphql-response+json", Some(GraphQlResponse)),
+            ("application/json, application/graphql-response+json", Some(GraphQlResponse)),
+            ("application/graphql-response+json;q=0.9, application/json", Some(Json)),
+            ("application/graphql-response+json; charset=utf-8, application/json; q=0.9", Some(GraphQlResponse)),
+            ("application/graphql-response+json;q=0, */*;q=0.1", Some(Json)),
+            ("text/html, */*;q=0.8", Some(Json)),
+            ("application/json; charset=utf-16", None),
+            ("application/json;q=0", None),
+            ("text/html", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(negotiated(accept), expected, "{accept}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The API's listener: accepts connections, routes requests, and at the end lets everything finish.
+//!
+//! It accepts by itself, because the stock loop waits for ever for a header that never ends and knows nothing of sockets
+//! when it stops. Not here: `/healthz` and its like, which are on a listener of their own.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderMap, HeaderName, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use sha2::{Digest, Sha256};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    edge::Edge,
+    explorer, http,
+    origin::Origins,
+    websocket::{self, Sockets},
+};
+
+/// Streams of one HTTP/2 connection at once.
+const HTTP2_STREAMS_MAX: u32 = 100;
+
+/// How long accepting pauses when the process has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound listener.
+pub struct Server {
+    listener: TcpListener,
+    routes: Arc<Routes>,
+}
+
+struct Routes {
+    edge: Arc<Edge>,
+    sockets: Sockets,
+    origins: Origins,
+    sdl: Arc<str>,
+    sdl_tag: String,
+}
+
+impl Server {
+    /// Binds the address of the settings; requests are answered once [`Self::serve`] runs.
+    pub async fn bind(edge: Arc<Edge>, sockets: Sockets, sdl: Arc<str>) -> io::Result<Self> {
+        let listener = TcpListener::bind(edge.settings.listen).await?;
+        let origins = Origins::new(&edge.settings.allowed_origins, listener.local_addr()?);
+        let tag: String = Sha256::digest(sdl.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let routes = Routes { edge, sockets, origins, sdl, sdl_tag: format!("\"{tag}\"") };
+        Ok(Self { listener, routes: Arc::new(routes) })
+    }
+
+    /// Where it listens; the port that was free when 0 was asked for.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until told to stop, then drains: sockets close with 1012 spread over time, and what runs runs to its end.
+    pub async fn serve(self, stop: CancellationToken) {
+        let Self { listener, routes } = self;
+        let settings = &routes.edge.settings;
+        let permits = Arc::new(Semaphore::new(settings.connections_max));
+        let connections = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                accepted = accept(&listener, &permits) => accepted,
+            };
+            match accepted {
+                Ok((stream, peer, permit)) => {
+                    let routes = Arc::clone(&routes);
+                    connections.spawn(serve_connection(routes, stream, peer, permit, stop.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(error.chain = %error, "a connection cannot be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        // Connections that come now are refused at once, and another node gets them.
+        drop(listener);
+        drain(&routes, &connections).await;
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, permit))
+}
+
+async fn drain(routes: &Routes, connections: &TaskTracker) {
+    let edge = &routes.edge;
+    let deadline = Instant::now() + edge.settings.drain_timeout;
+    let running = &edge.tasks;
+    let finish = async {
+        routes.sockets.drain(edge.settings.drain_spread, &*edge.random).await;
+        connections.close();
+        connections.wait().await;
+        running.close();
+        running.wait().await;
+    };
+    if timeout_at(deadline, finish).await.is_err() {
+        tracing::warn!(sockets = routes.sockets.count(), tasks = running.len(), "stopping with work undone");
+        routes.sockets.close_all(1012, "service restart");
+    }
+}
+
+async fn serve_connection(
+    routes: Arc<Routes>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+    stop: CancellationToken,
+) {
+    // Small answers must not wait for more of them.
+    let _ = stream.set_nodelay(true);
+    let permit = Arc::new(permit);
+    let header_timeout = routes.edge.settings.header_timeout;
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let routes = Arc::clone(&routes);
+        let permit = Arc::clone(&permit);
+        async move { Ok::<_, Infallible>(routes.answer(request.map(Body::new), peer, permit).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .keep_alive_interval(Some(header_timeout))
+        .keep_alive_timeout(header_timeout);
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // The peer went away or did not speak HTTP: its own affair.
+        tracing::debug!(error.chain = %error, "a connection ended early");
+    }
+}
+
+impl Routes {
+    /// `permit` is the connection's; an upgraded socket keeps it.
+    async fn answer(
+        &self,
+        request: Request,
+        peer: SocketAddr,
+        permit: Arc<OwnedSemaphorePermit>,
+    ) -> Response {
+        let address = Some(client_address(request.headers(), peer.ip(), self.edge.settings.trusted_hops));
+        let path = request.uri().path();
+        if path == "/graphql" {
+            if !websocket::is_upgrade(request.headers()) {
+                return http::serve(&self.edge, &self.origins, request, address).await;
+            }
+            let (edge, sockets) = (Arc::clone(&self.edge), self.sockets.clone());
+            let (parts, _) = request.into_parts();
+            return websocket::upgrade(edge, sockets, &self.origins, parts, address, permit).await;
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return match self.file(path, request.headers()).status() {
+                StatusCode::NOT_FOUND => StatusCode::NOT_FOUND.into_response(),
+                _ => (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")]).into_response(),
+            };
+        }
+        self.file(path, request.headers())
+    }
+
+    fn file(&self, path: &str, headers: &HeaderMap) -> Response {
+        match path {
+            "/" => explorer::index(headers),
+            "/schema.graphql" => {
+                let more = [
+                    (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+                    (header::CACHE_CONTROL, "no-cache"),
+                    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+                ];
+                explorer::tagged(headers, &self.sdl_tag, more, self.sdl.to_string())
+            }
+            _ => match path.strip_prefix("/explorer/") {
+                Some(file) => explorer::file(file, headers),
+                None => StatusCode::NOT_FOUND.into_response(),
+            },
+        }
+    }
+}
+
+/// Who is at the other end: the peer, or with trusted proxies in front what the outermost of them saw. What stands
+/// further left in the header was written by anybody.
+fn client_address(headers: &HeaderMap, peer: IpAddr, trusted_hops: usize) -> IpAddr {
+    const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+    let Some(from_right) = trusted_hops.checked_sub(1) else { return peer };
+    let seen = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+    let entries: Vec<&str> = seen.flat_map(|value| value.split(',')).map(str::trim).collect();
+    let entry = entries.iter().rev().nth(from_right);
+    entry.and_then(|entry| parse_address(entry)).unwrap_or(peer)
+}
+
+/// With or without a port.
+fn parse_address(entry: &str) -> Option<IpAddr> {
+    let bare = entry.trim_start_matches('[').trim_end_matches(']');
+    bare.parse().ok().or_else(|| entry.parse::<SocketAddr>().ok().map(|address| address.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_trusted_proxies_wrote_counts_as_the_address() {
+        let peer: IpAddr = "10.0.0.1".parse().expect("an address");
+        let mut headers = HeaderMap::new();
+        headers.append("x-forwarded-for", "6.6.6.6, 203.0.113.7".parse().expect("a header"));
+        headers.append("x-forwarded-for", "[2001:db8::1]:443".parse().expect("a header"));
+        let of = |hops| client_address(&headers, peer, hops).to_string();
+        assert_eq!(of(0), "10.0.0.1");
+        assert_eq!(of(1), "2001:db8::1");
+        assert_eq!(of(2), "203.0.113.7");
+        assert_eq!(of(9), "10.0.0.1");
+    }
+}

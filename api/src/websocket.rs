@@ -1,0 +1,96 @@
+//! GraphQL over WebSocket: the protocol `graphql-transport-ws`, and no other.
+//!
+//! Start at [`upgrade`], then `connection` (one socket), `operation` (what is opened on it) and `queue` (what waits to be
+//! written, with the hub's end in `outbound`). `sockets` knows them all. What the messages mean is in `message`, why a
+//! socket is closed in `close`.
+
+mod close;
+mod connection;
+mod message;
+mod operation;
+mod outbound;
+mod queue;
+mod sockets;
+mod writer;
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    extract::{FromRequestParts, ws::WebSocketUpgrade},
+    http::{HeaderMap, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument;
+
+pub use self::{
+    outbound::{Outbound, serialise_response},
+    queue::{Closed, Payload, PendingPayload},
+    sockets::Sockets,
+};
+use crate::{edge::Edge, origin::Origins, trace::TraceId};
+
+/// The one subprotocol that is spoken here.
+pub const SUBPROTOCOL: &str = "graphql-transport-ws";
+
+/// Bytes read at once. Idle sockets hold this much.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+
+/// Bytes gathered before they are written; a flush writes less.
+const WRITE_BUFFER_BYTES: usize = 8 * 1024;
+
+/// Whether a request asks for a WebSocket.
+pub fn is_upgrade(headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
+}
+
+/// Opens a socket, after checking who asks for it: browsers send cross-origin upgrades without asking. The socket keeps
+/// `permit`, its connection's.
+pub async fn upgrade(
+    edge: Arc<Edge>,
+    sockets: Sockets,
+    origins: &Origins,
+    mut parts: Parts,
+    address: Option<IpAddr>,
+    permit: Arc<OwnedSemaphorePermit>,
+) -> Response {
+    if !origins.allow(&parts.headers) {
+        return (StatusCode::FORBIDDEN, "origin not allowed").into_response();
+    }
+    let trace = TraceId::of(&parts.headers, &*edge.random);
+    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => return rejection.into_response(),
+    };
+    let offered: Vec<_> = upgrade.requested_protocols().cloned().collect();
+    let Some(first) = offered.first() else {
+        let message = "the subprotocol graphql-transport-ws is required";
+        return (StatusCode::BAD_REQUEST, message).into_response();
+    };
+    let spoken = offered.iter().find(|offered| offered.as_bytes() == SUBPROTOCOL.as_bytes());
+    // A socket of another protocol is opened all the same: only so can the client read why it is closed.
+    let known = spoken.is_some();
+    let selected = spoken.unwrap_or(first).clone();
+    let message_bytes_max = edge.settings.sockets.message_bytes_max;
+    let mut upgrade = upgrade
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        // Somewhat larger ones are still read to their end, so that the close frame arrives.
+        .max_message_size(message_bytes_max * 2)
+        .max_frame_size(message_bytes_max * 2);
+    upgrade.set_selected_protocol(selected);
+    let tasks = edge.tasks.clone();
+    let span = trace.span();
+    upgrade.on_upgrade(async move |socket| {
+        let served = async move {
+            if known {
+                connection::serve(edge, sockets, socket, address, trace).await;
+            } else {
+                connection::refuse(socket, close::BAD_SUBPROTOCOL).await;
+            }
+        };
+        tasks.track_future(served.instrument(span)).await;
+        drop(permit);
+    })
+}

@@ -1,0 +1,75 @@
+//! The hub's end of a socket's queue.
+
+use std::sync::Arc;
+
+use async_graphql::{Response, ServerError};
+use bytes::Bytes;
+
+use super::{
+    close::Close,
+    message,
+    queue::{Closed, Payload, Queue, Slot},
+};
+
+/// Puts messages into one socket's queue. Cheap to clone; keeps no socket open.
+#[derive(Clone)]
+pub struct Outbound {
+    pub(super) queue: Arc<Queue>,
+}
+
+impl Outbound {
+    /// Takes the next place in the queue and never waits. When the queue is full the socket is cut off as a slow reader.
+    /// A payload for an operation that has ended is dropped on its way out.
+    pub fn next(&self, operation_id: &Arc<str>, payload: Payload) -> Result<(), Closed> {
+        self.queue.push(Slot::Next { id: Arc::clone(operation_id), payload })
+    }
+
+    /// Takes a place once half of the queue is free, so that what happens live still finds room. For what the reader
+    /// may pace, such as a replay.
+    pub async fn next_paced(&self, operation_id: &Arc<str>, payload: Payload) -> Result<(), Closed> {
+        let slot = Slot::Next { id: Arc::clone(operation_id), payload };
+        self.queue.push_paced(slot, self.queue.messages_max / 2, self.queue.bytes_max / 2).await
+    }
+
+    /// Ends an operation that could not be run: request errors, each with its code.
+    pub fn error(&self, operation_id: &Arc<str>, errors: &[ServerError]) {
+        let errors = message::serialise(&errors);
+        let _ = self.queue.push(Slot::Error { id: Arc::clone(operation_id), errors });
+    }
+
+    /// Ends an operation after what was put in before.
+    pub fn complete(&self, operation_id: &Arc<str>) {
+        let _ = self.queue.push(Slot::Complete { id: Arc::clone(operation_id) });
+    }
+
+    /// Closes the socket now; what waits is dropped. Codes are those of `docs`: 4403, 1012, 1013 …
+    pub fn close(&self, code: u16, reason: &'static str) {
+        self.queue.close_now(Close { code, reason });
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.queue.closing().is_some()
+    }
+
+    /// Says what is wrong with an operation that was never opened.
+    pub(super) fn refuse(&self, id: &str, errors: &[ServerError]) {
+        let errors = message::serialise(&errors);
+        self.queue.control(message::error(&message::quote(id), &errors).unwrap_or_default());
+    }
+
+    /// The answer to a query or mutation, and its end. The permit is given back once the answer is in the queue.
+    pub(super) async fn answer<P>(&self, operation_id: &Arc<str>, payload: Bytes, permit: P) {
+        let payload = Payload::Ready(payload);
+        let slot = Slot::Next { id: Arc::clone(operation_id), payload };
+        let pushed = self.queue.push_paced(slot, self.queue.messages_max, self.queue.bytes_max).await;
+        drop(permit);
+        if pushed.is_ok() {
+            self.complete(operation_id);
+        }
+    }
+}
+
+/// An execution result in the form that [`Payload`] takes.
+pub fn serialise_response(response: &Response) -> Bytes {
+    message::serialise(response)
+}

@@ -1,0 +1,180 @@
+//! Every open socket of this node: bounded in all, by address and by user; found by session; drained at the end.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use domain::{Caller, SessionId, UserId, port::Random};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    close::{Close, RESTARTING, REVOKED, TOO_MANY_SOCKETS},
+    queue::Queue,
+};
+use crate::settings::SocketSettings;
+
+/// The registry of sockets. Cheap to clone.
+#[derive(Clone)]
+pub struct Sockets {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    total_max: usize,
+    per_user_max: usize,
+    per_address_max: usize,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    last: u64,
+    draining: bool,
+    sockets: HashMap<u64, Socket>,
+    by_address: HashMap<IpAddr, usize>,
+    by_user: HashMap<UserId, usize>,
+    by_session: HashMap<SessionId, HashSet<u64>>,
+}
+
+struct Socket {
+    address: Option<IpAddr>,
+    caller: Option<Caller>,
+    queue: Arc<Queue>,
+    drain: CancellationToken,
+}
+
+/// A socket's place in the registry; given back when dropped.
+pub(super) struct Place {
+    sockets: Sockets,
+    id: u64,
+    /// The node stops: finish what runs, then close.
+    pub(super) drain: CancellationToken,
+}
+
+impl Sockets {
+    pub fn new(settings: &SocketSettings) -> Self {
+        let shared = Shared {
+            total_max: settings.total_max,
+            per_user_max: settings.per_user_max,
+            per_address_max: settings.per_address_max,
+            open: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.shared.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn count(&self) -> usize {
+        self.open().sockets.len()
+    }
+
+    /// Closes a session's sockets, because it was revoked.
+    pub fn close_session(&self, session: SessionId) {
+        let queues: Vec<Arc<Queue>> = {
+            let open = self.open();
+            let ids = open.by_session.get(&session).into_iter().flatten();
+            ids.filter_map(|id| open.sockets.get(id)).map(|socket| Arc::clone(&socket.queue)).collect()
+        };
+        queues.iter().for_each(|queue| queue.close_now(REVOKED));
+    }
+
+    /// Closes every socket now with a reason clients retry after: this node can no longer tell what is true.
+    pub fn close_all(&self, code: u16, reason: &'static str) {
+        let queues: Vec<Arc<Queue>> =
+            self.open().sockets.values().map(|socket| Arc::clone(&socket.queue)).collect();
+        queues.iter().for_each(|queue| queue.close_now(Close { code, reason }));
+    }
+
+    /// Takes no more sockets and tells those that are open to end, one by one in random order over `spread`, so that
+    /// they do not all knock at another node at once. Returns when all have been told.
+    pub async fn drain(&self, spread: Duration, random: &dyn Random) {
+        let mut tokens: Vec<(u64, CancellationToken)> = {
+            let mut open = self.open();
+            open.draining = true;
+            open.sockets.values().map(|socket| (0, socket.drain.clone())).collect()
+        };
+        for (order, _) in &mut tokens {
+            let mut bytes = [0; 8];
+            random.fill(&mut bytes);
+            *order = u64::from_ne_bytes(bytes);
+        }
+        tokens.sort_unstable_by_key(|(order, _)| *order);
+        let pause = spread / u32::try_from(tokens.len().max(1)).unwrap_or(u32::MAX);
+        for (_, token) in tokens {
+            token.cancel();
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    pub(super) fn admit(&self, address: Option<IpAddr>, queue: &Arc<Queue>) -> Result<Place, Close> {
+        let mut open = self.open();
+        if open.draining {
+            return Err(RESTARTING);
+        }
+        let of_address = address.and_then(|address| open.by_address.get(&address)).copied().unwrap_or(0);
+        if open.sockets.len() >= self.shared.total_max || of_address >= self.shared.per_address_max {
+            return Err(TOO_MANY_SOCKETS);
+        }
+        open.last += 1;
+        let id = open.last;
+        let drain = CancellationToken::new();
+        if let Some(address) = address {
+            *open.by_address.entry(address).or_default() += 1;
+        }
+        let socket = Socket { address, caller: None, queue: Arc::clone(queue), drain: drain.clone() };
+        open.sockets.insert(id, socket);
+        Ok(Place { sockets: self.clone(), id, drain })
+    }
+}
+
+impl Place {
+    /// Says whose socket this is, once.
+    pub(super) fn identify(&self, caller: Caller) -> Result<(), Close> {
+        let mut open = self.sockets.open();
+        let open = &mut *open;
+        let of_user = open.by_user.entry(caller.user).or_default();
+        if *of_user >= self.sockets.shared.per_user_max {
+            return Err(TOO_MANY_SOCKETS);
+        }
+        if let Some(socket) = open.sockets.get_mut(&self.id) {
+            *of_user += 1;
+            socket.caller = Some(caller);
+            open.by_session.entry(caller.session).or_default().insert(self.id);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.sockets.open();
+        let Some(socket) = open.sockets.remove(&self.id) else { return };
+        if let Some(address) = socket.address {
+            decrement(&mut open.by_address, &address);
+        }
+        if let Some(caller) = socket.caller {
+            decrement(&mut open.by_user, &caller.user);
+            if let Some(of_session) = open.by_session.get_mut(&caller.session) {
+                of_session.remove(&self.id);
+                if of_session.is_empty() {
+                    open.by_session.remove(&caller.session);
+                }
+            }
+        }
+    }
+}
+
+fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
