@@ -1,1 +1,121 @@
-fn main() {}
+//! The binary: read the settings, compose, run. Exit codes: 0 ended as told, 1 failed, 78 bad configuration (`EX_CONFIG`).
+
+mod admin;
+mod database;
+mod doctor;
+mod housekeeping;
+mod logging;
+mod serve;
+mod settings;
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use clap::{Parser, Subcommand};
+use domain::{
+    adapter::ambient::{SystemClock, SystemRandom},
+    keys::KeyRing,
+};
+
+use crate::settings::Settings;
+
+/// Bad configuration, as in sysexits.h.
+const EX_CONFIG: u8 = 78;
+
+#[derive(Parser)]
+#[command(name = "confab", version, about = "A chat back end with a GraphQL face")]
+struct Arguments {
+    /// TOML file with settings; the environment goes before it. Default: ./confab.toml if there is one.
+    #[arg(long, global = true, env = "CONFAB_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Clone, Subcommand)]
+enum Command {
+    /// Run everything in one process (also without a command).
+    Serve,
+    /// Bring the schema up to date.
+    Migrate {
+        /// The database was restored from a backup: event cursors from before are void.
+        #[arg(long)]
+        restored: bool,
+    },
+    /// Signing keys.
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+    /// Print the GraphQL schema.
+    Schema,
+    /// Check the settings and every backend, and say what is wrong.
+    Doctor,
+    /// Print all settings with their defaults.
+    Settings,
+}
+
+#[derive(Clone, Subcommand)]
+enum KeysCommand {
+    /// Add a key. It verifies at once and signs after a minute.
+    New,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let command = arguments.command.unwrap_or(Command::Serve);
+    match command {
+        Command::Schema => {
+            print!("{}", api::schema::sdl());
+            return ExitCode::SUCCESS;
+        }
+        Command::Settings => {
+            print!("{}", settings::sample());
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
+    logging::start();
+    let settings = match Settings::load(arguments.config.as_deref()) {
+        Ok(settings) => Arc::new(settings),
+        Err(problems) => {
+            for problem in problems {
+                eprintln!("configuration: {problem}");
+            }
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let outcome = match command {
+        Command::Migrate { restored } => runtime.block_on(database::migrate(&settings, restored)),
+        Command::Keys { command: KeysCommand::New } => new_key(&settings),
+        Command::Doctor => runtime.block_on(doctor::run(&settings)),
+        _ => runtime.block_on(serve::run(settings)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&*error),
+    }
+}
+
+fn new_key(settings: &Settings) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let folder = settings.keys_folder();
+    let id = KeyRing::create(&folder, &SystemClock, &SystemRandom)?;
+    println!("{} signs in a minute; give {} to every node", id, folder.join(format!("{id}.key")).display());
+    Ok(())
+}
+
+/// Says why, with the whole chain, for people.
+fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    eprintln!("confab: {text}");
+    ExitCode::FAILURE
+}

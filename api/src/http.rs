@@ -37,7 +37,12 @@ use crate::{
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Answers a request for `/graphql` that asks for no WebSocket.
-pub async fn serve(edge: &Arc<Edge>, origins: &Origins, request: Request, address: Option<IpAddr>) -> Response {
+pub async fn serve(
+    edge: &Arc<Edge>,
+    origins: &Origins,
+    request: Request,
+    address: Option<IpAddr>,
+) -> Response {
     let trace = TraceId::of(request.headers(), &*edge.random);
     let origin = origins.allowed(request.headers()).cloned();
     let mut response = if request.method() == Method::OPTIONS {

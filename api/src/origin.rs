@@ -73,12 +73,20 @@ mod tests {
     #[test]
     fn by_default_the_own_origin_and_loopback_ones_on_loopback_are_allowed() {
         let local = "127.0.0.1:4000";
-        for origin in ["http://localhost:3000", "http://127.0.0.1:4000", "http://[::1]:5173", "https://localhost"] {
+        for origin in
+            ["http://localhost:3000", "http://127.0.0.1:4000", "http://[::1]:5173", "https://localhost"]
+        {
             assert!(allows(&[], local, Some(origin), "localhost:4000"), "{origin}");
             assert!(!allows(&[], "0.0.0.0:4000", Some(origin), "chat.example"), "{origin}");
         }
         assert!(allows(&[], "0.0.0.0:4000", Some("https://chat.example"), "chat.example"));
-        for origin in ["https://evil.example", "null", "http://localhost.evil.example", "file://", "http://127.0.0.1.evil"] {
+        for origin in [
+            "https://evil.example",
+            "null",
+            "http://localhost.evil.example",
+            "file://",
+            "http://127.0.0.1.evil",
+        ] {
             assert!(!allows(&[], local, Some(origin), "localhost:4000"), "{origin}");
         }
     }

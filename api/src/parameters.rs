@@ -104,7 +104,10 @@ mod tests {
         let plain = Parameters::from_json(r#"{"query":"{a}"}"#);
         let nulls = r#"{"query":"{a}","variables":null,"operationName":null,"extensions":null,"more":[1]}"#;
         assert_eq!(plain, Parameters::from_json(nulls));
-        assert_eq!(plain, Parameters::from_texts(Some("{a}".into()), Some(String::new()), Some(""), Some("")));
+        assert_eq!(
+            plain,
+            Parameters::from_texts(Some("{a}".into()), Some(String::new()), Some(""), Some(""))
+        );
     }
 
     #[test]

@@ -63,7 +63,10 @@ mod tests {
     #[test]
     fn only_a_valid_traceparent_is_taken() {
         let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-        assert_eq!(parse(&format!("00-{trace}-00f067aa0ba902b7-01")).as_ref().map(TraceId::as_str), Some(trace));
+        assert_eq!(
+            parse(&format!("00-{trace}-00f067aa0ba902b7-01")).as_ref().map(TraceId::as_str),
+            Some(trace)
+        );
         assert!(parse(&format!("01-{trace}-00f067aa0ba902b7-01-more")).is_some());
         for text in [
             String::new(),

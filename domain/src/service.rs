@@ -25,6 +25,7 @@ pub mod sign_in;
 pub mod sign_out;
 pub mod update_group;
 pub mod update_profile;
+pub mod upkeep;
 pub mod users;
 
 use std::sync::Arc;
@@ -75,5 +76,9 @@ impl Chat {
 
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.services.clock
+    }
+
+    pub fn random(&self) -> &Arc<dyn Random> {
+        &self.services.random
     }
 }

@@ -5,7 +5,8 @@ use std::{collections::HashSet, convert::Infallible};
 use async_graphql::{
     Name, Variables,
     parser::types::{
-        BaseType, ExecutableDocument, Field, InputValueDefinition, OperationDefinition, Selection, SelectionSet,
+        BaseType, ExecutableDocument, Field, InputValueDefinition, OperationDefinition, Selection,
+        SelectionSet,
     },
 };
 

@@ -8,9 +8,7 @@ use std::collections::HashSet;
 
 use async_graphql::{
     Name, Positioned,
-    parser::types::{
-        DocumentOperations, ExecutableDocument, Field, OperationType, Selection, SelectionSet,
-    },
+    parser::types::{DocumentOperations, ExecutableDocument, Field, OperationType, Selection, SelectionSet},
 };
 
 use super::operations_mut;
@@ -30,7 +28,8 @@ pub(super) fn flatten(document: &mut ExecutableDocument, root: &Name) -> Result<
         fields.collect(&operation.node.selection_set.node)?;
         if let Some(field) = fields.found {
             let position = field.pos;
-            operation.node.selection_set.node.items = vec![Positioned::new(Selection::Field(field), position)];
+            operation.node.selection_set.node.items =
+                vec![Positioned::new(Selection::Field(field), position)];
         }
     }
     // Nothing but a subscription's root can spread them, and there they are written out now.
@@ -43,7 +42,8 @@ fn has_subscription(operations: &DocumentOperations) -> bool {
 }
 
 struct Fields<'a> {
-    fragments: &'a std::collections::HashMap<Name, Positioned<async_graphql::parser::types::FragmentDefinition>>,
+    fragments:
+        &'a std::collections::HashMap<Name, Positioned<async_graphql::parser::types::FragmentDefinition>>,
     root: &'a Name,
     spread: &'a mut HashSet<Name>,
     found: Option<Positioned<Field>>,
@@ -117,7 +117,8 @@ fn is_same(one: &Field, other: &Field) -> bool {
     one.response_key().node == other.response_key().node
         && one.name.node == other.name.node
         && one.arguments.len() == other.arguments.len()
-        && one.arguments.iter().all(|(name, value)| {
-            other.get_argument(&name.node).is_some_and(|other| other.node == value.node)
-        })
+        && one
+            .arguments
+            .iter()
+            .all(|(name, value)| other.get_argument(&name.node).is_some_and(|other| other.node == value.node))
 }

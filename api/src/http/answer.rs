@@ -53,7 +53,8 @@ pub(super) fn negotiate(headers: &HeaderMap) -> Option<MediaType> {
         let Some((quality, media)) = offer(range) else { continue };
         // Of equals the newer type wins where it is named.
         let better = best.is_none_or(|(known, other)| {
-            quality > known || (quality == known && media == MediaType::GraphQlResponse && other == MediaType::Json)
+            quality > known
+                || (quality == known && media == MediaType::GraphQlResponse && other == MediaType::Json)
         });
         if quality > 0 && better {
             best = Some((quality, media));
@@ -240,7 +241,10 @@ mod tests {
             ("application/graphql-response+json", Some(GraphQlResponse)),
             ("application/json, application/graphql-response+json", Some(GraphQlResponse)),
             ("application/graphql-response+json;q=0.9, application/json", Some(Json)),
-            ("application/graphql-response+json; charset=utf-8, application/json; q=0.9", Some(GraphQlResponse)),
+            (
+                "application/graphql-response+json; charset=utf-8, application/json; q=0.9",
+                Some(GraphQlResponse),
+            ),
             ("application/graphql-response+json;q=0, */*;q=0.1", Some(Json)),
             ("text/html, */*;q=0.8", Some(Json)),
             ("application/json; charset=utf-16", None),

@@ -13,9 +13,10 @@ use crate::settings::Settings;
 
 pub(super) async fn read(headers: &HeaderMap, body: Body, settings: &Settings) -> Result<Bytes, Answer> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if announced.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| {
-        usize::try_from(length).map_or(true, |length| length > settings.body_bytes_max)
-    }) {
+    if announced
+        .and_then(|length| length.parse::<u64>().ok())
+        .is_some_and(|length| usize::try_from(length).map_or(true, |length| length > settings.body_bytes_max))
+    {
         return Err(Answer::TooLarge);
     }
     match timeout(settings.body_timeout, collect(body, settings.body_bytes_max)).await {

@@ -58,11 +58,20 @@ mod tests {
     fn parameters_are_decoded_strictly() {
         let limits = Limits::default();
         let read = |query: &str| read(query, &limits);
-        let parameters = read("query=%7Ba%7D+&operationName=&variables=%7B%22x%22%3A%22%C3%A4%22%7D&other=1").expect("valid");
+        let parameters = read("query=%7Ba%7D+&operationName=&variables=%7B%22x%22%3A%22%C3%A4%22%7D&other=1")
+            .expect("valid");
         assert_eq!(parameters.query, "{a} ");
         assert_eq!(parameters.operation_name, None);
         assert_eq!(parameters.variables.len(), 1);
-        for query in ["", "query=", "query=%7", "query=%ff", "query=a&query=b", "query=a&variables=[]", "query=a&variables=x"] {
+        for query in [
+            "",
+            "query=",
+            "query=%7",
+            "query=%ff",
+            "query=a&query=b",
+            "query=a&variables=[]",
+            "query=a&variables=x",
+        ] {
             assert!(read(query).is_err(), "{query}");
         }
     }

@@ -124,7 +124,17 @@ impl<'a> Connection<'a> {
         let permits = Arc::new(Semaphore::new(edge.settings.sockets.operations_max));
         let opener = Opener::new(Arc::clone(edge), outbound, permits, address);
         let now = Instant::now();
-        Self { edge, queue, place, address, trace, phase: Phase::Opened, opener, opened_at: now, heard_at: now }
+        Self {
+            edge,
+            queue,
+            place,
+            address,
+            trace,
+            phase: Phase::Opened,
+            opener,
+            opened_at: now,
+            heard_at: now,
+        }
     }
 
     /// Reads until there is a reason to close; `None` when the peer has closed or is gone.
@@ -202,7 +212,9 @@ impl<'a> Connection<'a> {
 
     async fn act(&mut self, message: ClientMessage) -> Result<(), Close> {
         match (message, &self.phase) {
-            (ClientMessage::ConnectionInit { authorization }, Phase::Opened) => self.init(authorization).await,
+            (ClientMessage::ConnectionInit { authorization }, Phase::Opened) => {
+                self.init(authorization).await
+            }
             (ClientMessage::ConnectionInit { .. }, _) => Err(SECOND_INIT),
             (ClientMessage::Ping { payload }, _) => {
                 self.queue.control(message::pong(payload.as_deref()));

@@ -52,8 +52,8 @@ impl ClientMessage {
         let limits = Limits { json_nesting_max: limits.json_nesting_max + 1, ..limits.clone() };
         scan_json(text.as_bytes(), &limits)
             .map_err(|_| Close::bad_message("the message nests too deep or holds too many values"))?;
-        let members: BTreeMap<String, &RawValue> = serde_json::from_str(text)
-            .map_err(|_| Close::bad_message("the message is not a JSON object"))?;
+        let members: BTreeMap<String, &RawValue> =
+            serde_json::from_str(text).map_err(|_| Close::bad_message("the message is not a JSON object"))?;
         let member = |name: &str| members.get(name).map(|value| value.get()).filter(|text| *text != "null");
         let kind: String = member("type")
             .and_then(|text| serde_json::from_str(text).ok())
@@ -104,7 +104,8 @@ fn object(payload: Option<&str>) -> Result<BTreeMap<String, &RawValue>, Close> {
 
 fn authorization(payload: Option<&str>) -> Result<Authorization, Close> {
     let payload = object(payload)?;
-    let Some(value) = payload.get("authorization").map(|value| value.get()).filter(|text| *text != "null") else {
+    let Some(value) = payload.get("authorization").map(|value| value.get()).filter(|text| *text != "null")
+    else {
         return Ok(Authorization::None);
     };
     Ok(match serde_json::from_str::<String>(value) {
@@ -134,7 +135,9 @@ pub(super) fn serialise(value: &impl Serialize) -> Bytes {
         Err(error) => {
             // Answers are trees of plain values; only a broken `Serialize` gets here.
             tracing::error!(error.chain = %error, "an answer cannot be serialised");
-            Bytes::from_static(br#"{"errors":[{"message":"internal error","extensions":{"code":"INTERNAL"}}]}"#)
+            Bytes::from_static(
+                br#"{"errors":[{"message":"internal error","extensions":{"code":"INTERNAL"}}]}"#,
+            )
         }
     }
 }

@@ -68,9 +68,17 @@ struct State {
 pub(super) enum Slot {
     /// A whole message.
     Control(Utf8Bytes),
-    Next { id: Arc<str>, payload: Payload },
-    Error { id: Arc<str>, errors: Bytes },
-    Complete { id: Arc<str> },
+    Next {
+        id: Arc<str>,
+        payload: Payload,
+    },
+    Error {
+        id: Arc<str>,
+        errors: Bytes,
+    },
+    Complete {
+        id: Arc<str>,
+    },
 }
 
 impl Slot {
@@ -147,7 +155,11 @@ impl Queue {
     #[must_use]
     pub(super) fn end_subscriptions(&self) -> Vec<Active> {
         let mut state = self.state();
-        state.operations.extract_if(|_, active| active.subscription.is_some()).map(|(_, active)| active).collect()
+        state
+            .operations
+            .extract_if(|_, active| active.subscription.is_some())
+            .map(|(_, active)| active)
+            .collect()
     }
 
     pub(super) fn control(&self, message: Utf8Bytes) {
@@ -172,7 +184,12 @@ impl Queue {
         Ok(())
     }
 
-    pub(super) async fn push_paced(&self, slot: Slot, messages_max: usize, bytes_max: usize) -> Result<(), Closed> {
+    pub(super) async fn push_paced(
+        &self,
+        slot: Slot,
+        messages_max: usize,
+        bytes_max: usize,
+    ) -> Result<(), Closed> {
         loop {
             let room = self.room.notified();
             {

@@ -1,0 +1,37 @@
+//! What keeps a long-lived installation in shape.
+
+use super::refresh_session::REFRESH_TOKEN_LIFETIME;
+use crate::{Chat, ServiceResult, keys::KeyError};
+
+/// Rows removed at once, so that no lock is held for long.
+const ROWS_AT_ONCE: u32 = 1000;
+
+impl Chat {
+    /// Removes outbox rows and refresh tokens whose retention has passed; answers how many went.
+    pub async fn remove_expired(&self) -> ServiceResult<u64> {
+        let chat = self.clone();
+        self.run_to_end(async move {
+            let services = &chat.services;
+            let now = services.clock.now();
+            let mut removed = 0;
+            loop {
+                let entries = services
+                    .log
+                    .remove_expired(now.minus(services.limits.outbox_retention), ROWS_AT_ONCE)
+                    .await?;
+                let tokens =
+                    services.accounts.remove_expired(now.minus(REFRESH_TOKEN_LIFETIME), ROWS_AT_ONCE).await?;
+                removed += entries + tokens;
+                if entries + tokens < u64::from(ROWS_AT_ONCE) {
+                    return Ok(removed);
+                }
+            }
+        })
+        .await?
+    }
+
+    /// Reads the signing keys again; on failure the known ones stay.
+    pub fn reload_keys(&self) -> Result<(), KeyError> {
+        self.services.keys.reload()
+    }
+}

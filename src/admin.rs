@@ -1,0 +1,66 @@
+//! `/healthz` and `/readyz`, on a listener of their own that clients never reach.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use domain::Chat;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Bytes of a request that are looked at: more than any probe sends.
+const REQUEST_BYTES_MAX: usize = 2048;
+const REQUEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+/// Probes answered at once.
+const CONNECTIONS_MAX: usize = 64;
+
+/// Serves until told to stop; answers where it listens.
+pub async fn start(
+    address: SocketAddr,
+    chat: Chat,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind(address).await?;
+    let bound = listener.local_addr()?;
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = tasks.clone();
+    tasks.spawn(async move {
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let Ok((stream, _)) = accepted else { continue };
+            let Ok(permit) = permits.clone().try_acquire_owned() else { continue };
+            let chat = chat.clone();
+            connections.spawn(async move {
+                let _permit = permit;
+                let _ = timeout(REQUEST_TIMEOUT, answer(stream, chat)).await;
+            });
+        }
+    });
+    Ok(bound)
+}
+
+async fn answer(mut stream: TcpStream, chat: Chat) -> std::io::Result<()> {
+    let mut request = [0; REQUEST_BYTES_MAX];
+    let read = stream.read(&mut request).await?;
+    let line = String::from_utf8_lossy(&request[..read]);
+    let (status, body) = match line.split(' ').nth(1) {
+        Some("/healthz") => ("200 OK", "ok\n"),
+        Some("/readyz") => match chat.heads().await {
+            Ok(_) => ("200 OK", "ready\n"),
+            Err(_) => ("503 Service Unavailable", "missing: database\n"),
+        },
+        _ => ("404 Not Found", "not found\n"),
+    };
+    let length = body.len();
+    let head = "Content-Type: text/plain\r\nConnection: close";
+    let text = format!("HTTP/1.1 {status}\r\n{head}\r\nContent-Length: {length}\r\n\r\n{body}");
+    stream.write_all(text.as_bytes()).await?;
+    stream.shutdown().await
+}

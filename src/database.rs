@@ -1,0 +1,71 @@
+//! The database of the settings: its folder, its lock, its schema.
+
+use std::{
+    error::Error,
+    fs::{self, File, OpenOptions, TryLockError},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+};
+
+use domain::adapter::sql::{PoolSettings, SqlStore};
+use migration::{Migrator, MigratorTrait as _, SCHEMA_VERSION};
+
+use crate::settings::Settings;
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Holds the data folder of the embedded default until dropped.
+pub struct DataFolder {
+    _lock: File,
+}
+
+/// Makes the data folder and takes it for this process alone.
+pub fn take_data_folder(settings: &Settings) -> Outcome<DataFolder> {
+    let folder = &settings.data_dir;
+    let named = |error: std::io::Error| format!("{}: {error}", folder.display());
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(named)?;
+    let path = folder.join("lock");
+    let lock =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(named)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(DataFolder { _lock: lock }),
+        Err(TryLockError::WouldBlock) => {
+            let text =
+                "another confab runs on this data folder; stop it, or choose another by CONFAB_DATA_DIR";
+            Err(format!("{}: {text}", folder.display()).into())
+        }
+        Err(TryLockError::Error(error)) => Err(named(error).into()),
+    }
+}
+
+/// Opens the database; the embedded one is brought up to date first.
+pub async fn open(settings: &Settings) -> Outcome<SqlStore> {
+    if settings.is_embedded() {
+        bring_up_to_date(settings).await?;
+    }
+    Ok(SqlStore::open(&settings.database_url(), pool(settings), SCHEMA_VERSION).await?)
+}
+
+/// `confab migrate`.
+pub async fn migrate(settings: &Settings, restored: bool) -> Outcome<()> {
+    let _folder = if settings.is_embedded() { Some(take_data_folder(settings)?) } else { None };
+    bring_up_to_date(settings).await?;
+    let store = SqlStore::open(&settings.database_url(), pool(settings), SCHEMA_VERSION).await?;
+    if restored {
+        domain::port::Log::raise_epoch(&store).await?;
+        println!("event cursors from before the restore are void");
+    }
+    store.close().await;
+    println!("the schema is up to date (version {SCHEMA_VERSION})");
+    Ok(())
+}
+
+async fn bring_up_to_date(settings: &Settings) -> Outcome<()> {
+    let connection = SqlStore::connect_raw(&settings.database_url(), pool(settings)).await?;
+    Migrator::up(&connection, None).await?;
+    connection.close().await?;
+    Ok(())
+}
+
+pub fn pool(settings: &Settings) -> PoolSettings {
+    PoolSettings { connections_max: settings.database_connections_max, ..PoolSettings::default() }
+}

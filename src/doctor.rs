@@ -1,0 +1,48 @@
+//! `confab doctor`: checks what is configured and says what is wrong, all of it.
+
+use std::error::Error;
+
+use domain::{adapter::ambient::SystemClock, adapter::sql::SqlStore, keys::KeyRing, port::Log as _};
+use migration::SCHEMA_VERSION;
+
+use crate::{database, settings::Settings};
+
+pub async fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let mut problems = 0;
+    let mut report = |what: &str, outcome: Result<String, String>| match outcome {
+        Ok(detail) => println!("ok       {what}: {detail}"),
+        Err(problem) => {
+            problems += 1;
+            println!("PROBLEM  {what}: {problem}");
+        }
+    };
+    report("settings", Ok(format!("read; listening on {}", settings.listen)));
+    let keys = KeyRing::open(&settings.keys_folder(), std::sync::Arc::new(SystemClock));
+    report("signing keys", keys.map(|keys| format!("signing with {}", keys.signing().id)).map_err(chain));
+    report("database", database_state(settings).await);
+    if problems == 0 { Ok(()) } else { Err(format!("{problems} problem(s)").into()) }
+}
+
+/// Reachable, of a fitting schema, and keeping what it acknowledges.
+async fn database_state(settings: &Settings) -> Result<String, String> {
+    if settings.is_embedded() && !settings.data_dir.join("confab.sqlite").exists() {
+        return Ok("embedded; will be made at the first start".to_owned());
+    }
+    let url = settings.database_url();
+    let store = SqlStore::open(&url, database::pool(settings), SCHEMA_VERSION).await.map_err(chain)?;
+    let heads = store.heads().await.map_err(chain)?;
+    let entries: i64 = heads.positions.as_slice().iter().sum();
+    let lanes = heads.positions.as_slice().len();
+    store.close().await;
+    Ok(format!("schema {SCHEMA_VERSION}, durable, epoch {}, {lanes} lanes, {entries} entries", heads.epoch))
+}
+
+fn chain(error: impl Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}

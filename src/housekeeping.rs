@@ -1,0 +1,33 @@
+//! What a running node does now and then: read the signing keys again, remove what its retention has passed.
+
+use std::time::Duration;
+
+use domain::{Chat, keys};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+/// How often expired rows are looked for.
+const CLEANING_INTERVAL: Duration = Duration::from_secs(60);
+
+pub async fn run(chat: Chat, stop: CancellationToken) {
+    let mut reload = interval(keys::RELOAD_PERIOD);
+    let mut clean = interval(CLEANING_INTERVAL);
+    for ticks in [&mut reload, &mut clean] {
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = reload.tick() => {
+                if let Err(error) = chat.reload_keys() {
+                    tracing::error!(error.chain = %error, "the signing keys cannot be read again; the known ones stay");
+                }
+            }
+            _ = clean.tick() => {
+                if let Err(error) = chat.remove_expired().await {
+                    tracing::warn!(error.chain = %error, "expired rows cannot be removed now");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Settings: the environment before a TOML file before the defaults. Unknown keys are refused, and every problem is told.
+//!
+//! [`table`] lists them all, each with its meaning, unit, range and default; the sample configuration is printed from it.
+
+mod table;
+mod value;
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use api::{guard, hub::HubLimits, settings::SocketSettings};
+use domain::Limits;
+
+pub use table::Settings;
+
+/// The prefix of every setting in the environment.
+const PREFIX: &str = "CONFAB_";
+/// The one variable with the prefix that is no setting: where the file is.
+const CONFIG_FILE: &str = "CONFAB_CONFIG";
+/// Read when it is there and no other file is named.
+const DEFAULT_FILE: &str = "confab.toml";
+
+/// What is wrong with one setting.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub key: String,
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.text)
+    }
+}
+
+/// What was set, by the name in the table, with the name under which it was set.
+pub(crate) type Given = BTreeMap<String, (String, String)>;
+
+impl Settings {
+    pub fn load(file: Option<&Path>) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut given = read_file(file, &mut problems);
+        #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+        let environment = std::env::vars_os();
+        for (name, value) in environment {
+            let Ok(name) = name.into_string() else { continue };
+            let Some(key) = name.strip_prefix(PREFIX).filter(|_| name != CONFIG_FILE) else { continue };
+            match value.into_string() {
+                Ok(value) => drop(given.insert(key.to_lowercase(), (name, value))),
+                Err(_) => problems.push(Problem { key: name, text: "not valid UTF-8".to_owned() }),
+            }
+        }
+        Self::from_given(given, problems)
+    }
+
+    fn from_given(given: Given, mut problems: Vec<Problem>) -> Result<Self, Vec<Problem>> {
+        let settings = Self::parse(given, &mut problems);
+        if problems.is_empty() {
+            settings.check(&mut problems);
+        }
+        if problems.is_empty() { Ok(settings) } else { Err(problems) }
+    }
+
+    /// Rules between settings.
+    fn check(&self, problems: &mut Vec<Problem>) {
+        let mut problem =
+            |key: &str, text: &str| problems.push(Problem { key: key.to_owned(), text: text.to_owned() });
+        let loopback = self.listen.ip().is_loopback();
+        if !loopback && !self.allow_plaintext {
+            problem(
+                "CONFAB_LISTEN",
+                "an address that is not loopback needs TLS in front; say so by CONFAB_ALLOW_PLAINTEXT=on",
+            );
+        }
+        if !loopback && !self.rate_limits {
+            problem("CONFAB_RATE_LIMITS", "can be lifted on a loopback address only");
+        }
+        if self.admin_listen.is_some_and(|address| address.port() != 0 && address == self.listen) {
+            problem("CONFAB_ADMIN_LISTEN", "is the address of the API");
+        }
+    }
+
+    /// Whether everything lives in the data folder of this process.
+    pub fn is_embedded(&self) -> bool {
+        self.database_url.is_none()
+    }
+
+    pub fn database_url(&self) -> String {
+        let file = self.data_dir.join("confab.sqlite");
+        self.database_url.clone().unwrap_or_else(|| format!("sqlite://{}?mode=rwc", file.display()))
+    }
+
+    pub fn keys_folder(&self) -> PathBuf {
+        self.keys_dir.clone().unwrap_or_else(|| self.data_dir.join("keys"))
+    }
+
+    pub fn domain_limits(&self) -> Limits {
+        Limits {
+            group_members_max: self.group_members_max,
+            ids_max: self.ids_max,
+            receipts_members_max: self.receipts_members_max,
+            commit_queue_max: self.commit_queue_max,
+            send_timeout: Duration::from_millis(self.send_timeout_ms),
+            replay_events_max: self.replay_events_max,
+            outbox_retention: Duration::from_hours(self.outbox_retention_hours),
+            password_hashes_max: self.password_hashes_max,
+            rate_limits: self.rate_limits,
+        }
+    }
+
+    pub fn hub_limits(&self) -> HubLimits {
+        HubLimits {
+            heads_interval: Duration::from_millis(self.heads_interval_ms),
+            recent_batches_max: self.recent_batches_max,
+            ..HubLimits::default()
+        }
+    }
+
+    pub fn api(&self) -> api::settings::Settings {
+        // Rates are lifted for load tests; bounds on size, depth and cost stay.
+        let unless_lifted = |bound: usize| if self.rate_limits { bound } else { self.sockets_max };
+        api::settings::Settings {
+            listen: self.listen,
+            allowed_origins: self.allowed_origins.clone(),
+            trusted_hops: self.trusted_hops,
+            connections_max: self.connections_max,
+            header_timeout: Duration::from_millis(self.header_timeout_ms),
+            body_timeout: Duration::from_millis(self.body_timeout_ms),
+            body_bytes_max: self.body_bytes_max,
+            operation_timeout: Duration::from_millis(self.operation_timeout_ms),
+            operations_max: self.operations_max,
+            cached_documents_bytes_max: self.cached_documents_bytes_max,
+            limits: guard::Limits {
+                document_bytes_max: self.document_bytes_max,
+                document_tokens_max: self.document_tokens_max,
+                depth_max: self.document_depth_max,
+                ..guard::Limits::default()
+            },
+            sockets: SocketSettings {
+                total_max: self.sockets_max,
+                per_user_max: unless_lifted(self.sockets_per_user_max),
+                per_address_max: unless_lifted(self.sockets_per_address_max),
+                operations_max: self.socket_operations_max,
+                message_bytes_max: self.socket_message_bytes_max,
+                queue_messages_max: self.socket_queue_messages_max,
+                queue_bytes_max: self.socket_queue_bytes_max,
+                init_timeout: Duration::from_millis(self.socket_init_timeout_ms),
+                ping_interval: Duration::from_millis(self.socket_ping_interval_ms),
+                write_timeout: Duration::from_millis(self.socket_write_timeout_ms),
+            },
+            drain_spread: Duration::from_millis(self.drain_spread_ms),
+            drain_timeout: Duration::from_millis(self.drain_timeout_ms),
+        }
+    }
+
+    /// How long the rest may take to stop once the listener has drained.
+    pub fn stop_timeout(&self) -> Duration {
+        Duration::from_millis(self.drain_timeout_ms)
+    }
+}
+
+fn read_file(file: Option<&Path>, problems: &mut Vec<Problem>) -> Given {
+    let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+    let mut problem = |text: String| problems.push(Problem { key: path.display().to_string(), text });
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => return Given::new(),
+        Err(error) => {
+            problem(error.to_string());
+            return Given::new();
+        }
+    };
+    let table: toml::Table = match text.parse() {
+        Ok(table) => table,
+        Err(error) => {
+            problem(error.to_string());
+            return Given::new();
+        }
+    };
+    let mut given = Given::new();
+    for (key, value) in table {
+        match value::of_toml(&value) {
+            Some(text) => drop(given.insert(key.clone(), (key, text))),
+            None => problems
+                .push(Problem { key, text: "must be a text, number, boolean or list of texts".to_owned() }),
+        }
+    }
+    given
+}
+
+/// All settings with their meaning and default, as a TOML file that changes nothing.
+pub fn sample() -> String {
+    let mut text = String::from(
+        "# Every setting of Confab with its default. In the environment a setting is CONFAB_ and its name in capitals, and goes\n\
+         # before this file. Written by `confab settings`.\n",
+    );
+    for entry in table::ENTRIES {
+        text.push('\n');
+        for line in entry.doc.lines() {
+            text.push_str(format!("# {}", line.trim()).trim_end());
+            text.push('\n');
+        }
+        let quoted = entry.default.parse::<i64>().is_err();
+        let quote = if quoted { "\"" } else { "" };
+        text.push_str(&format!("#{} = {quote}{}{quote}\n", entry.key, entry.default));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(given: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
+        let given = given.iter().map(|(key, value)| {
+            ((*key).to_owned(), (format!("CONFAB_{}", key.to_uppercase()), (*value).to_owned()))
+        });
+        Settings::from_given(given.collect(), Vec::new())
+            .map_err(|problems| problems.into_iter().map(|problem| problem.key).collect())
+    }
+
+    #[test]
+    fn the_defaults_are_the_embedded_one() {
+        let settings = load(&[]).expect("the defaults are good");
+        assert!(settings.is_embedded());
+        assert_eq!(settings.listen.to_string(), "127.0.0.1:4000");
+        assert_eq!(
+            settings.admin_listen.map(|address| address.to_string()).as_deref(),
+            Some("127.0.0.1:4001")
+        );
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once_with_its_key() {
+        let problems = load(&[
+            ("listen", "nowhere"),
+            ("trusted_hops", "-1"),
+            ("rate_limits", "maybe"),
+            ("database_url", "oracle://x"),
+            ("redis_url", "redis://x"),
+            ("send_timeout_ms", "0"),
+        ]);
+        let expected = [
+            "CONFAB_DATABASE_URL",
+            "CONFAB_LISTEN",
+            "CONFAB_RATE_LIMITS",
+            "CONFAB_REDIS_URL",
+            "CONFAB_SEND_TIMEOUT_MS",
+            "CONFAB_TRUSTED_HOPS",
+        ];
+        let mut problems = problems.err().expect("problems");
+        problems.sort();
+        assert_eq!(problems, expected);
+    }
+
+    #[test]
+    fn a_public_address_needs_a_word_and_keeps_its_limits() {
+        assert_eq!(load(&[("listen", "0.0.0.0:4000")]).err(), Some(vec!["CONFAB_LISTEN".to_owned()]));
+        assert!(load(&[("listen", "0.0.0.0:4000"), ("allow_plaintext", "on")]).is_ok());
+        let lifted = load(&[("listen", "0.0.0.0:4000"), ("allow_plaintext", "on"), ("rate_limits", "off")]);
+        assert_eq!(lifted.err(), Some(vec!["CONFAB_RATE_LIMITS".to_owned()]));
+        assert!(load(&[("rate_limits", "off"), ("admin_listen", "off")]).is_ok());
+    }
+
+    #[test]
+    fn the_sample_names_every_setting_and_changes_nothing() {
+        let uncommented: String = sample()
+            .lines()
+            .filter_map(|line| line.strip_prefix('#'))
+            .filter(|line| !line.starts_with(' ') && !line.is_empty())
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let table: toml::Table = uncommented.parse().expect("TOML");
+        assert_eq!(table.len(), table::ENTRIES.len());
+        let given = table
+            .iter()
+            .map(|(key, value)| (key.clone(), (key.clone(), value::of_toml(value).expect("a value"))));
+        let given: Given = given.filter(|(_, (_, value))| !value.is_empty()).collect();
+        assert!(Settings::from_given(given, Vec::new()).is_ok());
+    }
+}

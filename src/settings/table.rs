@@ -1,0 +1,157 @@
+//! The table of settings.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use super::{Given, Problem, value::Value};
+
+/// What the sample configuration says of a setting.
+pub(super) struct Entry {
+    pub key: &'static str,
+    pub doc: &'static str,
+    pub default: &'static str,
+}
+
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])+ $name:ident: $kind:ty = $default:literal $(, $low:literal ..= $high:literal)?;)*) => {
+        /// Everything that can be set.
+        #[derive(Clone, Debug)]
+        pub struct Settings {
+            $($(#[doc = $doc])+ pub $name: $kind,)*
+        }
+
+        pub(super) const ENTRIES: &[Entry] = &[
+            $(Entry {
+                key: stringify!($name),
+                doc: concat!($($doc, "\n",)+),
+                default: $default,
+            },)*
+        ];
+
+        impl Settings {
+            /// Takes what was given, notes what is wrong, and fills in the defaults.
+            pub(super) fn parse(mut given: Given, problems: &mut Vec<Problem>) -> Self {
+                let settings = Self {
+                    $($name: {
+                        let (key, text) = given
+                            .remove(stringify!($name))
+                            .unwrap_or_else(|| (stringify!($name).to_owned(), $default.to_owned()));
+                        let parsed = <$kind as Value>::parse(&text)
+                            $(.and_then(|value| {
+                                if ($low..=$high).contains(&value) {
+                                    Ok(value)
+                                } else {
+                                    Err(format!("expected {} to {}", $low, $high))
+                                }
+                            }))?;
+                        parsed.unwrap_or_else(|text| {
+                            problems.push(Problem { key, text });
+                            default::<$kind>($default)
+                        })
+                    },)*
+                };
+                for (key, _) in given.into_values() {
+                    problems.push(Problem { key, text: "there is no such setting".to_owned() });
+                }
+                settings
+            }
+        }
+    };
+}
+
+fn default<T: Value>(text: &str) -> T {
+    #[expect(clippy::expect_used, reason = "a test parses every default of the table")]
+    T::parse(text).expect("the default is good")
+}
+
+settings! {
+    /// Address of the API. Port 0 is any free one; the line `listening on …` names it.
+    listen: SocketAddr = "127.0.0.1:4000";
+    /// Address of `/healthz` and `/readyz`, or `off`.
+    admin_listen: Option<SocketAddr> = "127.0.0.1:4001";
+    /// Folder of the embedded default: SQLite file, signing keys, lock.
+    data_dir: PathBuf = "./data";
+    /// `sqlite://…`, `mysql://…` (MySQL and MariaDB) or `postgres://…`. Empty: SQLite in the data folder.
+    database_url: Option<String> = "";
+    /// Connections to the database at most, half of them for transactions. SQLite has one writer and four readers.
+    database_connections_max: u32 = "24", 2 ..= 1000;
+    /// Folder of the signing keys, the same for every node. Empty: `keys` in the data folder.
+    keys_dir: Option<PathBuf> = "";
+    /// Exact origins that browsers may call from, separated by commas. Empty: the server's own, and any loopback origin while
+    /// listening on loopback.
+    allowed_origins: Vec<String> = "";
+    /// Listen on an address that is not loopback without TLS, because a proxy in front has it.
+    allow_plaintext: bool = "off";
+    /// Proxies in front whose `X-Forwarded-For` entry counts.
+    trusted_hops: usize = "0", 0 ..= 16;
+    /// Limits on rates and on sockets per user and address. Off only for load tests, on a loopback address.
+    rate_limits: bool = "on";
+
+    /// Members of a group.
+    group_members_max: u32 = "100000", 2 ..= 1_000_000;
+    /// Ids in one list argument.
+    ids_max: usize = "100", 1 ..= 1000;
+    /// Conversations up to this many members show each member's reads to the others.
+    receipts_members_max: i32 = "50", 0 ..= 10_000;
+    /// Sends and reads that may wait in front of one lane.
+    commit_queue_max: usize = "4096", 1 ..= 1_000_000;
+    /// Milliseconds that a send or change may take before it is answered `UNAVAILABLE`.
+    send_timeout_ms: u64 = "5000", 100 ..= 60_000;
+    /// Missed events that a resumed subscription replays; more is `ResyncRequired`.
+    replay_events_max: u32 = "1000", 1 ..= 100_000;
+    /// Hours that the outbox is kept, and so how old an event cursor may be.
+    outbox_retention_hours: u64 = "72", 1 ..= 8760;
+    /// Password hashes computed at once; each takes 19 MiB.
+    password_hashes_max: usize = "2", 1 ..= 64;
+
+    /// Milliseconds between two looks at the lanes' heads.
+    heads_interval_ms: u64 = "300", 10 ..= 500;
+    /// Batches that the hub remembers for subscriptions about to go live.
+    recent_batches_max: usize = "4096", 16 ..= 1_000_000;
+
+    /// Connections open at once.
+    connections_max: usize = "50000", 1 ..= 10_000_000;
+    /// Milliseconds that a request's header may take.
+    header_timeout_ms: u64 = "10000", 100 ..= 60_000;
+    /// Milliseconds that a request's body may take.
+    body_timeout_ms: u64 = "10000", 100 ..= 60_000;
+    /// Bytes of a request's body.
+    body_bytes_max: usize = "1048576", 1024 ..= 16_777_216;
+    /// Milliseconds after which an operation is answered `UNAVAILABLE`; its work goes on.
+    operation_timeout_ms: u64 = "10000", 100 ..= 60_000;
+    /// Operations running at once, over HTTP and sockets together.
+    operations_max: usize = "4096", 1 ..= 1_000_000;
+    /// Bytes of documents kept in parsed form.
+    cached_documents_bytes_max: u64 = "4194304", 0 ..= 1_073_741_824;
+    /// Bytes of a GraphQL document.
+    document_bytes_max: usize = "65536", 1024 ..= 1_048_576;
+    /// Tokens of a GraphQL document.
+    document_tokens_max: usize = "2000", 100 ..= 100_000;
+    /// Fields below each other in a GraphQL document; introspection is free.
+    document_depth_max: usize = "12", 4 ..= 64;
+
+    /// Sockets of this node.
+    sockets_max: usize = "20000", 1 ..= 10_000_000;
+    /// Sockets of one user on this node.
+    sockets_per_user_max: usize = "50", 1 ..= 1_000_000;
+    /// Sockets of one address on this node.
+    sockets_per_address_max: usize = "1000", 1 ..= 10_000_000;
+    /// Operations open at once on one socket.
+    socket_operations_max: usize = "100", 1 ..= 10_000;
+    /// Bytes of a message from the client.
+    socket_message_bytes_max: usize = "262144", 1024 ..= 16_777_216;
+    /// Messages waiting to be written to one socket; one more closes it with 4290.
+    socket_queue_messages_max: usize = "256", 4 ..= 100_000;
+    /// Bytes waiting to be written to one socket.
+    socket_queue_bytes_max: usize = "1048576", 65_536 ..= 1_073_741_824;
+    /// Milliseconds that a client may take to send `connection_init`.
+    socket_init_timeout_ms: u64 = "10000", 100 ..= 60_000;
+    /// Milliseconds between two pings; after two without a sign of life a socket is dropped.
+    socket_ping_interval_ms: u64 = "25000", 100 ..= 25_000;
+    /// Milliseconds that one write may take before the reader is too slow.
+    socket_write_timeout_ms: u64 = "10000", 100 ..= 60_000;
+
+    /// Milliseconds over which a stopping node spreads the closing of its sockets.
+    drain_spread_ms: u64 = "5000", 0 ..= 60_000;
+    /// Milliseconds that a stopping node waits for what runs.
+    drain_timeout_ms: u64 = "25000", 100 ..= 300_000;
+}

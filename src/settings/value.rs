@@ -1,0 +1,98 @@
+//! Texts to values, with a clear word on what is expected.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+/// A kind of value that a setting can have.
+pub(super) trait Value: Sized {
+    /// `Err` says what is expected.
+    fn parse(text: &str) -> Result<Self, String>;
+}
+
+macro_rules! numbers {
+    ($($number:ty),*) => {
+        $(impl Value for $number {
+            fn parse(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|_| "expected a whole number".to_owned())
+            }
+        })*
+    };
+}
+
+numbers!(u32, u64, usize, i32);
+
+impl Value for bool {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "on" | "true" => Ok(true),
+            "off" | "false" => Ok(false),
+            _ => Err("expected on or off".to_owned()),
+        }
+    }
+}
+
+impl Value for SocketAddr {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "expected an address and port, such as 127.0.0.1:4000".to_owned())
+    }
+}
+
+impl Value for Option<SocketAddr> {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "off" { Ok(None) } else { SocketAddr::parse(text).map(Some) }
+    }
+}
+
+impl Value for PathBuf {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Err("expected a folder".to_owned()) } else { Ok(Self::from(text)) }
+    }
+}
+
+impl Value for Option<PathBuf> {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok((!text.is_empty()).then(|| PathBuf::from(text)))
+    }
+}
+
+/// A database URL; the text itself may hold a password and is never repeated.
+impl Value for Option<String> {
+    fn parse(text: &str) -> Result<Self, String> {
+        let known = ["sqlite:", "mysql:", "postgres:"].iter().any(|scheme| text.starts_with(scheme));
+        if text.is_empty() {
+            Ok(None)
+        } else if known {
+            Ok(Some(text.to_owned()))
+        } else {
+            Err("expected sqlite://…, mysql://… or postgres://…".to_owned())
+        }
+    }
+}
+
+/// A comma-separated list of origins.
+impl Value for Vec<String> {
+    fn parse(text: &str) -> Result<Self, String> {
+        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        items
+            .map(|item| match item.split_once("://") {
+                Some(("http" | "https", host)) if !host.is_empty() && !host.contains('/') => {
+                    Ok(item.to_owned())
+                }
+                _ => Err("expected origins such as https://chat.example.org, separated by commas".to_owned()),
+            })
+            .collect()
+    }
+}
+
+/// A TOML value as the text that the environment would have.
+pub(super) fn of_toml(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(flag) => Some(if *flag { "on" } else { "off" }.to_owned()),
+        toml::Value::Array(items) => {
+            let texts = items.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
+            texts.map(|texts| texts.join(","))
+        }
+        _ => None,
+    }
+}
