@@ -113,7 +113,10 @@ struct Plan {
     /// The `rev` that all read marks of this batch share in a conversation too large for receipts.
     shared_marks: HashMap<ConversationId, i32>,
     messages: Vec<Arc<Message>>,
-    reads: HashMap<MemberId, ReadMove>,
+    /// The last message of each sender in this batch.
+    sent: HashMap<MemberId, i32>,
+    /// Readers who marked in this batch.
+    marked: BTreeSet<MemberId>,
     events: Vec<Event>,
 }
 
@@ -140,7 +143,8 @@ impl Plan {
             countable_at: HashMap::new(),
             shared_marks: HashMap::new(),
             messages: Vec::new(),
-            reads: HashMap::new(),
+            sent: HashMap::new(),
+            marked: BTreeSet::new(),
             events: Vec::new(),
         }
     }
@@ -187,15 +191,17 @@ impl Plan {
             created_at: self.now,
             countable: head.countable,
         });
-        // One's own messages are never unread.
-        let read = ReadMove { member, read_seq: head.last_seq, read_countable: head.countable, marked: None };
         self.events.push(Event {
             fact: Fact::MessageSent { conversation: head.id, rev: head.rev, seq: head.last_seq },
             conversation: Some(Arc::new(head.clone())),
             message: Some(message.clone()),
             member: None,
         });
-        self.move_read(read);
+        // One's own messages are never unread.
+        self.sent.insert(member, head.last_seq);
+        if let Some(sender) = self.members.get_mut(&member) {
+            (sender.read_seq, sender.read_countable) = (message.seq, message.countable);
+        }
         self.messages.push(message.clone());
         Ok(Answer::Message(message))
     }
@@ -239,30 +245,38 @@ impl Plan {
             message: None,
             member: None,
         });
-        let marked = Some((rev, self.pos));
-        self.move_read(ReadMove { member: id, read_seq: seq, read_countable: countable, marked });
-        Ok(Answer::Read)
-    }
-
-    /// Folds the moves of one member into one.
-    fn move_read(&mut self, read: ReadMove) {
-        if let Some(member) = self.members.get_mut(&read.member) {
-            member.read_seq = read.read_seq;
-            member.read_countable = read.read_countable;
+        self.marked.insert(id);
+        if let Some(reader) = self.members.get_mut(&id) {
+            (reader.read_seq, reader.read_countable) = (seq, countable);
+            (reader.read_rev, reader.read_pos) = (rev, self.pos);
         }
-        let earlier = self.reads.get(&read.member).and_then(|earlier| earlier.marked);
-        self.reads.insert(read.member, ReadMove { marked: read.marked.or(earlier), ..read });
+        Ok(Answer::Read)
     }
 
     async fn write(&mut self, tx: &mut dyn LaneTransaction) -> Result<(), StoreError> {
         tx.insert_messages(&self.messages).await?;
-        let mut heads: Vec<Conversation> =
-            self.heads.values().filter(|head| head.pos == self.pos).cloned().collect();
-        heads.sort_unstable_by_key(|head| head.id);
-        tx.update_heads(&heads).await?;
-        let mut reads: Vec<ReadMove> = self.reads.values().copied().collect();
-        reads.sort_unstable_by_key(|read| read.member);
-        tx.move_reads(&reads).await
+        let last: HashMap<ConversationId, i32> =
+            self.messages.iter().map(|message| (message.conversation, message.rev)).collect();
+        let mut changed: Vec<&Conversation> =
+            self.heads.values().filter(|head| head.pos == self.pos).collect();
+        changed.sort_unstable_by_key(|head| head.id);
+        // Most heads end with a message, whose row says all that they need.
+        let (followers, others): (Vec<&Conversation>, Vec<_>) =
+            changed.into_iter().partition(|head| last.get(&head.id) == Some(&head.rev));
+        let heads: Vec<_> = followers.into_iter().map(|head| (head.id, head.last_seq)).collect();
+        let silent = self.sent.iter().filter(|(member, _)| !self.marked.contains(member));
+        let mut readers: Vec<_> = silent.map(|(member, seq)| (member.conversation, *seq)).collect();
+        readers.sort_unstable();
+        tx.follow_messages(&heads, &readers).await?;
+        tx.update_heads(&others.into_iter().cloned().collect::<Vec<_>>()).await?;
+        let moves = self.marked.iter().filter_map(|id| self.members.get(id)).map(|member| ReadMove {
+            member: member.id(),
+            read_seq: member.read_seq,
+            read_countable: member.read_countable,
+            rev: member.read_rev,
+            pos: member.read_pos,
+        });
+        tx.move_reads(&moves.collect::<Vec<_>>()).await
     }
 }
 

@@ -74,14 +74,14 @@ pub struct NewConversation {
     pub request_hash: [u8; 16],
 }
 
-/// A move of a read position. Only forward: a smaller `read_seq` than the stored one changes nothing.
+/// A marked move of a read position, forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadMove {
     pub member: MemberId,
     pub read_seq: i32,
     pub read_countable: i32,
-    /// `rev` and position of the move when others hear of it; `None` for the sender's own move with a message.
-    pub marked: Option<(i32, i64)>,
+    pub rev: i32,
+    pub pos: i64,
 }
 
 #[async_trait]
@@ -119,6 +119,14 @@ pub trait LaneTransaction: Send {
 
     /// Writes the changing part of heads: title, `last_seq`, `rev`, counts, `active_at`, positions.
     async fn update_heads(&mut self, heads: &[Conversation]) -> Result<(), StoreError>;
+
+    /// Sets heads, and read positions of senders, to what messages inserted before in this transaction say: each named
+    /// message is its conversation's last change, or its sender's last message.
+    async fn follow_messages(
+        &mut self,
+        heads: &[(ConversationId, i32)],
+        readers: &[(ConversationId, i32)],
+    ) -> Result<(), StoreError>;
 
     async fn move_reads(&mut self, moves: &[ReadMove]) -> Result<(), StoreError>;
 

@@ -122,7 +122,7 @@ async fn connect(
 
 /// Bounds on what a stalled process can hold: lock wait 2 s, idle in transaction 3 s. `MariaDB` has the latter, MySQL not,
 /// hence the version comment. And READ COMMITTED: no gap locks (trap 7).
-const MYSQL_SESSION: &str = "SET SESSION innodb_lock_wait_timeout = 2, \
+const MYSQL_SESSION: &str = "SET SESSION innodb_lock_wait_timeout = 2, SESSION eq_range_index_dive_limit = 1, \
     SESSION lock_wait_timeout = 10 /*M!100300 , SESSION idle_transaction_timeout = 3 */";
 const MYSQL_ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 

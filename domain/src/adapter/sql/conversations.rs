@@ -5,6 +5,7 @@ use sea_orm::Value;
 
 use super::{
     SqlStore,
+    dialect::{MEMBER_PAIRS, MESSAGE_PLACES},
     rows::{CONVERSATION, MEMBER, MESSAGE, Row, USER, id_value},
     statement::Sql,
 };
@@ -64,8 +65,14 @@ impl SqlStore {
         self.sql("SELECT ").push(MESSAGE).push(" FROM message g WHERE ")
     }
 
-    fn places(at: &[(ConversationId, i32)]) -> impl Iterator<Item = [Value; 2]> {
-        at.iter().map(|(conversation, seq)| [id_value(*conversation), (*seq).into()])
+    fn messages_in_places(&self, at: &[(ConversationId, i32)]) -> Sql {
+        let places = at.iter().map(|(conversation, seq)| [id_value(*conversation), (*seq).into()]);
+        self.dialect.from_pairs(self.sql("SELECT ").push(MESSAGE), &MESSAGE_PLACES, places)
+    }
+
+    fn members_at(&self, ids: &[MemberId]) -> Sql {
+        let pairs = ids.iter().map(|id| [id_value(id.conversation), id.user.0.into()]);
+        self.dialect.from_pairs(self.sql("SELECT ").push(MEMBER), &MEMBER_PAIRS, pairs)
     }
 }
 
@@ -163,9 +170,7 @@ impl Conversations for SqlStore {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let sql = self.sql("SELECT ").push(MEMBER).push(" FROM member m WHERE m.removed_rev IS NULL");
-        let sql = sql.push(" AND (m.conversation_id, m.user_id) IN ");
-        let sql = sql.tuples(ids.iter().map(|id| [id_value(id.conversation), id.user.0.into()]));
+        let sql = self.members_at(ids).push(" AND m.removed_rev IS NULL");
         self.read_members(self.visible_to(sql, "m", viewer)).await
     }
 
@@ -206,8 +211,7 @@ impl Conversations for SqlStore {
         if at.is_empty() {
             return Ok(Vec::new());
         }
-        let sql = self.messages_where().push("(g.conversation_id, g.seq) IN ").tuples(Self::places(at));
-        self.read_messages(self.visible_to(sql, "g", viewer)).await
+        self.read_messages(self.visible_to(self.messages_in_places(at), "g", viewer)).await
     }
 
     async fn heads_of(&self, ids: &[ConversationId]) -> Result<Vec<Conversation>, StoreError> {
@@ -223,20 +227,14 @@ impl Conversations for SqlStore {
         if at.is_empty() {
             return Ok(Vec::new());
         }
-        self.read_messages(
-            self.messages_where().push("(g.conversation_id, g.seq) IN ").tuples(Self::places(at)),
-        )
-        .await
+        self.read_messages(self.messages_in_places(at)).await
     }
 
     async fn members_for_hub(&self, ids: &[MemberId]) -> Result<Vec<Member>, StoreError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let sql =
-            self.sql("SELECT ").push(MEMBER).push(" FROM member m WHERE (m.conversation_id, m.user_id) IN ");
-        let sql = sql.tuples(ids.iter().map(|id| [id_value(id.conversation), id.user.0.into()]));
-        self.read_members(sql).await
+        self.read_members(self.members_at(ids)).await
     }
 
     async fn missed(

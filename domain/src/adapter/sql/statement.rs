@@ -48,7 +48,7 @@ impl Sql {
         if let Some(last) = tuples.last().cloned() {
             tuples.resize(padded, last);
         }
-        self.text.push_str(if N > 1 { self.dialect.tuple_list() } else { "(" });
+        self.text.push('(');
         for (index, tuple) in tuples.into_iter().enumerate() {
             if index > 0 {
                 self.text.push(',');

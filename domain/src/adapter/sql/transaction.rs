@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use entity::{conversation, member, user_account};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+    ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, Value,
     sea_query::{Expr, OnConflict},
 };
 
 use super::{
-    dialect::{Dialect, lane_number},
+    dialect::{Dialect, MEMBER_PAIRS, MESSAGE_KEYS, MESSAGE_PLACES, lane_number},
     rows::{CONVERSATION, MEMBER, MESSAGE, Row, id_value, message_values, role_number},
     statement::Sql,
 };
@@ -67,13 +67,8 @@ impl LaneTransaction for SqlTransaction {
             return Ok(Vec::new());
         }
         let tuples = keys.iter().map(|(user, key)| [user.0.into(), key.as_str().as_bytes().to_vec().into()]);
-        let rows = self
-            .sql("SELECT ")
-            .push(MESSAGE)
-            .push(" FROM message g WHERE (g.sender_id, g.client_message_id) IN ")
-            .tuples(tuples)
-            .all(&self.transaction)
-            .await?;
+        let select = self.sql("SELECT ").push(MESSAGE);
+        let rows = self.dialect.from_pairs(select, &MESSAGE_KEYS, tuples).all(&self.transaction).await?;
         rows.iter().map(|row| Row::new(self.dialect, row).message()).collect()
     }
 
@@ -81,13 +76,9 @@ impl LaneTransaction for SqlTransaction {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = self
-            .sql("SELECT ")
-            .push(MEMBER)
-            .push(" FROM member m WHERE (m.conversation_id, m.user_id) IN ")
-            .tuples(ids.iter().map(|id| [id_value(id.conversation), id.user.0.into()]))
-            .all(&self.transaction)
-            .await?;
+        let pairs = ids.iter().map(|id| [id_value(id.conversation), id.user.0.into()]);
+        let select = self.sql("SELECT ").push(MEMBER);
+        let rows = self.dialect.from_pairs(select, &MEMBER_PAIRS, pairs).all(&self.transaction).await?;
         rows.iter().map(|row| Row::new(self.dialect, row).member()).collect()
     }
 
@@ -240,36 +231,61 @@ impl LaneTransaction for SqlTransaction {
         Ok(())
     }
 
+    async fn follow_messages(
+        &mut self,
+        heads: &[(ConversationId, i32)],
+        readers: &[(ConversationId, i32)],
+    ) -> Result<(), StoreError> {
+        if !heads.is_empty() {
+            let columns = [
+                ("last_seq", "seq"),
+                ("rev", "rev"),
+                ("countable", "countable"),
+                ("active_at", "created_at"),
+                ("pos", "pos"),
+            ];
+            let key = "g.conversation_id = t.id";
+            self.dialect
+                .update_from_messages("conversation", key, &columns, places(heads))
+                .run(&self.transaction)
+                .await?;
+        }
+        if !readers.is_empty() {
+            let columns = [("read_seq", "seq"), ("read_countable", "countable")];
+            let key = "g.conversation_id = t.conversation_id AND g.sender_id = t.user_id";
+            self.dialect
+                .update_from_messages("member", key, &columns, places(readers))
+                .run(&self.transaction)
+                .await?;
+        }
+        Ok(())
+    }
+
     async fn move_reads(&mut self, moves: &[ReadMove]) -> Result<(), StoreError> {
-        let (marked, silent): (Vec<&ReadMove>, Vec<_>) = moves.iter().partition(|read| read.marked.is_some());
-        let base = [
+        if moves.is_empty() {
+            return Ok(());
+        }
+        let columns = [
             ("conversation_id", "bytea"),
             ("user_id", "int8"),
             ("read_seq", "int4"),
             ("read_countable", "int4"),
+            ("read_rev", "int4"),
+            ("read_pos", "int8"),
+            ("pos", "int8"),
         ];
-        let key = |read: &ReadMove| {
+        let rows = moves.iter().map(|read| {
             [
                 id_value(read.member.conversation),
                 read.member.user.0.into(),
                 read.read_seq.into(),
                 read.read_countable.into(),
+                read.rev.into(),
+                read.pos.into(),
+                read.pos.into(),
             ]
-        };
-        if !silent.is_empty() {
-            let rows = silent.into_iter().map(key);
-            self.dialect.update_rows("member", base, 2, rows).run(&self.transaction).await?;
-        }
-        if !marked.is_empty() {
-            let [a, b, c, d] = base;
-            let columns = [a, b, c, d, ("read_rev", "int4"), ("read_pos", "int8"), ("pos", "int8")];
-            let rows = marked.into_iter().map(|read| {
-                let [a, b, c, d] = key(read);
-                let (rev, pos) = read.marked.unwrap_or_default();
-                [a, b, c, d, rev.into(), pos.into(), pos.into()]
-            });
-            self.dialect.update_rows("member", columns, 2, rows).run(&self.transaction).await?;
-        }
+        });
+        self.dialect.update_rows("member", columns, 2, rows).run(&self.transaction).await?;
         Ok(())
     }
 
@@ -280,11 +296,9 @@ impl LaneTransaction for SqlTransaction {
         if at.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = self
-            .sql("SELECT g.conversation_id, g.seq, g.countable FROM message g WHERE (g.conversation_id, g.seq) IN ")
-            .tuples(at.iter().map(|(conversation, seq)| [id_value(*conversation), (*seq).into()]))
-            .all(&self.transaction)
-            .await?;
+        let select = self.sql("SELECT g.conversation_id, g.seq, g.countable");
+        let rows =
+            self.dialect.from_pairs(select, &MESSAGE_PLACES, places(at)).all(&self.transaction).await?;
         rows.iter()
             .map(|row| {
                 let mut row = Row::new(self.dialect, row);
@@ -352,6 +366,10 @@ impl LaneTransaction for SqlTransaction {
         // A connection that cannot even roll back is closed by the pool, and the server rolls back then.
         let _ = self.transaction.rollback().await;
     }
+}
+
+fn places(at: &[(ConversationId, i32)]) -> impl Iterator<Item = [Value; 2]> {
+    at.iter().map(|(conversation, seq)| [id_value(*conversation), (*seq).into()])
 }
 
 fn member_row(member: &Member) -> member::ActiveModel {
