@@ -13,6 +13,8 @@ export default defineConfig({
     assetsInlineLimit: 0,
     chunkSizeWarningLimit: 5000,
     rolldownOptions: {
+      // The titles of the icons are made from the names of their functions.
+      output: { keepNames: true },
       // "use client" speaks to server-side rendering, which this is not.
       onLog: (level, log, report) => log.code === 'MODULE_LEVEL_DIRECTIVE' || report(level, log),
     },

@@ -1,15 +1,26 @@
 // Sends what the editor asks: queries and mutations by HTTP, subscriptions over a WebSocket each.
-import { getOperationAST } from 'graphql';
+import { getOperationAST, parse } from 'graphql';
 import { createClient } from 'graphql-ws';
 import { fillIds, noteIds, randomText } from './ids.js';
 import { people } from './people.js';
 
 const EVENTS_SHOWN_MAX = 100;
 
-export function fetcher({ query, variables, operationName }, { headers = {}, documentAST } = {}) {
-  const request = { query, variables: prepare(variables), operationName: operationName ?? undefined };
-  const operation = documentAST && getOperationAST(documentAST, operationName ?? undefined);
+export function fetcher({ query, variables, operationName }, { headers = {} } = {}) {
+  const operation = operationOf(query, operationName);
+  const request = { query, variables: prepare(variables), operationName: operation?.name?.value };
   return operation?.operation === 'subscription' ? listen(request, headers) : post(request, headers);
+}
+
+// Reads the document itself: for a moment after a tab was opened, the editor still names the operation of the tab
+// before. What does not parse is for the server to refuse.
+function operationOf(query, name) {
+  try {
+    const document = parse(query);
+    return getOperationAST(document, name) ?? getOperationAST(document);
+  } catch {
+    return null;
+  }
 }
 
 function prepare(variables) {

@@ -1,6 +1,8 @@
-// Remembers the ids that answers contain, and puts the last one of the right kind where a variable is empty.
+// Remembers the ids that answers contain, and puts the newest one of the right kind where a variable is empty.
 
-const seen = { usr: [], cnv: [], msg: [] };
+const KEY = 'confab:ids';
+const KEPT_MAX = 100;
+const seen = { usr: [], cnv: [], msg: [], ...JSON.parse(sessionStorage.getItem(KEY) ?? '{}') };
 const kindOfVariable = [
   [/^(user|member)Ids?$/i, 'usr'],
   [/^conversationIds?$/i, 'cnv'],
@@ -12,16 +14,23 @@ export function randomText(length) {
   return Array.from(crypto.getRandomValues(new Uint8Array(length)), (byte) => letters[byte % 32]).join('');
 }
 
-export function noteIds(value) {
-  if (Array.isArray(value)) value.forEach(noteIds);
-  else if (value && typeof value === 'object') {
-    const [, kind] = /^(usr|cnv|msg)_[\w-]+$/.exec(value.id) ?? [];
-    if (kind) seen[kind] = [...seen[kind].filter((id) => id !== value.id), value.id].slice(-100);
-    Object.values(value).forEach(noteIds);
+// An id seen again keeps its place: reading a list does not change which conversation is the newest.
+export function noteIds(answer) {
+  for (const id of idsIn(answer)) {
+    const kind = seen[id.slice(0, 3)];
+    if (!kind.includes(id)) kind.push(id);
+    kind.splice(0, kind.length - KEPT_MAX);
   }
+  sessionStorage.setItem(KEY, JSON.stringify(seen));
 }
 
-// The variables with their empty ids filled, or the same object when there is nothing to fill. The last user seen
+function idsIn(value) {
+  if (!value || typeof value !== 'object') return [];
+  const below = Object.values(value).flatMap(idsIn);
+  return /^(usr|cnv|msg)_[\w-]+$/.test(value.id) ? [value.id, ...below] : below;
+}
+
+// The variables with their empty ids filled, or the same object when there is nothing to fill. The newest user
 // means another than oneself.
 export function fillIds(variables, ownId) {
   let filled = variables;
