@@ -137,8 +137,8 @@ mod tests {
         }
     }
 
-    fn address(last: u8) -> Option<IpAddr> {
-        Some(IpAddr::from([10, 0, 0, last]))
+    fn address(last: u8) -> impl Into<Option<IpAddr>> {
+        IpAddr::from([10, 0, 0, last])
     }
 
     #[test]
@@ -146,24 +146,24 @@ mod tests {
         let clock = Arc::new(TestClock::default());
         let attempts = Attempts::new(true, clock.clone());
         for _ in 0..5 {
-            assert!(attempts.sign_in("ada", address(1)).is_ok());
+            assert!(attempts.sign_in("ada", address(1).into()).is_ok());
         }
-        let refused = attempts.sign_in("ada", address(1)).expect_err("the sixth");
+        let refused = attempts.sign_in("ada", address(1).into()).expect_err("the sixth");
         assert_eq!(refused.code(), ErrorCode::RateLimited);
         assert_eq!(refused.retry_after(), Some(Duration::from_secs(30)));
         clock.0.fetch_add(30_000_000, Ordering::Relaxed);
-        assert!(attempts.sign_in("ada", address(1)).is_ok());
+        assert!(attempts.sign_in("ada", address(1).into()).is_ok());
     }
 
     #[test]
     fn a_strangers_flood_does_not_lock_the_owner_out_of_a_known_address() {
         let attempts = Attempts::new(true, Arc::new(TestClock::default()));
-        assert!(attempts.sign_in("ada", address(1)).is_ok());
-        attempts.signed_in("ada", address(1));
-        let flood = (2..=250).filter(|last| attempts.sign_in("ada", address(*last)).is_ok()).count();
+        assert!(attempts.sign_in("ada", address(1).into()).is_ok());
+        attempts.signed_in("ada", address(1).into());
+        let flood = (2..=250).filter(|last| attempts.sign_in("ada", address(*last).into()).is_ok()).count();
         assert!(flood <= 20, "many addresses together have one budget for an account");
-        assert!(attempts.sign_in("ada", address(1)).is_ok());
-        assert!(attempts.sign_in("bob", address(2)).is_ok(), "others are not concerned");
+        assert!(attempts.sign_in("ada", address(1).into()).is_ok());
+        assert!(attempts.sign_in("bob", address(2).into()).is_ok(), "others are not concerned");
     }
 
     #[test]
@@ -179,6 +179,7 @@ mod tests {
     #[test]
     fn limits_can_be_lifted_for_load_tests() {
         let attempts = Attempts::new(false, Arc::new(TestClock::default()));
-        assert!((0..1000).all(|_| attempts.sign_in("ada", address(1)).is_ok() && attempts.register(address(1)).is_ok()));
+        assert!((0..1000).all(|_| attempts.sign_in("ada", address(1).into()).is_ok()
+            && attempts.register(address(1).into()).is_ok()));
     }
 }

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How often nodes read the folder again, and how long a new key only verifies.
-pub const RELOAD_PERIOD: Duration = Duration::from_secs(60);
+pub const RELOAD_PERIOD: Duration = Duration::from_mins(1);
 
 const KEY_BYTES: usize = 32;
 

@@ -137,7 +137,7 @@ mod tests {
         tokens: Tokens,
         clock: Arc<TestClock>,
         keys: KeyRing,
-        _folder: tempfile::TempDir,
+        folder: tempfile::TempDir,
     }
 
     fn fixture() -> Fixture {
@@ -145,7 +145,7 @@ mod tests {
         let clock = Arc::new(TestClock(AtomicI64::new(1_800_000_000_000_000)));
         KeyRing::create(folder.path(), &*clock, &SystemRandom).expect("a key");
         let keys = KeyRing::open(folder.path(), clock.clone()).expect("opens");
-        Fixture { tokens: Tokens::new(keys.clone(), clock.clone()), clock, keys, _folder: folder }
+        Fixture { tokens: Tokens::new(keys.clone(), clock.clone()), clock, keys, folder }
     }
 
     /// A token of our making, with header and claims changed.
@@ -181,13 +181,14 @@ mod tests {
         assert!(fixture.tokens.verify(&token).is_err(), "also from the cache");
     }
 
+    type Change = fn(&mut Header, &mut Value);
+
     #[test]
     fn nothing_but_our_own_tokens_is_taken() {
         let fixture = fixture();
         let secret = fixture.keys.signing().token;
         let good = forged(&fixture, Algorithm::HS256, &secret, |_, _| {});
         assert!(fixture.tokens.verify(&good).is_ok());
-        type Change = fn(&mut Header, &mut Value);
         let changes: [(&str, Change); 11] = [
             ("issuer", |_, claims| claims["iss"] = json!("other")),
             ("audience", |_, claims| claims["aud"] = json!("other")),
@@ -195,7 +196,7 @@ mod tests {
             ("expiry as text", |_, claims| claims["exp"] = json!("4000000000")),
             ("no expiry", |_, claims| drop(claims.as_object_mut().map(|claims| claims.remove("exp")))),
             ("too long a life", |_, claims| {
-                claims["exp"] = json!(claims["iat"].as_i64().unwrap_or(0) + 3600)
+                claims["exp"] = json!(claims["iat"].as_i64().unwrap_or(0) + 3600);
             }),
             ("expired", |_, claims| claims["exp"] = json!(1_700_000_000)),
             ("id of another type", |_, claims| claims["sub"] = json!(SessionId(2).to_string())),
@@ -234,7 +235,7 @@ mod tests {
         let fixture = fixture();
         let old = fixture.keys.signing().id.clone();
         fixture.clock.0.fetch_add(1_000_000, Ordering::Relaxed);
-        let folder = fixture._folder.path();
+        let folder = fixture.folder.path();
         let new = KeyRing::create(folder, &*fixture.clock, &SystemRandom).expect("a key");
         fixture.keys.reload().expect("reloads");
         assert!(fixture.keys.by_id(&new).is_some());
@@ -255,7 +256,7 @@ mod tests {
     fn a_key_that_others_can_read_is_refused() {
         use std::os::unix::fs::PermissionsExt as _;
         let fixture = fixture();
-        let file = std::fs::read_dir(fixture._folder.path())
+        let file = std::fs::read_dir(fixture.folder.path())
             .expect("reads")
             .next()
             .expect("a key")

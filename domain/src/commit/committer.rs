@@ -33,7 +33,7 @@ const MARK_INTERVAL: Duration = Duration::from_secs(1);
 const FOLLOWERS_MAX: usize = 1024;
 /// A sender whose keys spoil this many batches within [`OFFENCE_WINDOW`] is committed alone for the rest of it.
 const OFFENCES_MAX: u32 = 3;
-const OFFENCE_WINDOW: Duration = Duration::from_secs(60);
+const OFFENCE_WINDOW: Duration = Duration::from_mins(1);
 
 /// What the committers need.
 pub struct CommittersSetup {

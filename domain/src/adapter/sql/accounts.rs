@@ -3,11 +3,11 @@
 use async_trait::async_trait;
 use entity::{refresh_token, session, user_account};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::Expr,
 };
 
-use super::{SqlStore, rows::Row};
+use super::{SqlStore, dialect::store_error, rows::Row};
 use crate::{
     Session, SessionId, Timestamp, User, UserId,
     port::{
@@ -17,11 +17,6 @@ use crate::{
 };
 
 impl SqlStore {
-    fn failed(&self) -> impl Fn(DbErr) -> StoreError + Copy + use<> {
-        let dialect = self.dialect;
-        move |error| dialect.error(error)
-    }
-
     async fn write_session(&self, on: &impl ConnectionTrait, new: &NewSession) -> Result<(), StoreError> {
         let row = session::ActiveModel {
             id: Set(new.session.id.0),
@@ -31,7 +26,7 @@ impl SqlStore {
             last_used_at: Set(new.session.last_used_at.0),
             ended_at: Set(None),
         };
-        session::Entity::insert(row).exec_without_returning(on).await.map_err(self.failed())?;
+        session::Entity::insert(row).exec_without_returning(on).await.map_err(store_error)?;
         let token = refresh_token::ActiveModel {
             hash: Set(new.token_hash.to_vec()),
             session_id: Set(new.session.id.0),
@@ -40,7 +35,7 @@ impl SqlStore {
             spent_at: Set(None),
             key_id: Set(None),
         };
-        refresh_token::Entity::insert(token).exec_without_returning(on).await.map(drop).map_err(self.failed())
+        refresh_token::Entity::insert(token).exec_without_returning(on).await.map(drop).map_err(store_error)
     }
 }
 
@@ -72,23 +67,19 @@ impl Accounts for SqlStore {
             password_hash: Set(password_hash.to_owned()),
             created_at: Set(user.created_at.0),
         };
-        user_account::Entity::insert(row)
-            .exec_without_returning(&transaction)
-            .await
-            .map_err(self.failed())?;
+        user_account::Entity::insert(row).exec_without_returning(&transaction).await.map_err(store_error)?;
         self.write_session(&transaction, session).await?;
-        transaction.commit().await.map_err(self.failed())
+        transaction.commit().await.map_err(store_error)
     }
 
     async fn secret_by_username_key(&self, key: &str) -> Result<Option<UserSecret>, StoreError> {
         let by_key = user_account::Column::UsernameKey.eq(key.as_bytes().to_vec());
-        let row =
-            user_account::Entity::find().filter(by_key).one(&self.reader).await.map_err(self.failed())?;
+        let row = user_account::Entity::find().filter(by_key).one(&self.reader).await.map_err(store_error)?;
         Ok(row.map(secret))
     }
 
     async fn secret_by_id(&self, id: UserId) -> Result<Option<UserSecret>, StoreError> {
-        let row = user_account::Entity::find_by_id(id.0).one(&self.reader).await.map_err(self.failed())?;
+        let row = user_account::Entity::find_by_id(id.0).one(&self.reader).await.map_err(store_error)?;
         Ok(row.map(secret))
     }
 
@@ -100,13 +91,13 @@ impl Accounts for SqlStore {
             .exec(&self.writer)
             .await
             .map(drop)
-            .map_err(self.failed())
+            .map_err(store_error)
     }
 
     async fn insert_session(&self, session: &NewSession) -> Result<(), StoreError> {
         let transaction = self.dialect.begin_write(&self.writer).await?;
         self.write_session(&transaction, session).await?;
-        transaction.commit().await.map_err(self.failed())
+        transaction.commit().await.map_err(store_error)
     }
 
     async fn sessions(&self, user: UserId, limit: u32) -> Result<Vec<Session>, StoreError> {
@@ -117,7 +108,7 @@ impl Accounts for SqlStore {
             .limit(u64::from(limit))
             .all(&self.reader)
             .await
-            .map_err(self.failed())?;
+            .map_err(store_error)?;
         Ok(rows
             .into_iter()
             .map(|row| Session {
@@ -138,7 +129,7 @@ impl Accounts for SqlStore {
             .one(&self.writer)
             .await?;
         row.map(|row| {
-            let mut row = Row::new(self.dialect, &row);
+            let mut row = Row::new(&row);
             let (session, user) = (SessionId(row.get()?), UserId(row.get()?));
             let issued_at = row.time()?;
             let spent_at: Option<i64> = row.get()?;
@@ -170,7 +161,7 @@ impl Accounts for SqlStore {
             .run(&transaction)
             .await?;
         if claimed.rows_affected() == 0 {
-            transaction.rollback().await.map_err(self.failed())?;
+            transaction.rollback().await.map_err(store_error)?;
             return Ok(false);
         }
         self.sql("INSERT INTO refresh_token (hash, session_id, user_id, issued_at) SELECT ")
@@ -192,7 +183,7 @@ impl Accounts for SqlStore {
             .push(")")
             .run(&transaction)
             .await?;
-        transaction.commit().await.map_err(self.failed())?;
+        transaction.commit().await.map_err(store_error)?;
         Ok(true)
     }
 
@@ -203,7 +194,7 @@ impl Accounts for SqlStore {
             .exec(&self.writer)
             .await
             .map(drop)
-            .map_err(self.failed())
+            .map_err(store_error)
     }
 
     async fn ended_sessions(&self, since: Timestamp) -> Result<Vec<(SessionId, Timestamp)>, StoreError> {
@@ -211,13 +202,13 @@ impl Accounts for SqlStore {
             .filter(session::Column::EndedAt.gte(since.0))
             .all(&self.reader)
             .await
-            .map_err(self.failed())?;
+            .map_err(store_error)?;
         let ended = rows.into_iter().filter_map(|row| Some((SessionId(row.id), Timestamp(row.ended_at?))));
         Ok(ended.collect())
     }
 
     async fn session_owner(&self, session: SessionId) -> Result<Option<UserId>, StoreError> {
-        let row = session::Entity::find_by_id(session.0).one(&self.reader).await.map_err(self.failed())?;
+        let row = session::Entity::find_by_id(session.0).one(&self.reader).await.map_err(store_error)?;
         Ok(row.map(|row| UserId(row.user_id)))
     }
 
@@ -230,11 +221,11 @@ impl Accounts for SqlStore {
             .into_tuple::<Vec<u8>>()
             .all(&self.reader)
             .await
-            .map_err(self.failed())?;
+            .map_err(store_error)?;
         if old.is_empty() {
             return Ok(0);
         }
         let delete = refresh_token::Entity::delete_many().filter(refresh_token::Column::Hash.is_in(old));
-        Ok(delete.exec(&self.writer).await.map_err(self.failed())?.rows_affected)
+        Ok(delete.exec(&self.writer).await.map_err(store_error)?.rows_affected)
     }
 }

@@ -10,7 +10,11 @@ use sea_orm::{
     },
 };
 
-use super::{SqlStore, dialect::Dialect, statement::Sql};
+use super::{
+    SqlStore,
+    dialect::{Dialect, store_error},
+    statement::Sql,
+};
 use crate::{LaneLayout, port::StoreError};
 
 /// Distinct statements kept prepared a connection. Batches come in up to 256 sizes, and an insert is a text a size.
@@ -206,7 +210,7 @@ async fn check_schema(
     }
     let meta = Sql::new(dialect, "SELECT lanes, binary_min FROM confab_meta WHERE id = 1").one(on).await?;
     let meta = meta.ok_or(ConnectError::SchemaMissing)?;
-    let column = |error| ConnectError::Store(dialect.error(error));
+    let column = |error| ConnectError::Store(store_error(error));
     let lanes: i16 = meta.try_get_by_index(0).map_err(column)?;
     let binary_min: i32 = meta.try_get_by_index(1).map_err(column)?;
     if schema_version < binary_min {

@@ -27,25 +27,25 @@ impl SqlStore {
         Sql::new(self.dialect, text)
     }
 
-    fn visible_to(&self, sql: Sql, table: &str, viewer: UserId) -> Sql {
+    fn visible_to(sql: Sql, table: &str, viewer: UserId) -> Sql {
         sql.push(&VIEWER_IS_MEMBER.replace("{table}", table)).bind(viewer.0).push(")")
     }
 
     async fn read_messages(&self, sql: Sql) -> Result<Vec<Message>, StoreError> {
         let rows = sql.all(&self.reader).await?;
-        rows.iter().map(|row| Row::new(self.dialect, row).message()).collect()
+        rows.iter().map(|row| Row::new(row).message()).collect()
     }
 
     async fn read_members(&self, sql: Sql) -> Result<Vec<Member>, StoreError> {
         let rows = sql.all(&self.reader).await?;
-        rows.iter().map(|row| Row::new(self.dialect, row).member()).collect()
+        rows.iter().map(|row| Row::new(row).member()).collect()
     }
 
     async fn read_views(&self, sql: Sql) -> Result<Vec<ConversationView>, StoreError> {
         let rows = sql.all(&self.reader).await?;
         rows.iter()
             .map(|row| {
-                let mut row = Row::new(self.dialect, row);
+                let mut row = Row::new(row);
                 Ok(ConversationView { conversation: row.conversation()?.into(), viewer: row.member()? })
             })
             .collect()
@@ -67,12 +67,12 @@ impl SqlStore {
 
     fn messages_in_places(&self, at: &[(ConversationId, i32)]) -> Sql {
         let places = at.iter().map(|(conversation, seq)| [id_value(*conversation), (*seq).into()]);
-        self.dialect.from_pairs(self.sql("SELECT ").push(MESSAGE), &MESSAGE_PLACES, places)
+        self.dialect.pairs_from(self.sql("SELECT ").push(MESSAGE), &MESSAGE_PLACES, places)
     }
 
     fn members_at(&self, ids: &[MemberId]) -> Sql {
         let pairs = ids.iter().map(|id| [id_value(id.conversation), id.user.0.into()]);
-        self.dialect.from_pairs(self.sql("SELECT ").push(MEMBER), &MEMBER_PAIRS, pairs)
+        self.dialect.pairs_from(self.sql("SELECT ").push(MEMBER), &MEMBER_PAIRS, pairs)
     }
 }
 
@@ -84,13 +84,13 @@ impl Conversations for SqlStore {
         }
         let select = self.sql("SELECT ").push(USER).push(" FROM user_account u WHERE u.id IN ");
         let rows = select.list(ids.iter().map(|id| id.0)).all(&self.reader).await?;
-        rows.iter().map(|row| Row::new(self.dialect, row).user()).collect()
+        rows.iter().map(|row| Row::new(row).user()).collect()
     }
 
     async fn user_by_username_key(&self, key: &str) -> Result<Option<User>, StoreError> {
         let select = self.sql("SELECT ").push(USER).push(" FROM user_account u WHERE u.username_key = ");
         let row = select.bind(key.as_bytes().to_vec()).one(&self.reader).await?;
-        row.map(|row| Row::new(self.dialect, &row).user()).transpose()
+        row.map(|row| Row::new(&row).user()).transpose()
     }
 
     async fn views(
@@ -161,7 +161,7 @@ impl Conversations for SqlStore {
             if let Some(before) = request.before {
                 sql = sql.push(" AND m.user_id < ").bind(before.0);
             }
-            sql = self.visible_to(sql, "m", viewer).push(order).bind(size).push(&format!(") p{index}"));
+            sql = Self::visible_to(sql, "m", viewer).push(order).bind(size).push(&format!(") p{index}"));
         }
         self.read_members(sql).await
     }
@@ -171,7 +171,7 @@ impl Conversations for SqlStore {
             return Ok(Vec::new());
         }
         let sql = self.members_at(ids).push(" AND m.removed_rev IS NULL");
-        self.read_members(self.visible_to(sql, "m", viewer)).await
+        self.read_members(Self::visible_to(sql, "m", viewer)).await
     }
 
     async fn history(
@@ -191,7 +191,7 @@ impl Conversations for SqlStore {
             Direction::Forward => " ORDER BY g.seq LIMIT ",
             Direction::Backward => " ORDER BY g.seq DESC LIMIT ",
         };
-        let sql = self.visible_to(sql, "g", viewer).push(order).bind(i64::from(request.size) + 1);
+        let sql = Self::visible_to(sql, "g", viewer).push(order).bind(i64::from(request.size) + 1);
         self.read_messages(sql).await
     }
 
@@ -200,7 +200,7 @@ impl Conversations for SqlStore {
             return Ok(Vec::new());
         }
         let sql = self.messages_where().push("g.id IN ").list(ids.iter().map(|id| id.0));
-        self.read_messages(self.visible_to(sql, "g", viewer)).await
+        self.read_messages(Self::visible_to(sql, "g", viewer)).await
     }
 
     async fn messages_at(
@@ -211,7 +211,7 @@ impl Conversations for SqlStore {
         if at.is_empty() {
             return Ok(Vec::new());
         }
-        self.read_messages(self.visible_to(self.messages_in_places(at), "g", viewer)).await
+        self.read_messages(Self::visible_to(self.messages_in_places(at), "g", viewer)).await
     }
 
     async fn heads_of(&self, ids: &[ConversationId]) -> Result<Vec<Conversation>, StoreError> {
@@ -220,7 +220,7 @@ impl Conversations for SqlStore {
         }
         let sql = self.sql("SELECT ").push(CONVERSATION).push(" FROM conversation c WHERE c.id IN ");
         let rows = sql.list(ids.iter().map(|id| id_value(*id))).all(&self.reader).await?;
-        rows.iter().map(|row| Row::new(self.dialect, row).conversation()).collect()
+        rows.iter().map(|row| Row::new(row).conversation()).collect()
     }
 
     async fn messages_for_hub(&self, at: &[(ConversationId, i32)]) -> Result<Vec<Message>, StoreError> {

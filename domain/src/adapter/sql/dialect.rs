@@ -56,7 +56,7 @@ impl Dialect {
 
     /// ` FROM table alias … WHERE …` for the rows with given pairs in two columns, read through an index of both. More
     /// conditions may follow with `AND`.
-    pub fn from_pairs(self, sql: Sql, place: &Pairs<'_>, pairs: impl IntoIterator<Item = [Value; 2]>) -> Sql {
+    pub fn pairs_from(self, sql: Sql, place: &Pairs<'_>, pairs: impl IntoIterator<Item = [Value; 2]>) -> Sql {
         let Pairs { table, alias, index, columns: [first, second] } = *place;
         match self {
             // Left alone, MariaDB weighs every index for every pair, which takes ten times as long as reading the rows.
@@ -113,7 +113,7 @@ impl Dialect {
         let mode = (self == Self::Sqlite).then_some(SqliteTransactionMode::Immediate);
         let options =
             TransactionOptions { isolation_level: None, access_mode: None, sqlite_transaction_mode: mode };
-        on.begin_with_options(options).await.map_err(|error| self.error(error))
+        on.begin_with_options(options).await.map_err(store_error)
     }
 
     /// Opens a snapshot: every read in it sees the same moment.
@@ -132,7 +132,7 @@ impl Dialect {
                 sqlite_transaction_mode: None,
             }
         };
-        on.begin_with_options(options).await.map_err(|error| self.error(error))
+        on.begin_with_options(options).await.map_err(store_error)
     }
 
     /// Locks a lane and takes its next position, in one round trip.
@@ -154,7 +154,7 @@ impl Dialect {
                     .bind(id)
                     .push(" RETURNING pos");
                 let row = update.one(on).await?.ok_or_else(missing)?;
-                row.try_get_by_index(0).map_err(|error| self.error(error))
+                row.try_get_by_index(0).map_err(store_error)
             }
         }
     }
@@ -207,18 +207,6 @@ impl Dialect {
             }
         }
     }
-
-    /// What a driver's error means to a caller. Deadlocks and lock timeouts are for whole-transaction retries (trap 7).
-    pub fn error(self, error: DbErr) -> StoreError {
-        let kind = match &error {
-            DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => StoreError::Unavailable,
-            DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => {
-                kind_of(inner)
-            }
-            _ => StoreError::Fault,
-        };
-        kind(error.into())
-    }
 }
 
 /// Where [`Dialect::from_pairs`] looks.
@@ -240,6 +228,18 @@ pub(super) const MESSAGE_KEYS: Pairs<'_> = Pairs {
     index: "message_sender_id_client_message_id",
     columns: ["sender_id", "client_message_id"],
 };
+
+/// What a driver's error means to a caller. Deadlocks and lock timeouts are for whole-transaction retries (trap 7).
+pub(super) fn store_error(error: DbErr) -> StoreError {
+    let kind = match &error {
+        DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => StoreError::Unavailable,
+        DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => {
+            kind_of(inner)
+        }
+        _ => StoreError::Fault,
+    };
+    kind(error.into())
+}
 
 pub(super) fn lane_number(lane: LaneId) -> i16 {
     lane.0.cast_signed()

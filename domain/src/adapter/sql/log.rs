@@ -21,7 +21,7 @@ impl SqlStore {
         let mut epoch = 0;
         let mut positions = Positions::zero(self.layout);
         for row in rows {
-            let mut row = Row::new(self.dialect, row);
+            let mut row = Row::new(row);
             epoch = row.get()?;
             let lane: i16 = row.get()?;
             positions.set(LaneId(lane.cast_unsigned()), row.get()?);
@@ -59,7 +59,7 @@ impl Log for SqlStore {
             .await?;
         rows.iter()
             .map(|row| {
-                let mut row = Row::new(self.dialect, row);
+                let mut row = Row::new(row);
                 let pos = row.get()?;
                 let payload: Vec<u8> = row.get()?;
                 let facts = outbox::decode(&payload).map_err(|error| StoreError::Fault(error.into()))?;
@@ -73,7 +73,7 @@ impl Log for SqlStore {
         let rows = Sql::new(self.dialect, sql).all(&self.reader).await?;
         let mut positions = Positions::zero(self.layout);
         for row in &rows {
-            let mut row = Row::new(self.dialect, row);
+            let mut row = Row::new(row);
             let lane: i16 = row.get()?;
             positions.set(LaneId(lane.cast_unsigned()), row.get()?);
         }
@@ -91,7 +91,7 @@ impl Log for SqlStore {
                 .await?;
             let mut last = None;
             for row in &rows {
-                let mut row = Row::new(self.dialect, row);
+                let mut row = Row::new(row);
                 let pos: i64 = row.get()?;
                 if row.time()? >= before {
                     break;
@@ -122,7 +122,7 @@ impl Log for SqlStore {
             .one(&self.writer)
             .await?
             .ok_or_else(|| StoreError::Fault("no machine numbers".into()))?;
-            let mut row = Row::new(self.dialect, &row);
+            let mut row = Row::new(&row);
             let machine: i16 = row.get()?;
             let ceiling: i64 = row.get()?;
             let start = ceiling.max(from_ms);

@@ -82,7 +82,7 @@ impl SqlStore {
             .await?;
         let (mut active, mut changed) = (Vec::new(), Vec::new());
         for row in &rows {
-            let mut row = Row::new(self.dialect, row);
+            let mut row = Row::new(row);
             let id = row.conversation_id()?;
             let role = role(row.get()?);
             let removed: Option<i32> = row.get()?;
@@ -120,7 +120,7 @@ impl SqlStore {
             .await?;
         let mut conversations = Vec::with_capacity(views.len());
         for row in &views {
-            let mut row = Row::new(self.dialect, row);
+            let mut row = Row::new(row);
             let (conversation, viewer) = (Arc::new(row.conversation()?), row.member()?);
             conversations.push(MissedInConversation {
                 conversation,
@@ -166,7 +166,7 @@ impl SqlStore {
         });
         let mut found: HashMap<_, Vec<Arc<Message>>> = HashMap::new();
         for row in &sql.all_or_none(snapshot, open.is_empty()).await? {
-            let message = Row::new(self.dialect, row).message()?;
+            let message = Row::new(row).message()?;
             found.entry(message.conversation).or_default().push(Arc::new(message));
         }
         for messages in found.values_mut() {
@@ -197,7 +197,7 @@ impl SqlStore {
         });
         let mut found: HashMap<_, Vec<Member>> = HashMap::new();
         for row in &sql.all_or_none(snapshot, open.is_empty()).await? {
-            let member = Row::new(self.dialect, row).member()?;
+            let member = Row::new(row).member()?;
             found.entry(member.conversation).or_default().push(member);
         }
         Ok(found)

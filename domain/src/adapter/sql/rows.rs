@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sea_orm::{QueryResult, TryGetable, Value};
 
-use super::dialect::Dialect;
+use super::dialect::store_error;
 use crate::{
     ClientKey, Content, Conversation, ConversationId, ConversationKind, Member, MemberRole, Message,
     MessageId, Timestamp, User, UserId, model::message::SystemContent, port::StoreError,
@@ -23,18 +23,17 @@ pub(super) const USER: &str = "u.id, u.username, u.display_name, u.created_at";
 
 /// Reads a row from left to right.
 pub(super) struct Row<'a> {
-    row: &'a QueryResult,
+    columns: &'a QueryResult,
     next: usize,
-    dialect: Dialect,
 }
 
 impl<'a> Row<'a> {
-    pub const fn new(dialect: Dialect, row: &'a QueryResult) -> Self {
-        Self { row, next: 0, dialect }
+    pub const fn new(columns: &'a QueryResult) -> Self {
+        Self { columns, next: 0 }
     }
 
     pub fn get<T: TryGetable>(&mut self) -> Result<T, StoreError> {
-        let value = self.row.try_get_by_index(self.next).map_err(|error| self.dialect.error(error));
+        let value = self.columns.try_get_by_index(self.next).map_err(store_error);
         self.next += 1;
         value
     }

@@ -2,7 +2,7 @@
 
 use sea_orm::{ConnectionTrait, ExecResult, QueryResult, Statement, Value};
 
-use super::dialect::Dialect;
+use super::dialect::{Dialect, store_error};
 use crate::port::StoreError;
 
 pub(super) struct Sql {
@@ -95,8 +95,7 @@ impl Sql {
     }
 
     pub async fn all(self, on: &impl ConnectionTrait) -> Result<Vec<QueryResult>, StoreError> {
-        let dialect = self.dialect;
-        on.query_all_raw(self.finish()).await.map_err(|error| dialect.error(error))
+        on.query_all_raw(self.finish()).await.map_err(store_error)
     }
 
     /// As [`Sql::all`], but no statement and no rows when there is nothing to ask for.
@@ -109,12 +108,10 @@ impl Sql {
     }
 
     pub async fn one(self, on: &impl ConnectionTrait) -> Result<Option<QueryResult>, StoreError> {
-        let dialect = self.dialect;
-        on.query_one_raw(self.finish()).await.map_err(|error| dialect.error(error))
+        on.query_one_raw(self.finish()).await.map_err(store_error)
     }
 
     pub async fn run(self, on: &impl ConnectionTrait) -> Result<ExecResult, StoreError> {
-        let dialect = self.dialect;
-        on.execute_raw(self.finish()).await.map_err(|error| dialect.error(error))
+        on.execute_raw(self.finish()).await.map_err(store_error)
     }
 }

@@ -11,7 +11,7 @@ use sea_orm::{
 };
 
 use super::{
-    dialect::{Dialect, MEMBER_PAIRS, MESSAGE_KEYS, MESSAGE_PLACES, lane_number},
+    dialect::{Dialect, MEMBER_PAIRS, MESSAGE_KEYS, MESSAGE_PLACES, lane_number, store_error},
     rows::{CONVERSATION, MEMBER, MESSAGE, Row, id_value, message_values, role_number},
     statement::Sql,
 };
@@ -59,7 +59,7 @@ impl LaneTransaction for SqlTransaction {
             .push(self.dialect.for_update())
             .all(&self.transaction)
             .await?;
-        rows.iter().map(|row| Row::new(self.dialect, row).conversation()).collect()
+        rows.iter().map(|row| Row::new(row).conversation()).collect()
     }
 
     async fn messages_by_key(&mut self, keys: &[(UserId, ClientKey)]) -> Result<Vec<Message>, StoreError> {
@@ -68,8 +68,8 @@ impl LaneTransaction for SqlTransaction {
         }
         let tuples = keys.iter().map(|(user, key)| [user.0.into(), key.as_str().as_bytes().to_vec().into()]);
         let select = self.sql("SELECT ").push(MESSAGE);
-        let rows = self.dialect.from_pairs(select, &MESSAGE_KEYS, tuples).all(&self.transaction).await?;
-        rows.iter().map(|row| Row::new(self.dialect, row).message()).collect()
+        let rows = self.dialect.pairs_from(select, &MESSAGE_KEYS, tuples).all(&self.transaction).await?;
+        rows.iter().map(|row| Row::new(row).message()).collect()
     }
 
     async fn members(&mut self, ids: &[MemberId]) -> Result<Vec<Member>, StoreError> {
@@ -78,8 +78,8 @@ impl LaneTransaction for SqlTransaction {
         }
         let pairs = ids.iter().map(|id| [id_value(id.conversation), id.user.0.into()]);
         let select = self.sql("SELECT ").push(MEMBER);
-        let rows = self.dialect.from_pairs(select, &MEMBER_PAIRS, pairs).all(&self.transaction).await?;
-        rows.iter().map(|row| Row::new(self.dialect, row).member()).collect()
+        let rows = self.dialect.pairs_from(select, &MEMBER_PAIRS, pairs).all(&self.transaction).await?;
+        rows.iter().map(|row| Row::new(row).member()).collect()
     }
 
     async fn owners(&mut self, conversation: ConversationId, limit: u32) -> Result<Vec<UserId>, StoreError> {
@@ -90,7 +90,7 @@ impl LaneTransaction for SqlTransaction {
             .bind(i64::from(limit))
             .all(&self.transaction)
             .await?;
-        rows.iter().map(|row| Row::new(self.dialect, row).get().map(UserId)).collect()
+        rows.iter().map(|row| Row::new(row).get().map(UserId)).collect()
     }
 
     async fn existing_users(&mut self, ids: &[UserId]) -> Result<Vec<UserId>, StoreError> {
@@ -102,7 +102,7 @@ impl LaneTransaction for SqlTransaction {
             .list(ids.iter().map(|id| id.0))
             .all(&self.transaction)
             .await?;
-        rows.iter().map(|row| Row::new(self.dialect, row).get().map(UserId)).collect()
+        rows.iter().map(|row| Row::new(row).get().map(UserId)).collect()
     }
 
     async fn group_by_key(
@@ -115,7 +115,7 @@ impl LaneTransaction for SqlTransaction {
             .filter(conversation::Column::ClientKey.eq(key.as_str().as_bytes().to_vec()))
             .one(&self.transaction)
             .await
-            .map_err(|error| self.dialect.error(error))?;
+            .map_err(store_error)?;
         let fault = || StoreError::Fault("a stored key has the wrong length".into());
         found
             .map(|row| {
@@ -147,7 +147,7 @@ impl LaneTransaction for SqlTransaction {
             request_hash: Set(new.request_hash.to_vec()),
         };
         let insert = conversation::Entity::insert(row).exec_without_returning(&self.transaction).await;
-        insert.map(drop).map_err(|error| self.dialect.error(error))
+        insert.map(drop).map_err(store_error)
     }
 
     async fn put_members(&mut self, members: &[Member]) -> Result<(), StoreError> {
@@ -176,7 +176,7 @@ impl LaneTransaction for SqlTransaction {
             .exec_without_returning(&self.transaction)
             .await
             .map(drop)
-            .map_err(|error| self.dialect.error(error))
+            .map_err(store_error)
     }
 
     async fn insert_messages(&mut self, messages: &[Arc<Message>]) -> Result<(), StoreError> {
@@ -205,7 +205,7 @@ impl LaneTransaction for SqlTransaction {
                 .filter(conversation::Column::Id.eq(head.id.as_bytes().to_vec()))
                 .exec(&self.transaction)
                 .await
-                .map_err(|error| self.dialect.error(error))?;
+                .map_err(store_error)?;
         }
         let columns = [
             ("id", "bytea"),
@@ -298,10 +298,10 @@ impl LaneTransaction for SqlTransaction {
         }
         let select = self.sql("SELECT g.conversation_id, g.seq, g.countable");
         let rows =
-            self.dialect.from_pairs(select, &MESSAGE_PLACES, places(at)).all(&self.transaction).await?;
+            self.dialect.pairs_from(select, &MESSAGE_PLACES, places(at)).all(&self.transaction).await?;
         rows.iter()
             .map(|row| {
-                let mut row = Row::new(self.dialect, row);
+                let mut row = Row::new(row);
                 Ok((row.conversation_id()?, row.get()?, row.get()?))
             })
             .collect()
@@ -324,8 +324,7 @@ impl LaneTransaction for SqlTransaction {
             .push(self.dialect.for_update())
             .all(&self.transaction)
             .await?;
-        let ids =
-            rows.iter().map(|row| Row::new(self.dialect, row).get::<i64>()).collect::<Result<Vec<_>, _>>()?;
+        let ids = rows.iter().map(|row| Row::new(row).get::<i64>()).collect::<Result<Vec<_>, _>>()?;
         if !ids.is_empty() {
             let end = self
                 .sql("UPDATE session SET ended_at = ")
@@ -344,7 +343,7 @@ impl LaneTransaction for SqlTransaction {
             .exec(&self.transaction)
             .await
             .map(drop)
-            .map_err(|error| self.dialect.error(error))
+            .map_err(store_error)
     }
 
     async fn commit(self: Box<Self>, facts: &[Fact], now: Timestamp) -> Result<(), StoreError> {
@@ -354,8 +353,7 @@ impl LaneTransaction for SqlTransaction {
             .rows([row])
             .run(&self.transaction)
             .await?;
-        let dialect = self.dialect;
-        self.transaction.commit().await.map_err(|error| match dialect.error(error) {
+        self.transaction.commit().await.map_err(|error| match store_error(error) {
             // A commit that failed on its way may have arrived; nobody may take it for undone.
             conflict @ (StoreError::Conflict(_) | StoreError::Duplicate(_)) => conflict,
             StoreError::Unavailable(source) | StoreError::Fault(source) => StoreError::Unavailable(source),
