@@ -5,6 +5,7 @@ import { chromium } from 'playwright-core';
 import { url } from './server.mjs';
 
 const PATIENCE_MS = 15_000;
+const NAMES = ['Register', 'Conversation', 'Send', 'Read', 'MarkRead', 'Live'];
 
 describe('the explorer', () => {
   let browser, page;
@@ -97,7 +98,7 @@ describe('the explorer', () => {
     assert.match(response.headers()['content-security-policy'], /default-src 'self'/);
     await ready(page);
     const names = await tabs(page).allTextContents();
-    assert.deepEqual(names, ['Register', 'Conversation', 'Send', 'Read', 'MarkRead', 'Live']);
+    assert.deepEqual(names, NAMES);
   });
 
   it('registers two users and signs the first one in', async () => {
@@ -140,6 +141,7 @@ describe('the explorer', () => {
     await page.getByRole('button', { name: 'Second window' }).click();
     const second = await opening;
     await ready(second);
+    assert.deepEqual(await tabs(second).allTextContents(), NAMES);
     await somebody(second).selectOption({ index: 1 });
     const { sendMessage } = await playTab(second, 'Send');
 
@@ -149,6 +151,14 @@ describe('the explorer', () => {
     assert.equal(events.conversation.id, conversationId);
     assert.equal(events.message.id, sendMessage.message.id);
     await second.close();
+  });
+
+  it('keeps its tabs and who is signed in when it is loaded again', async () => {
+    const person = await somebody(page).inputValue();
+    await page.reload();
+    await ready(page);
+    assert.deepEqual(await tabs(page).allTextContents(), NAMES);
+    assert.equal(await somebody(page).inputValue(), person);
   });
 
   it('signs out', async () => {

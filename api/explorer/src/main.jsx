@@ -6,8 +6,8 @@ import { createRoot } from 'react-dom/client';
 import { Bar } from './Bar.jsx';
 import { exampleTabs } from './examples.js';
 import { fetcher } from './fetcher.js';
+import { storage } from './storage.js';
 
-// Tabs and people live as long as the window: the variables hold passwords.
 createRoot(document.getElementById('explorer')).render(
   <GraphiQL
     fetcher={fetcher}
@@ -15,7 +15,7 @@ createRoot(document.getElementById('explorer')).render(
     defaultEditorToolsVisibility="variables"
     showPersistHeadersSettings={false}
     inputValueDeprecation
-    storage={sessionStorage}
+    storage={storage}
   >
     <GraphiQL.Logo>
       <Bar />
