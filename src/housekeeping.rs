@@ -7,7 +7,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 /// How often expired rows are looked for.
-const CLEANING_INTERVAL: Duration = Duration::from_secs(60);
+const CLEANING_INTERVAL: Duration = Duration::from_mins(1);
 
 pub async fn run(chat: Chat, stop: CancellationToken) {
     let mut reload = interval(keys::RELOAD_PERIOD);

@@ -252,7 +252,7 @@ mod tests {
             "CONFAB_SEND_TIMEOUT_MS",
             "CONFAB_TRUSTED_HOPS",
         ];
-        let mut problems = problems.err().expect("problems");
+        let mut problems = problems.expect_err("problems");
         problems.sort();
         assert_eq!(problems, expected);
     }

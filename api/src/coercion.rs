@@ -1,7 +1,7 @@
 //! Variables against the types an operation declares for them, before any of it runs.
 //!
 //! The executor looks at a variable only where it is used, so that a mutation whose second field lacks one has run its
-//! first. [`coerce_variables`] is CoerceVariableValues of the specification; [`check_arguments`] goes on to where
+//! first. [`coerce_variables`] is `CoerceVariableValues` of the specification; [`check_arguments`] goes on to where
 //! variables are used inside literals. What custom scalars accept is for their resolvers to say.
 
 mod arguments;

@@ -42,7 +42,7 @@ impl Arguments {
             match (name.node.as_str(), value) {
                 ("after", Value::String(cursor)) => arguments.after = Some(cursor),
                 ("conversationIds", Value::List(ids)) => {
-                    arguments.conversations = Some(conversations(ids, ids_max)?)
+                    arguments.conversations = Some(conversations(ids, ids_max)?);
                 }
                 // A single value stands for a list of one.
                 ("conversationIds", id @ (Value::String(_) | Value::Number(_))) => {

@@ -212,7 +212,7 @@ impl Opening<'_> {
             return Err(Failure::Gone);
         }
         let bytes = self.plan.execute_once(&self.hub.shared, item).await;
-        let bytes = bytes.map_err(|errors| Failure::Refused(errors))?;
+        let bytes = bytes.map_err(Failure::Refused)?;
         Ok(self.open.outbound.next_paced(&self.open.id, Payload::Ready(bytes)).await?)
     }
 

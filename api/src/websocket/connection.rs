@@ -172,7 +172,7 @@ impl<'a> Connection<'a> {
             Phase::SignedIn(caller) => {
                 let left = caller.borrow().expires_at.since(self.edge.clock.now());
                 // The clock that counts may be another than the timer's: look again before long.
-                (Instant::now() + left.min(Duration::from_secs(60)), Overdue::Expiry)
+                (Instant::now() + left.min(Duration::from_mins(1)), Overdue::Expiry)
             }
         };
         if other.0 < dead.0 { other } else { dead }

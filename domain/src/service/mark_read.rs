@@ -20,7 +20,10 @@ impl Chat {
             return Ok(view);
         }
         if !(0..=view.conversation.last_seq).contains(&command.seq) {
-            return Err(ServiceError::invalid(&["seq"], "`seq` is between 0 and the conversation's `lastSeq`"));
+            return Err(ServiceError::invalid(
+                &["seq"],
+                "`seq` is between 0 and the conversation's `lastSeq`",
+            ));
         }
         let member = MemberId { conversation: command.conversation, user: caller.user };
         self.services.committers.mark_read(member, command.seq).await?;

@@ -1,5 +1,10 @@
 //! A private, migrated database a test, and a domain on it.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests find their servers in the environment and take random names"
+)]
+
 use std::{env, sync::Arc};
 
 use domain::{
