@@ -9,10 +9,15 @@
 pub mod adapter;
 pub mod commit;
 pub mod contract;
+pub mod cursor;
 pub mod error;
+pub mod keys;
 pub mod model;
 pub mod port;
 pub mod service;
+#[cfg(test)]
+mod testing;
+pub mod tokens;
 pub mod wiring;
 
 pub use error::{ErrorCode, ServiceError, ServiceResult};

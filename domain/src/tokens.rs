@@ -1,0 +1,157 @@
+//! Access tokens: JWTs of 15 minutes that name a user and one of their sessions.
+//!
+//! HS256 with the key that `kid` names, and nothing else; type, issuer and audience are exact (RFC 8725, RFC 9068). Whatever
+//! is wrong with a token, the answer is the same.
+
+use std::{sync::Arc, time::Duration};
+
+use jsonwebtoken::{
+    Algorithm, DecodingKey, EncodingKey, Header, Validation,
+    crypto::rust_crypto,
+    decode, decode_header, encode,
+    errors::{Error, ErrorKind},
+};
+use moka::sync::Cache;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{Caller, ServiceError, ServiceResult, SessionId, Timestamp, UserId, keys::KeyRing, port::Clock};
+
+/// How long an access token lives, and so the longest that a node which heard of nothing honours an ended session.
+pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_mins(15);
+
+const ISSUER: &str = "confab";
+const AUDIENCE: &str = "confab-api";
+/// The type of RFC 9068: a token for another use is no access token.
+const TYPE: &str = "at+jwt";
+/// Our tokens have about 320 bytes; anything much longer is not one.
+const TOKEN_BYTES_MAX: usize = 1024;
+/// Verified tokens remembered, about 200 bytes each: the devices active on one node at a time.
+const VERIFIED_MAX: u64 = 100_000;
+
+/// Chooses the cryptography of the JWT library, whatever other crates ask of it, and proves that it works: without a
+/// provider the library panics at the first token.
+pub(crate) fn install_crypto() -> Result<(), Error> {
+    // An error means that one is installed already; the test below tells whether it is fit.
+    let _ = rust_crypto::DEFAULT_PROVIDER.install_default();
+    let claims = Claims::new(Caller { user: UserId(1), session: SessionId(1), expires_at: Timestamp(0) }, 0);
+    let token = encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(&[1; 32]))?;
+    decode::<Claims>(&token, &DecodingKey::from_secret(&[1; 32]), &validation())?;
+    match decode::<Claims>(&token, &DecodingKey::from_secret(&[2; 32]), &validation()) {
+        Err(_) => Ok(()),
+        Ok(_) => Err(ErrorKind::InvalidSignature.into()),
+    }
+}
+
+/// Issues and verifies access tokens.
+pub(crate) struct AccessTokens {
+    keys: KeyRing,
+    clock: Arc<dyn Clock>,
+    validation: Validation,
+    /// By the SHA-256 of the token, so that no token stays in memory.
+    verified: Cache<[u8; 32], Verified>,
+}
+
+#[derive(Clone)]
+struct Verified {
+    caller: Caller,
+    key_id: Arc<str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    aud: String,
+    sub: String,
+    sid: String,
+    iat: i64,
+    exp: i64,
+}
+
+impl Claims {
+    fn new(caller: Caller, issued_at: i64) -> Self {
+        Self {
+            iss: ISSUER.to_owned(),
+            aud: AUDIENCE.to_owned(),
+            sub: caller.user.to_string(),
+            sid: caller.session.to_string(),
+            iat: issued_at,
+            exp: caller.expires_at.seconds(),
+        }
+    }
+
+    fn caller(&self) -> Option<Caller> {
+        let expires_at = Timestamp(self.exp.checked_mul(1_000_000)?);
+        Some(Caller { user: self.sub.parse().ok()?, session: self.sid.parse().ok()?, expires_at })
+    }
+}
+
+impl AccessTokens {
+    pub fn new(keys: KeyRing, clock: Arc<dyn Clock>) -> Self {
+        let verified =
+            Cache::builder().max_capacity(VERIFIED_MAX).time_to_live(ACCESS_TOKEN_LIFETIME).build();
+        Self { keys, clock, validation: validation(), verified }
+    }
+
+    /// A token and when it ends, in whole seconds.
+    pub fn issue(&self, user: UserId, session: SessionId) -> ServiceResult<(String, Timestamp)> {
+        let now = self.clock.now();
+        let key = self.keys.signing(now);
+        let expires_at = Timestamp(now.seconds() * 1_000_000) + ACCESS_TOKEN_LIFETIME;
+        let claims = Claims::new(Caller { user, session, expires_at }, now.seconds());
+        let header =
+            Header { typ: Some(TYPE.to_owned()), kid: Some(key.id.clone()), ..Header::new(Algorithm::HS256) };
+        let token = encode(&header, &claims, &key.token_signing).map_err(ServiceError::internal)?;
+        Ok((token, expires_at))
+    }
+
+    /// Who a token speaks for; `UNAUTHENTICATED` for every defect alike.
+    pub fn verify(&self, token: &str) -> ServiceResult<Caller> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(refused());
+        }
+        let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let known = self.verified.get(&hash).filter(|known| self.keys.by_id(&known.key_id).is_some());
+        let caller = match known {
+            Some(known) => known.caller,
+            None => {
+                let verified = self.check(token).ok_or_else(refused)?;
+                let caller = verified.caller;
+                if self.clock.now() < caller.expires_at {
+                    self.verified.insert(hash, verified);
+                }
+                caller
+            }
+        };
+        if self.clock.now() < caller.expires_at { Ok(caller) } else { Err(refused()) }
+    }
+
+    /// Everything but the time.
+    fn check(&self, token: &str) -> Option<Verified> {
+        let header = decode_header(token).ok()?;
+        // `crit` names extensions that must be understood (RFC 7515 section 4.1.11); there are none here.
+        let ours =
+            header.typ.as_deref() == Some(TYPE) && header.alg == Algorithm::HS256 && header.crit.is_none();
+        let key = self.keys.by_id(header.kid.as_deref().filter(|_| ours)?)?;
+        let claims = decode::<Claims>(token, &key.token_verifying, &self.validation).ok()?.claims;
+        Some(Verified { caller: claims.caller()?, key_id: key.id.as_str().into() })
+    }
+}
+
+fn validation() -> Validation {
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.set_audience(&[AUDIENCE]);
+    validation.set_issuer(&[ISSUER]);
+    validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+    // Compared with the injected clock instead, to the second.
+    validation.validate_exp = false;
+    validation.leeway = 0;
+    validation
+}
+
+fn refused() -> ServiceError {
+    ServiceError::unauthenticated("the access token is invalid or expired")
+}
+
+#[cfg(test)]
+mod tests;
