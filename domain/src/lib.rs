@@ -7,12 +7,15 @@
 //! Not here: GraphQL, HTTP, WebSockets (crate `api`), table definitions (`entity`), schema changes (`migration`).
 
 pub mod adapter;
+mod attempts;
 pub mod commit;
 pub mod contract;
 pub mod cursor;
+mod ended_sessions;
 pub mod error;
 pub mod keys;
 pub mod model;
+mod passwords;
 pub mod port;
 pub mod service;
 #[cfg(test)]

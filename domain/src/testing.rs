@@ -16,6 +16,10 @@ impl ManualClock {
         Self(AtomicI64::new(seconds * 1_000_000))
     }
 
+    pub fn set(&self, seconds: i64) {
+        self.0.store(seconds * 1_000_000, Ordering::Relaxed);
+    }
+
     pub fn advance(&self, by: Duration) {
         let micros = i64::try_from(by.as_micros()).expect("a short time");
         self.0.fetch_add(micros, Ordering::Relaxed);

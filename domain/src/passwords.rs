@@ -1,0 +1,185 @@
+//! Password hashes: Argon2id, a few at a time, on threads that may block.
+//!
+//! An unknown user costs the same work as a known one, so the time of an answer tells nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use argon2::{
+    Algorithm, Argon2, Params, Version,
+    password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task, time,
+};
+
+use crate::{Password, ServiceError, ServiceResult, model::text::PASSWORD_CHARS_MAX, port::Random};
+
+/// Memory of one hash, KiB: the OWASP Password Storage Cheat Sheet's first choice for Argon2id, 19 MiB with `t = 2`, `p = 1`.
+const MEMORY_KIB: u32 = 19_456;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+/// Bytes of salt: RFC 9106 section 3.1.
+const SALT_BYTES: usize = 16;
+/// How long a caller waits for a turn before it is told to come back.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Hashes and verifies passwords. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Passwords {
+    argon2: Argon2<'static>,
+    turns: Arc<Semaphore>,
+    random: Arc<dyn Random>,
+}
+
+/// What comparing a password with a hash showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Wrong,
+    Right {
+        /// The hash was made with weaker parameters than today's.
+        needs_rehash: bool,
+    },
+}
+
+impl Passwords {
+    /// `at_once` hashes at a time; each takes [`MEMORY_KIB`] and a thread.
+    pub fn new(at_once: usize, random: Arc<dyn Random>) -> ServiceResult<Self> {
+        let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(ServiceError::internal)?;
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        Ok(Self { argon2, turns: Arc::new(Semaphore::new(at_once.max(1))), random })
+    }
+
+    /// The hash of a password as a PHC string, with a fresh salt.
+    pub async fn hash(&self, password: &Password) -> ServiceResult<String> {
+        let mut salt = [0; SALT_BYTES];
+        self.random.fill(&mut salt);
+        let (argon2, password) = (self.argon2.clone(), password.clone());
+        self.run(move || hash(&argon2, password.as_bytes(), &salt)).await?
+    }
+
+    /// Compares a password as typed with the hash of a user, or with nothing when there is no such user.
+    pub async fn verify(&self, password: String, hash_of_user: Option<String>) -> ServiceResult<Verdict> {
+        if password.chars().count() > PASSWORD_CHARS_MAX {
+            return Ok(Verdict::Wrong);
+        }
+        let argon2 = self.argon2.clone();
+        self.run(move || match hash_of_user {
+            Some(hash) => verify(&argon2, password.as_bytes(), &hash),
+            None => hash(&argon2, password.as_bytes(), &[0; SALT_BYTES]).map(|_| Verdict::Wrong),
+        })
+        .await?
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> ServiceResult<T> {
+        let permit = time::timeout(WAIT_MAX, self.turns.clone().acquire_owned())
+            .await
+            .map_err(|_| {
+                ServiceError::unavailable("too many people are signing in; try again").after(WAIT_MAX)
+            })?
+            .map_err(ServiceError::internal)?;
+        // The permit lives as long as the work does: a caller that goes away frees no turn early.
+        task::spawn_blocking(move || hold(permit, work)).await.map_err(ServiceError::internal)
+    }
+}
+
+fn hold<T>(permit: OwnedSemaphorePermit, work: impl FnOnce() -> T) -> T {
+    let result = work();
+    drop(permit);
+    result
+}
+
+fn hash(argon2: &Argon2<'_>, password: &[u8], salt: &[u8]) -> ServiceResult<String> {
+    let hash = argon2.hash_password_with_salt(password, salt).map_err(ServiceError::internal)?;
+    Ok(hash.to_string())
+}
+
+fn verify(argon2: &Argon2<'_>, password: &[u8], hash: &str) -> ServiceResult<Verdict> {
+    let hash = PasswordHash::new(hash).map_err(ServiceError::internal)?;
+    match argon2.verify_password(password, &hash) {
+        Ok(()) => Ok(Verdict::Right { needs_rehash: is_weaker(&hash) }),
+        Err(argon2::password_hash::Error::PasswordInvalid) => Ok(Verdict::Wrong),
+        Err(error) => Err(ServiceError::internal(error)),
+    }
+}
+
+fn is_weaker(hash: &PasswordHash) -> bool {
+    let current = Params::try_from(hash).is_ok_and(|params| {
+        params.m_cost() >= MEMORY_KIB && params.t_cost() >= PASSES && params.p_cost() >= LANES
+    });
+    hash.algorithm != Algorithm::Argon2id.ident() || !current
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::ambient::SystemRandom;
+
+    fn passwords(at_once: usize) -> Passwords {
+        Passwords::new(at_once, Arc::new(SystemRandom)).expect("sound parameters")
+    }
+
+    fn password(text: &str) -> Password {
+        Password::new(&["password"], text.to_owned()).expect("a password")
+    }
+
+    #[tokio::test]
+    async fn a_hash_is_argon2id_with_the_recommended_parameters_and_a_salt_of_its_own() {
+        let passwords = passwords(2);
+        let first = passwords.hash(&password("correct horse")).await.expect("hashes");
+        let second = passwords.hash(&password("correct horse")).await.expect("hashes");
+        assert!(first.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{first}");
+        assert_ne!(first, second);
+        let verify = async |typed: &str| {
+            passwords.verify(typed.to_owned(), Some(first.clone())).await.expect("verifies")
+        };
+        assert_eq!(verify("correct horse").await, Verdict::Right { needs_rehash: false });
+        assert_eq!(verify("correct horsf").await, Verdict::Wrong);
+        assert_eq!(verify("").await, Verdict::Wrong);
+        assert_eq!(verify(&"x".repeat(129)).await, Verdict::Wrong);
+    }
+
+    #[tokio::test]
+    async fn unicode_and_nul_in_passwords_count() {
+        let passwords = passwords(2);
+        let hash = passwords.hash(&password("pass\0wörd")).await.expect("hashes");
+        for (typed, right) in
+            [("pass\0wörd", true), ("pass", false), ("pass\0word", false), ("pass\0wo\u{308}rd", false)]
+        {
+            let verdict = passwords.verify(typed.to_owned(), Some(hash.clone())).await.expect("verifies");
+            assert_eq!(verdict != Verdict::Wrong, right, "{typed:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hash_with_weaker_parameters_asks_for_a_new_one() {
+        let weak =
+            Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8192, 1, 1, None).expect("sound"));
+        let hash = hash(&weak, b"correct horse", &[1; SALT_BYTES]).expect("hashes");
+        let verdict = passwords(1).verify("correct horse".to_owned(), Some(hash)).await.expect("verifies");
+        assert_eq!(verdict, Verdict::Right { needs_rehash: true });
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_leaves_frees_no_turn_before_its_work_is_done() {
+        let passwords = passwords(1);
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (started, wait) = tokio::sync::oneshot::channel();
+        let work = passwords.clone();
+        let caller = tokio::task::JoinSet::from_iter([async move {
+            work.run(move || {
+                started.send(()).expect("waited for");
+                held.recv().ok();
+            })
+            .await
+        }]);
+        wait.await.expect("starts");
+        drop(caller);
+        tokio::task::yield_now().await;
+        assert_eq!(passwords.turns.available_permits(), 0);
+        let refused = passwords.verify("correct horse".to_owned(), None).await.expect_err("no turn in time");
+        assert_eq!(refused.code(), crate::ErrorCode::Unavailable);
+        release.send(()).expect("still at work");
+        assert_eq!(passwords.verify("correct horse".to_owned(), None).await.expect("a turn"), Verdict::Wrong);
+    }
+}
