@@ -19,6 +19,10 @@ use crate::{Password, ServiceError, ServiceResult, model::text::PASSWORD_CHARS_M
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
+const PARAMETERS: Params = match Params::new(MEMORY_KIB, PASSES, LANES, None) {
+    Ok(parameters) => parameters,
+    Err(_) => panic!("the parameters are sound"),
+};
 /// Bytes of salt: RFC 9106 section 3.1.
 const SALT_BYTES: usize = 16;
 /// How long a caller waits for a turn before it is told to come back.
@@ -44,10 +48,9 @@ pub(crate) enum Verdict {
 
 impl Passwords {
     /// `at_once` hashes at a time; each takes [`MEMORY_KIB`] and a thread.
-    pub fn new(at_once: usize, random: Arc<dyn Random>) -> ServiceResult<Self> {
-        let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(ServiceError::internal)?;
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-        Ok(Self { argon2, turns: Arc::new(Semaphore::new(at_once.max(1))), random })
+    pub fn new(at_once: usize, random: Arc<dyn Random>) -> Self {
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, PARAMETERS);
+        Self { argon2, turns: Arc::new(Semaphore::new(at_once.max(1))), random }
     }
 
     /// The hash of a password as a PHC string, with a fresh salt.
@@ -116,7 +119,7 @@ mod tests {
     use crate::adapter::ambient::SystemRandom;
 
     fn passwords(at_once: usize) -> Passwords {
-        Passwords::new(at_once, Arc::new(SystemRandom)).expect("sound parameters")
+        Passwords::new(at_once, Arc::new(SystemRandom))
     }
 
     fn password(text: &str) -> Password {
@@ -166,7 +169,7 @@ mod tests {
         let (release, held) = std::sync::mpsc::channel::<()>();
         let (started, wait) = tokio::sync::oneshot::channel();
         let work = passwords.clone();
-        let caller = tokio::task::JoinSet::from_iter([async move {
+        let caller = task::JoinSet::from_iter([async move {
             work.run(move || {
                 started.send(()).expect("waited for");
                 held.recv().ok();
@@ -175,7 +178,7 @@ mod tests {
         }]);
         wait.await.expect("starts");
         drop(caller);
-        tokio::task::yield_now().await;
+        task::yield_now().await;
         assert_eq!(passwords.turns.available_permits(), 0);
         let refused = passwords.verify("correct horse".to_owned(), None).await.expect_err("no turn in time");
         assert_eq!(refused.code(), crate::ErrorCode::Unavailable);

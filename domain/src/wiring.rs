@@ -11,14 +11,20 @@ use crate::{
         in_process::InProcessBus,
         sql::SqlStore,
     },
+    attempts::Attempts,
     commit::{Committers, CommittersSetup, IdSource},
+    ended_sessions::EndedSessions,
+    keys::KeyRing,
+    passwords::Passwords,
     port::{Bus, Clock, Log, Random},
     service::Services,
+    tokens::AccessTokens,
 };
 
 /// What a domain is made of, beside its storage. Tests replace the clock.
 pub struct Wiring {
     pub store: SqlStore,
+    pub keys: KeyRing,
     pub limits: Limits,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
@@ -26,14 +32,14 @@ pub struct Wiring {
 }
 
 impl Wiring {
-    pub fn new(store: SqlStore, limits: Limits) -> Self {
+    pub fn new(store: SqlStore, keys: KeyRing, limits: Limits) -> Self {
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-        Self { store, limits, clock, random, tasks: TaskTracker::new() }
+        Self { store, keys, limits, clock, random, tasks: TaskTracker::new() }
     }
 
     /// A domain in this process, in dependency order.
     pub fn build(self) -> Chat {
-        let Self { store, limits, clock, random, tasks } = self;
+        let Self { store, keys, limits, clock, random, tasks } = self;
         let store = Arc::new(store);
         let log: Arc<dyn Log> = store.clone();
         let bus: Arc<dyn Bus> = Arc::new(InProcessBus::default());
@@ -50,6 +56,11 @@ impl Wiring {
             tasks: tasks.clone(),
         });
         let services = Services {
+            tokens: AccessTokens::new(keys.clone(), clock.clone()),
+            passwords: Passwords::new(limits.password_hashes_max, random.clone()),
+            attempts: Attempts::new(clock.clone(), limits.rate_limits),
+            ended_sessions: EndedSessions::default(),
+            keys,
             clock,
             random,
             ids,

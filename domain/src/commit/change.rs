@@ -18,9 +18,14 @@ pub trait Change: Send + 'static {
         tx: &mut dyn LaneTransaction,
         now: Timestamp,
     ) -> Result<Changed<Self::Output>, ChangeError>;
+
+    /// Whether there is something to commit when no event came of it.
+    fn writes_without_events(&self) -> bool {
+        false
+    }
 }
 
-/// What a change did. Without events nothing is committed.
+/// What a change did. Without events nothing is committed, unless the change says otherwise.
 pub struct Changed<T> {
     pub events: Vec<Event>,
     pub output: T,
@@ -76,7 +81,7 @@ impl Chat {
         let mut tx = self.services.log.begin(lane).await?;
         let pos = tx.pos();
         match change.apply(&mut *tx, now).await {
-            Ok(changed) if changed.events.is_empty() => {
+            Ok(changed) if changed.events.is_empty() && !change.writes_without_events() => {
                 tx.rollback().await;
                 Ok(changed.output)
             }

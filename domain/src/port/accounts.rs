@@ -72,6 +72,9 @@ pub trait Accounts: Send + Sync {
     /// Sessions ended since a point in time, with that time: what a node must refuse while their tokens live.
     async fn ended_sessions(&self, since: Timestamp) -> Result<Vec<(SessionId, Timestamp)>, StoreError>;
 
+    /// Whose session this is, alive or ended.
+    async fn user_of_session(&self, session: SessionId) -> Result<Option<UserId>, StoreError>;
+
     /// Whether the session is alive.
     async fn session_is_alive(&self, session: SessionId) -> Result<bool, StoreError>;
 

@@ -1,6 +1,10 @@
 //! A new password, which ends all other sessions.
 
-use crate::{Caller, Chat, ServiceError, ServiceResult};
+use super::Services;
+use crate::{
+    Caller, Chat, ErrorCode, Password, ServiceError, ServiceResult, passwords::Verdict,
+    port::log::EndSessions,
+};
 
 #[derive(Clone, Debug)]
 pub struct ChangePassword {
@@ -9,8 +13,21 @@ pub struct ChangePassword {
 }
 
 impl Chat {
+    /// Sets the password and ends the caller's other sessions, both or neither.
     pub async fn change_password(&self, caller: &Caller, command: ChangePassword) -> ServiceResult<()> {
-        let _ = (caller, command);
-        Err(ServiceError::unavailable("stub"))
+        let new = Password::new(&["newPassword"], command.new_password)?;
+        let Services { accounts, attempts, passwords, .. } = &*self.services;
+        attempts.check_password(caller.user)?;
+        let known = accounts.secret_by_id(caller.user).await?;
+        let hash = known.map(|known| known.password_hash);
+        if passwords.verify(command.current_password, hash).await? == Verdict::Wrong {
+            let refusal =
+                ServiceError::new(ErrorCode::InvalidCredentials, "this is not the current password");
+            return Err(refusal.at(&["currentPassword"]));
+        }
+        attempts.password_was_right(caller.user);
+        let hash = passwords.hash(&new).await?;
+        let others = EndSessions::AllBut { user: caller.user, session: caller.session };
+        self.end_sessions(caller.user, others, Some(hash)).await.map(drop)
     }
 }

@@ -2,7 +2,14 @@
 
 use std::net::IpAddr;
 
-use crate::{Chat, Credentials, ServiceError, ServiceResult, User};
+use super::{
+    Services,
+    credentials::{RefreshToken, new_session},
+};
+use crate::{
+    Chat, Credentials, DisplayName, ErrorCode, Password, ServiceError, ServiceResult, SessionId, User,
+    UserId, Username, model::text::check_device_name, port::StoreError,
+};
 
 #[derive(Clone, Debug)]
 pub struct Register {
@@ -21,8 +28,50 @@ pub struct SignedIn {
 }
 
 impl Chat {
+    /// `USERNAME_TAKEN` when somebody has the name, or one that differs only in case or width.
     pub async fn register(&self, command: Register) -> ServiceResult<SignedIn> {
-        let _ = command;
-        Err(ServiceError::unavailable("stub"))
+        let username = Username::new(&command.username)?;
+        let display_name = DisplayName::new(command.display_name)?;
+        let password = Password::new(&["password"], command.password)?;
+        check_device_name(command.device_name.as_deref())?;
+        self.services.attempts.register(command.address)?;
+        let draft = Draft { username, display_name, password, device_name: command.device_name };
+        let chat = self.clone();
+        self.to_the_end(async move { chat.write_user(draft).await }).await
     }
+
+    async fn write_user(&self, draft: Draft) -> ServiceResult<SignedIn> {
+        let Services { accounts, clock, ids, passwords, random, .. } = &*self.services;
+        // Before the name is looked up: a taken one and a free one take the same time.
+        let hash = passwords.hash(&draft.password).await?;
+        let (user_id, session_id) = (UserId(ids.one().await?), SessionId(ids.one().await?));
+        let now = clock.now();
+        let user = User {
+            id: user_id,
+            username: draft.username.shown().into(),
+            display_name: draft.display_name.as_str().into(),
+            created_at: now,
+        };
+        let token = RefreshToken::new(&**random);
+        let session = new_session(session_id, user_id, draft.device_name, &token, now);
+        match accounts.insert_user(&user, draft.username.key(), &hash, &session).await {
+            Ok(()) => {}
+            Err(StoreError::Duplicate(_)) => {
+                return Err(
+                    ServiceError::new(ErrorCode::UsernameTaken, "this username is taken").at(&["username"])
+                );
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let credentials = self.credentials(user_id, session_id, &token)?;
+        Ok(SignedIn { user, credentials })
+    }
+}
+
+/// A user to be, checked.
+struct Draft {
+    username: Username,
+    display_name: DisplayName,
+    password: Password,
+    device_name: Option<String>,
 }

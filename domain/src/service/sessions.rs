@@ -1,11 +1,13 @@
 //! The caller's signed-in devices.
 
-use crate::{Caller, Chat, ServiceError, ServiceResult, Session};
+use crate::{Caller, Chat, ServiceResult, Session};
+
+/// Sessions of one answer; whoever has more signs some out.
+const SESSIONS_MAX: u32 = 100;
 
 impl Chat {
-    /// Alive sessions, newest first.
+    /// Alive sessions, newest first, at most 100.
     pub async fn sessions(&self, caller: &Caller) -> ServiceResult<Vec<Session>> {
-        let _ = caller;
-        Err(ServiceError::unavailable("stub"))
+        Ok(self.services.accounts.sessions(caller.user, SESSIONS_MAX).await?)
     }
 }

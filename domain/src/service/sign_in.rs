@@ -2,7 +2,15 @@
 
 use std::net::IpAddr;
 
-use crate::{Chat, ServiceError, ServiceResult, service::register::SignedIn};
+use super::{
+    Services,
+    credentials::{RefreshToken, new_session, wrong_password},
+    register::SignedIn,
+};
+use crate::{
+    Chat, Password, ServiceError, ServiceResult, SessionId, Username, model::text::check_device_name,
+    passwords::Verdict, port::accounts::UserSecret,
+};
 
 #[derive(Clone, Debug)]
 pub struct SignIn {
@@ -13,8 +21,49 @@ pub struct SignIn {
 }
 
 impl Chat {
+    /// `INVALID_CREDENTIALS` for an unknown name and for a wrong password alike, after the same work.
     pub async fn sign_in(&self, command: SignIn) -> ServiceResult<SignedIn> {
-        let _ = command;
-        Err(ServiceError::unavailable("stub"))
+        check_device_name(command.device_name.as_deref())?;
+        // What can be no username belongs to nobody; all such count as one account.
+        let key = Username::new(&command.username).map(|name| name.key().to_owned()).unwrap_or_default();
+        let attempt = self.services.attempts.sign_in(&key, command.address)?;
+        let chat = self.clone();
+        let signed_in = self.to_the_end(async move { chat.check_and_sign_in(&key, command).await }).await?;
+        self.services.attempts.signed_in(attempt);
+        Ok(signed_in)
+    }
+
+    async fn check_and_sign_in(&self, key: &str, command: SignIn) -> ServiceResult<SignedIn> {
+        let Services { accounts, clock, ids, passwords, random, .. } = &*self.services;
+        let known = accounts.secret_by_username_key(key).await?;
+        let hash = known.as_ref().map(|known| known.password_hash.clone());
+        let verdict = passwords.verify(command.password.clone(), hash).await?;
+        let (Some(known), Verdict::Right { needs_rehash }) = (known, verdict) else {
+            return Err(wrong_password());
+        };
+        if needs_rehash {
+            self.rehash(&known, command.password).await;
+        }
+        let user = known.user;
+        let session_id = SessionId(ids.one().await?);
+        let token = RefreshToken::new(&**random);
+        let session = new_session(session_id, user.id, command.device_name, &token, clock.now());
+        accounts.insert_session(&session).await?;
+        let credentials = self.credentials(user.id, session_id, &token)?;
+        Ok(SignedIn { user, credentials })
+    }
+
+    /// Keeps the password with today's parameters. The sign-in does not depend on it.
+    async fn rehash(&self, known: &UserSecret, password: String) {
+        let replaced = async {
+            let password = Password::new(&["password"], password)?;
+            let hash = self.services.passwords.hash(&password).await?;
+            let accounts = &self.services.accounts;
+            accounts.replace_password_hash(known.user.id, &known.password_hash, &hash).await?;
+            Ok::<_, ServiceError>(())
+        };
+        if let Err(error) = replaced.await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a password hash was not renewed");
+        }
     }
 }

@@ -1,11 +1,16 @@
 //! The end of a session.
 
-use crate::{Caller, Chat, ServiceError, ServiceResult, SessionId};
+use crate::{Caller, Chat, ServiceError, ServiceResult, SessionId, port::log::EndSessions};
 
 impl Chat {
-    /// Ends one of the caller's sessions; `None` is the one that calls.
+    /// Ends one of the caller's sessions; `None` is the one that calls. One that ended before stays ended.
     pub async fn sign_out(&self, caller: &Caller, session: Option<SessionId>) -> ServiceResult<()> {
-        let _ = (caller, session);
-        Err(ServiceError::unavailable("stub"))
+        let session = session.unwrap_or(caller.session);
+        let which = EndSessions::One { user: caller.user, session };
+        let ended = self.end_sessions(caller.user, which, None).await?;
+        if ended.is_empty() && self.services.accounts.user_of_session(session).await? != Some(caller.user) {
+            return Err(ServiceError::not_found("session").at(&["sessionId"]));
+        }
+        Ok(())
     }
 }

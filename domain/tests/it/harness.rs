@@ -1,11 +1,22 @@
 //! A private, migrated database a test, and a domain on it.
 
-use std::{env, sync::Arc};
+use std::{
+    env,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use domain::{
     Caller, Chat, ClientKey, ConversationId, Limits, MessageText, SessionId, Timestamp, Title, User, UserId,
-    adapter::sql::{PoolSettings, SqlStore},
-    port::{Accounts, accounts::NewSession},
+    adapter::{
+        ambient::{SystemClock, SystemRandom},
+        sql::{PoolSettings, SqlStore},
+    },
+    keys::KeyRing,
+    port::{Accounts, Clock, accounts::NewSession},
     service::{create_group::CreateGroup, send_message::SendMessage},
     wiring::Wiring,
 };
@@ -24,7 +35,8 @@ pub struct TestDatabase {
     pub kind: Kind,
     pub url: String,
     pub store: SqlStore,
-    _folder: Option<tempfile::TempDir>,
+    pub keys: KeyRing,
+    _folder: tempfile::TempDir,
 }
 
 fn server(kind: Kind) -> Option<String> {
@@ -42,9 +54,9 @@ fn server(kind: Kind) -> Option<String> {
 
 /// A fresh database of this kind; `None`, loudly, when its server is not there.
 pub async fn database(kind: Kind) -> Option<TestDatabase> {
-    let (url, folder) = if kind == Kind::Sqlite {
-        let folder = tempfile::tempdir().expect("a folder for the database");
-        (format!("sqlite://{}/confab.sqlite?mode=rwc", folder.path().display()), Some(folder))
+    let folder = tempfile::tempdir().expect("a folder for the database and the keys");
+    let url = if kind == Kind::Sqlite {
+        format!("sqlite://{}/confab.sqlite?mode=rwc", folder.path().display())
     } else {
         let server = server(kind)?;
         let name = format!("confab_test_{:016x}", random_number());
@@ -52,19 +64,41 @@ pub async fn database(kind: Kind) -> Option<TestDatabase> {
         let admin = Database::connect(admin).await.expect("the test server answers");
         admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("a fresh database");
         admin.close().await.expect("closes");
-        (format!("{server}/{name}"), None)
+        format!("{server}/{name}")
     };
     let raw = SqlStore::connect_raw(&url, PoolSettings::default()).await.expect("connects");
     Migrator::up(&raw, None).await.expect("migrates");
     raw.close().await.expect("closes");
     let store = SqlStore::open(&url, PoolSettings::default(), SCHEMA_VERSION).await.expect("opens");
-    Some(TestDatabase { kind, url, store, _folder: folder })
+    let key_folder = folder.path().join("keys");
+    KeyRing::create(&key_folder, &SystemClock, &SystemRandom).expect("a key");
+    let keys = KeyRing::open(&key_folder).expect("opens");
+    Some(TestDatabase { kind, url, store, keys, _folder: folder })
 }
 
 pub fn random_number() -> u64 {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).expect("random bytes");
     u64::from_le_bytes(bytes)
+}
+
+/// A clock that starts at the present and moves when told.
+pub struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    pub fn start() -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(SystemClock.now().0)))
+    }
+
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(i64::try_from(by.as_micros()).expect("a short time"), Ordering::Relaxed);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::Relaxed))
+    }
 }
 
 /// Runs a contract on every database there is.
@@ -109,7 +143,16 @@ impl TestDatabase {
     }
 
     pub fn chat_with(&self, limits: Limits) -> Chat {
-        Wiring::new(self.store.clone(), limits).build()
+        self.wiring(limits).build()
+    }
+
+    /// A domain whose time moves when told.
+    pub fn chat_at(&self, clock: Arc<dyn Clock>) -> Chat {
+        Wiring { clock, ..self.wiring(Limits::default()) }.build()
+    }
+
+    fn wiring(&self, limits: Limits) -> Wiring {
+        Wiring::new(self.store.clone(), self.keys.clone(), limits)
     }
 
     /// A user straight in the database: no password hash is computed.

@@ -216,6 +216,11 @@ impl Accounts for SqlStore {
         Ok(ended.collect())
     }
 
+    async fn user_of_session(&self, session: SessionId) -> Result<Option<UserId>, StoreError> {
+        let row = session::Entity::find_by_id(session.0).one(&self.reader).await.map_err(self.failed())?;
+        Ok(row.map(|row| UserId(row.user_id)))
+    }
+
     async fn session_is_alive(&self, session: SessionId) -> Result<bool, StoreError> {
         let row = session::Entity::find_by_id(session.0).one(&self.reader).await.map_err(self.failed())?;
         Ok(row.is_some_and(|row| row.ended_at.is_none()))
