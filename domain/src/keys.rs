@@ -26,7 +26,7 @@ use crate::{
 /// How often a node reads the folder again.
 pub const RELOAD_PERIOD: Duration = Duration::from_secs(20);
 /// How long a new key waits before it signs: three times [`RELOAD_PERIOD`], for slow shared folders and unequal clocks.
-pub const SIGNING_DELAY: Duration = Duration::from_secs(60);
+pub const SIGNING_DELAY: Duration = Duration::from_mins(1);
 /// Bytes of a key: the output of SHA-256, which RFC 7518 section 3.2 asks of a key for HS256.
 pub const KEY_BYTES: usize = 32;
 

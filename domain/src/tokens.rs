@@ -111,19 +111,16 @@ impl AccessTokens {
             return Err(refused());
         }
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let now = self.clock.now();
         let known = self.verified.get(&hash).filter(|known| self.keys.by_id(&known.key_id).is_some());
-        let caller = match known {
-            Some(known) => known.caller,
-            None => {
-                let verified = self.check(token).ok_or_else(refused)?;
-                let caller = verified.caller;
-                if self.clock.now() < caller.expires_at {
-                    self.verified.insert(hash, verified);
-                }
-                caller
-            }
-        };
-        if self.clock.now() < caller.expires_at { Ok(caller) } else { Err(refused()) }
+        let remembered = known.is_some();
+        let verified = known.or_else(|| self.check(token)).filter(|it| now < it.caller.expires_at);
+        let verified = verified.ok_or_else(refused)?;
+        let caller = verified.caller;
+        if !remembered {
+            self.verified.insert(hash, verified);
+        }
+        Ok(caller)
     }
 
     /// Everything but the time.

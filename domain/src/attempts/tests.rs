@@ -7,11 +7,11 @@ fn attempts() -> (Arc<ManualClock>, Attempts) {
 }
 
 fn address(text: &str) -> Option<IpAddr> {
-    Some(text.parse().expect("an address"))
+    Some(text).map(|text| text.parse().expect("an address"))
 }
 
 fn nth_address(index: u32) -> Option<IpAddr> {
-    Some(IpAddr::V4(Ipv4Addr::from_bits(0x0A00_0000 + index)))
+    Some(index).map(|index| IpAddr::V4(Ipv4Addr::from_bits(0x0A00_0000 + index)))
 }
 
 #[test]

@@ -45,7 +45,8 @@ fn check_mode(path: &Path) -> Result<(), KeyError> {
     use std::os::unix::fs::PermissionsExt as _;
 
     let mode = fs::metadata(path).map_err(|source| failed(path, source))?.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 { Ok(()) } else { Err(KeyError::Exposed { path: path.to_owned(), mode }) }
+    let of_others = mode & 0o077;
+    if of_others == 0 { Ok(()) } else { Err(KeyError::Exposed { path: path.to_owned(), mode }) }
 }
 
 #[cfg(not(unix))]

@@ -1,15 +1,24 @@
 //! A new password, which ends all other sessions.
 
+use std::fmt;
+
 use super::Services;
 use crate::{
     Caller, Chat, ErrorCode, Password, ServiceError, ServiceResult, passwords::Verdict,
     port::log::EndSessions,
 };
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ChangePassword {
     pub current_password: String,
     pub new_password: String,
+}
+
+/// Without the password.
+impl fmt::Debug for ChangePassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChangePassword").finish_non_exhaustive()
+    }
 }
 
 impl Chat {

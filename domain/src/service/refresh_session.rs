@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     Chat, Credentials, ServiceResult, Timestamp,
+    commit::retried,
     port::{accounts::StoredToken, log::EndSessions},
 };
 
@@ -24,13 +25,14 @@ impl Chat {
     }
 
     async fn rotate(&self, token: &RefreshToken) -> ServiceResult<Credentials> {
-        let Services { accounts, clock, keys, .. } = &*self.services;
+        let Services { accounts, clock, keys, random, .. } = &*self.services;
         let (hash, now) = (token.hash(), clock.now());
         let mut stored = accounts.token(&hash).await?.ok_or_else(wrong_token)?;
         if stored.spent.is_none() && is_usable(&stored, now) {
             let key = keys.signing(now);
             let successor = token.successor(&key);
-            if accounts.rotate_token(&hash, &successor.hash(), &key.id, now).await? {
+            let next = successor.hash();
+            if retried(&**random, || accounts.rotate_token(&hash, &next, &key.id, now)).await? {
                 return self.credentials(stored.user, stored.session, &successor);
             }
             // Another call was first, or the session has just ended.

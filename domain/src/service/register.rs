@@ -1,6 +1,6 @@
 //! A new user, signed in at once.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use super::{
     Services,
@@ -8,16 +8,23 @@ use super::{
 };
 use crate::{
     Chat, Credentials, DisplayName, ErrorCode, Password, ServiceError, ServiceResult, SessionId, User,
-    UserId, Username, model::text::check_device_name, port::StoreError,
+    UserId, Username, commit::retried, model::text::check_device_name, port::StoreError,
 };
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Register {
     pub username: String,
     pub password: String,
     pub display_name: String,
     pub device_name: Option<String>,
     pub address: Option<IpAddr>,
+}
+
+/// Without the password.
+impl fmt::Debug for Register {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Register").field("username", &self.username).finish_non_exhaustive()
+    }
 }
 
 /// A user with what their device needs from now on.
@@ -54,7 +61,8 @@ impl Chat {
         };
         let token = RefreshToken::new(&**random);
         let session = new_session(session_id, user_id, draft.device_name, &token, now);
-        match accounts.insert_user(&user, draft.username.key(), &hash, &session).await {
+        let insert = || accounts.insert_user(&user, draft.username.key(), &hash, &session);
+        match retried(&**random, insert).await {
             Ok(()) => {}
             Err(StoreError::Duplicate(_)) => {
                 return Err(

@@ -1,6 +1,6 @@
 //! A known user on a new device.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use super::{
     Services,
@@ -8,16 +8,23 @@ use super::{
     register::SignedIn,
 };
 use crate::{
-    Chat, Password, ServiceError, ServiceResult, SessionId, Username, model::text::check_device_name,
-    passwords::Verdict, port::accounts::UserSecret,
+    Chat, Password, ServiceError, ServiceResult, SessionId, Username, commit::retried,
+    model::text::check_device_name, passwords::Verdict, port::accounts::UserSecret,
 };
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SignIn {
     pub username: String,
     pub password: String,
     pub device_name: Option<String>,
     pub address: Option<IpAddr>,
+}
+
+/// Without the password.
+impl fmt::Debug for SignIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignIn").field("username", &self.username).finish_non_exhaustive()
+    }
 }
 
 impl Chat {
@@ -48,7 +55,7 @@ impl Chat {
         let session_id = SessionId(ids.one().await?);
         let token = RefreshToken::new(&**random);
         let session = new_session(session_id, user.id, command.device_name, &token, clock.now());
-        accounts.insert_session(&session).await?;
+        retried(&**random, || accounts.insert_session(&session)).await?;
         let credentials = self.credentials(user.id, session_id, &token)?;
         Ok(SignedIn { user, credentials })
     }

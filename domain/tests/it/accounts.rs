@@ -249,17 +249,17 @@ on_every_database! {
         let clock = ManualClock::start();
         let chat = db.chat_at(clock.clone());
         let alice = register(&chat, "alice").await;
-        clock.advance(Duration::from_secs(60));
+        clock.advance(Duration::from_mins(1));
         let phone = sign_in(&chat, "alice", PASSWORD).await.expect("signs in");
         register(&chat, "bob").await;
         let (here, there) = (caller(&chat, &alice).await, caller(&chat, &phone).await);
-        clock.advance(Duration::from_secs(60));
+        clock.advance(Duration::from_mins(1));
         chat.refresh_session(&alice.credentials.refresh_token).await.expect("refreshes");
         let sessions = chat.sessions(&here).await.expect("lists");
         let ids: Vec<_> = sessions.iter().map(|session| session.id).collect();
         assert_eq!(ids, [there.session, here.session]);
         assert_eq!(sessions[1].device_name.as_deref(), Some("phone"));
-        assert_eq!(sessions[1].last_used_at.since(sessions[1].created_at), Duration::from_secs(120));
+        assert_eq!(sessions[1].last_used_at.since(sessions[1].created_at), Duration::from_mins(2));
         chat.sign_out(&here, Some(there.session)).await.expect("signs out");
         assert_eq!(chat.sessions(&here).await.expect("lists").len(), 1);
     }
