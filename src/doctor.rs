@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use domain::{adapter::ambient::SystemClock, adapter::sql::SqlStore, keys::KeyRing, port::Log as _};
+use domain::{adapter::sql::SqlStore, keys::KeyRing, port::Log as _};
 use migration::SCHEMA_VERSION;
 
 use crate::{database, settings::Settings};
@@ -17,8 +17,8 @@ pub async fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>
         }
     };
     report("settings", Ok(format!("read; listening on {}", settings.listen)));
-    let keys = KeyRing::open(&settings.keys_folder(), std::sync::Arc::new(SystemClock));
-    report("signing keys", keys.map(|keys| format!("signing with {}", keys.signing().id)).map_err(chain));
+    let keys = KeyRing::open(&settings.keys_folder());
+    report("signing keys", keys.map(|keys| format!("{} known", keys.ids().len())).map_err(chain));
     report("database", database_state(settings).await);
     if problems == 0 { Ok(()) } else { Err(format!("{problems} problem(s)").into()) }
 }

@@ -19,7 +19,10 @@ pub async fn run(chat: Chat, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = reload.tick() => {
-                if let Err(error) = chat.reload_keys() {
+                // Reading files blocks.
+                let keys = chat.keys().clone();
+                let read = tokio::task::spawn_blocking(move || keys.reload()).await;
+                if let Ok(Err(error)) = read {
                     tracing::error!(error.chain = %error, "the signing keys cannot be read again; the known ones stay");
                 }
             }

@@ -78,5 +78,5 @@ fn open_keys(settings: &Settings) -> Result<KeyRing, KeyError> {
     if settings.is_embedded() && none {
         KeyRing::create(&folder, &SystemClock, &SystemRandom)?;
     }
-    KeyRing::open(&folder, Arc::new(SystemClock))
+    KeyRing::open(&folder)
 }

@@ -54,7 +54,7 @@ async fn open(url: String, server_process: Option<&'static str>, folder: Option<
     let raw = Database::connect(options).await.expect("connects");
     let keys = tempfile::tempdir().expect("a folder for keys");
     KeyRing::create(keys.path(), &SystemClock, &SystemRandom).expect("a key");
-    let ring = KeyRing::open(keys.path(), std::sync::Arc::new(SystemClock)).expect("opens");
+    let ring = KeyRing::open(keys.path()).expect("opens");
     let limits = Limits { rate_limits: false, ..Limits::default() };
     let chat = Wiring::new(store.clone(), ring, limits).build();
     Bench { chat, store, raw, server_process, _folder: folder, _keys: keys }

@@ -16,7 +16,10 @@ pub use ids::IdSource;
 
 use std::sync::Arc;
 
-use crate::{Event, Fact, LaneId, LoggedBatch, port::Bus};
+use crate::{
+    Event, Fact, LaneId, LoggedBatch,
+    port::{Bus, Random, StoreError},
+};
 
 /// Transactions that meet a deadlock or a taken key are tried this often as a whole (trap 7).
 const ATTEMPTS_MAX: u32 = 5;
@@ -29,8 +32,22 @@ fn publish(bus: &dyn Bus, lane: LaneId, pos: i64, events: Vec<Event>) {
     bus.publish(Arc::new(LoggedBatch { lane, pos, events: events.into_iter().map(Arc::new).collect() }));
 }
 
+/// Runs a transaction outside the lanes, again as a whole while it meets others.
+pub(crate) async fn retried<T, F>(random: &dyn Random, mut run: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    for attempt in 0..ATTEMPTS_MAX {
+        match run().await {
+            Err(StoreError::Conflict(_)) => back_off(attempt, random).await,
+            result => return result,
+        }
+    }
+    run().await
+}
+
 /// Waits a little, longer each time and never the same, so that rivals do not meet again at once.
-async fn back_off(attempt: u32, random: &dyn crate::port::Random) {
+async fn back_off(attempt: u32, random: &dyn Random) {
     let mut byte = [0; 1];
     random.fill(&mut byte);
     let millis = u64::from(byte[0]) * u64::from(attempt + 1) / 32;

@@ -1,213 +1,217 @@
-//! The wire form of an event cursor: a signed position, good on every node that has the key.
+//! Event cursors on the wire: what a subscription has seen, sealed so that nobody can make one up.
 //!
-//! `version ‖ key reference (4) ‖ filter (8) ‖ epoch ‖ lanes ‖ position … ‖ 0 or 1 ‖ [until − position … ‖ conversation (16) ‖ rev]
-//! ‖ MAC (16)`, numbers as LEB128, all in unpadded base64url: about 60 to 100 characters.
+//! A cursor is the unpadded base64url of: version (1 byte), reference of the key (4), epoch (varint), filter (8), the
+//! positions of the lanes (a count, then one varint each), a flag for a place in a replay, in a replay the positions at its
+//! start, the conversation (16) and the `rev` (varint), and last the first 16 bytes of an HMAC-SHA256 over all before.
+//! Varints are LEB128. With 8 lanes a cursor has about 100 characters.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
-    Chat, ConversationId, CursorPosition, FilterHash, Positions,
-    keys::{Key, KeyRing},
+    ConversationId, CursorPosition, FilterHash, Positions, Timestamp,
+    keys::{KeyReference, KeyRing},
     model::cursor::ReplayMark,
 };
 
 const VERSION: u8 = 1;
+/// 128 bits: guessing one takes longer than any key lives (NIST SP 800-107 section 5.3.3).
 const MAC_BYTES: usize = 16;
-/// Far above what 64 lanes need.
-const TEXT_BYTES_MAX: usize = 2048;
+/// Lanes of a sound cursor; an installation has 1 or 8.
+const LANES_MAX: u64 = 1024;
+/// Characters of a sound cursor: far above what [`LANES_MAX`] lanes of a year take.
+const CHARS_MAX: usize = 32_768;
 
-/// Why a string is not a good cursor.
+/// Why a cursor cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CursorError {
-    /// Not a cursor of ours, or changed on its way.
-    #[error("not a cursor of this service")]
+    /// Changed on its way, or never one of ours.
+    #[error("the cursor is altered")]
     Altered,
-    /// Its key is retired, or belongs to another installation.
+    /// Its key is gone: begin anew.
     #[error("the cursor's key is retired")]
     KeyRetired,
 }
 
-impl Chat {
-    pub fn seal_cursor(&self, position: &CursorPosition) -> String {
-        seal(position, &self.services.keys.signing())
-    }
-
-    pub fn open_cursor(&self, text: &str) -> Result<CursorPosition, CursorError> {
-        open(text, &self.services.keys)
-    }
-}
-
-fn seal(position: &CursorPosition, key: &Key) -> String {
-    let mut bytes = Vec::with_capacity(80);
+/// The cursor of a position.
+pub fn seal(position: &CursorPosition, keys: &KeyRing, now: Timestamp) -> String {
+    let key = keys.signing(now);
+    let mut bytes = Vec::with_capacity(96);
     bytes.push(VERSION);
     bytes.extend_from_slice(&key.reference);
-    bytes.extend_from_slice(&position.filter.0);
     put(&mut bytes, position.epoch);
-    let seen = position.seen.as_slice();
-    put(&mut bytes, i64::try_from(seen.len()).unwrap_or(0));
-    for pos in seen {
-        put(&mut bytes, *pos);
-    }
+    bytes.extend_from_slice(&position.filter.0);
+    put_positions(&mut bytes, &position.seen);
     match &position.replay {
         None => bytes.push(0),
         Some(mark) => {
             bytes.push(1);
-            for (until, from) in mark.until.as_slice().iter().zip(seen) {
-                put(&mut bytes, until - from);
-            }
+            put_positions(&mut bytes, &mark.until);
             bytes.extend_from_slice(mark.conversation.as_bytes());
             put(&mut bytes, i64::from(mark.rev));
         }
     }
-    let mac = key.seal_cursor(&bytes);
-    bytes.extend_from_slice(&mac);
+    let mac = key.mac_of_cursor(&bytes);
+    bytes.extend_from_slice(&mac[..MAC_BYTES]);
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn open(text: &str, keys: &KeyRing) -> Result<CursorPosition, CursorError> {
-    if text.len() > TEXT_BYTES_MAX {
+/// What a cursor says, if one of our keys sealed it.
+pub fn open(cursor: &str, keys: &KeyRing) -> Result<CursorPosition, CursorError> {
+    if cursor.len() > CHARS_MAX {
         return Err(CursorError::Altered);
     }
-    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| CursorError::Altered)?;
-    let split = bytes.len().checked_sub(MAC_BYTES).ok_or(CursorError::Altered)?;
-    let (body, mac) = bytes.split_at(split);
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| CursorError::Altered)?;
+    let (body, mac) = bytes.split_last_chunk::<MAC_BYTES>().ok_or(CursorError::Altered)?;
     let mut reader = Reader(body);
-    if reader.take(1)? != [VERSION] {
+    if reader.array::<1>() != Some([VERSION]) {
         return Err(CursorError::Altered);
     }
-    let reference = reader.array()?;
+    let reference: KeyReference = reader.array().ok_or(CursorError::Altered)?;
     let key = keys.by_reference(reference).ok_or(CursorError::KeyRetired)?;
-    if !bool::from(key.seal_cursor(body).ct_eq(mac)) {
+    if !bool::from(key.mac_of_cursor(body)[..MAC_BYTES].ct_eq(mac)) {
         return Err(CursorError::Altered);
     }
-    reader.position().ok_or(CursorError::Altered)
+    reader.position().filter(|_| reader.0.is_empty()).ok_or(CursorError::Altered)
 }
 
-fn put(bytes: &mut Vec<u8>, number: i64) {
-    let mut rest = number.cast_unsigned();
-    while rest >= 0x80 {
-        bytes.push((rest & 0x7f) as u8 | 0x80);
+fn put(bytes: &mut Vec<u8>, value: i64) {
+    let mut rest = value.cast_unsigned();
+    loop {
+        let [low, ..] = rest.to_le_bytes();
         rest >>= 7;
+        if rest == 0 {
+            bytes.push(low & 0x7F);
+            return;
+        }
+        bytes.push(low | 0x80);
     }
-    bytes.push((rest & 0x7f) as u8);
 }
 
+fn put_positions(bytes: &mut Vec<u8>, positions: &Positions) {
+    let positions = positions.as_slice();
+    put(bytes, i64::try_from(positions.len()).unwrap_or(i64::MAX));
+    for position in positions {
+        put(bytes, *position);
+    }
+}
+
+/// What is left to read.
 struct Reader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], CursorError> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or(CursorError::Altered)?;
-        self.0 = rest;
-        Ok(taken)
+impl Reader<'_> {
+    fn position(&mut self) -> Option<CursorPosition> {
+        let epoch = self.number()?;
+        let filter = FilterHash(self.array()?);
+        let seen = self.positions()?;
+        let replay = match self.array()? {
+            [0] => None,
+            [1] => Some(ReplayMark {
+                until: self.positions()?,
+                conversation: ConversationId::from_bytes(self.array()?).ok()?,
+                rev: self.number()?.try_into().ok()?,
+            }),
+            _ => return None,
+        };
+        Some(CursorPosition { epoch, filter, seen, replay })
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], CursorError> {
-        self.take(N)?.try_into().map_err(|_| CursorError::Altered)
+    fn positions(&mut self) -> Option<Positions> {
+        let count = u64::try_from(self.number()?).ok().filter(|count| *count <= LANES_MAX)?;
+        (0..count).map(|_| self.number()).collect::<Option<Vec<_>>>().map(Positions::from_vec)
     }
 
     fn number(&mut self) -> Option<i64> {
-        let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = *self.take(1).ok()?.first()?;
-            number |= u64::from(byte & 0x7f).checked_shl(shift)?;
-            if byte < 0x80 {
-                return Some(number.cast_signed());
+        let mut value = 0_u64;
+        for shift in (0..u64::BITS).step_by(7) {
+            let [byte] = self.array()?;
+            value |= u64::from(byte & 0x7F) << shift;
+            if byte & 0x80 == 0 {
+                return Some(value.cast_signed());
             }
         }
         None
     }
 
-    /// What follows the key reference. The MAC is verified, so a failure here is a version of ours that we do not know.
-    fn position(&mut self) -> Option<CursorPosition> {
-        let filter = FilterHash(self.array().ok()?);
-        let epoch = self.number()?;
-        let lanes = usize::try_from(self.number()?).ok().filter(|lanes| *lanes <= 1024)?;
-        let seen = (0..lanes).map(|_| self.number()).collect::<Option<Vec<_>>>()?;
-        let replay = match self.take(1).ok()? {
-            [0] => None,
-            [1] => {
-                let until =
-                    seen.iter().map(|from| self.number()?.checked_add(*from)).collect::<Option<Vec<_>>>()?;
-                let conversation = ConversationId::from_bytes(self.array().ok()?).ok()?;
-                let rev = i32::try_from(self.number()?).ok()?;
-                Some(ReplayMark { until: Positions::from_vec(until), conversation, rev })
-            }
-            _ => return None,
-        };
-        self.0.is_empty().then(|| CursorPosition { epoch, filter, seen: Positions::from_vec(seen), replay })
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*taken)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::LazyLock;
 
-    use proptest::prelude::*;
+    use proptest::{collection::vec, option, prelude::*};
 
     use super::*;
-    use crate::adapter::ambient::{SystemClock, SystemRandom};
+    use crate::testing::ring;
 
-    fn keys() -> (KeyRing, tempfile::TempDir) {
-        let folder = tempfile::tempdir().expect("a folder");
-        KeyRing::create(folder.path(), &SystemClock, &SystemRandom).expect("a key");
-        (KeyRing::open(folder.path(), Arc::new(SystemClock)).expect("opens"), folder)
+    static KEYS: LazyLock<(tempfile::TempDir, KeyRing)> = LazyLock::new(|| ring(2));
+    const NOW: Timestamp = Timestamp(2_000_000_000_000);
+
+    fn marks() -> impl Strategy<Value = ReplayMark> {
+        (vec(any::<i64>(), 0..12), 1..i64::MAX, any::<i32>()).prop_map(|(until, group, rev)| ReplayMark {
+            until: Positions::from_vec(until),
+            conversation: ConversationId::group(group),
+            rev,
+        })
     }
 
-    fn positions() -> impl Strategy<Value = CursorPosition> {
-        let lanes = prop::collection::vec((0..i64::MAX / 2, 0..1000_i64), 1..9);
-        (lanes, 1..i64::MAX, any::<[u8; 8]>(), prop::option::of((1..i64::MAX, 0..i32::MAX))).prop_map(
-            |(lanes, epoch, filter, replay)| {
-                let seen = lanes.iter().map(|(from, _)| *from).collect();
-                let until = lanes.iter().map(|(from, more)| from + more).collect();
-                let replay = replay.map(|(id, rev)| ReplayMark {
-                    until: Positions::from_vec(until),
-                    conversation: ConversationId::group(id),
-                    rev,
-                });
-                CursorPosition { epoch, filter: FilterHash(filter), seen: Positions::from_vec(seen), replay }
-            },
-        )
+    fn cursors() -> impl Strategy<Value = CursorPosition> {
+        let parts = (any::<i64>(), any::<[u8; 8]>(), vec(any::<i64>(), 0..12), option::of(marks()));
+        parts.prop_map(|(epoch, filter, seen, replay)| CursorPosition {
+            epoch,
+            filter: FilterHash(filter),
+            seen: Positions::from_vec(seen),
+            replay,
+        })
     }
 
-    #[test]
-    fn a_cursor_survives_and_no_altered_one_does() {
-        let (keys, _folder) = keys();
-        proptest!(|(position in positions(), place in any::<prop::sample::Index>(), flip in 1..=255_u8)| {
-            let text = seal(&position, &keys.signing());
-            prop_assert_eq!(open(&text, &keys), Ok(position));
-            let mut bytes = URL_SAFE_NO_PAD.decode(&text).expect("base64");
-            let place = place.index(bytes.len());
-            bytes[place] ^= flip;
-            prop_assert!(open(&URL_SAFE_NO_PAD.encode(bytes), &keys).is_err());
-        });
-    }
+    proptest! {
+        #[test]
+        fn what_was_sealed_opens(position in cursors()) {
+            prop_assert_eq!(open(&seal(&position, &KEYS.1, NOW), &KEYS.1), Ok(position));
+        }
 
-    #[test]
-    fn any_text_is_refused() {
-        let (keys, _folder) = keys();
-        proptest!(|(text in "\\PC{0,200}")| {
-            prop_assert!(open(&text, &keys).is_err());
-        });
-    }
+        #[test]
+        fn any_changed_byte_is_refused(position in cursors(), at in any::<prop::sample::Index>(), mask in 1..=255_u8) {
+            let sealed = seal(&position, &KEYS.1, NOW);
+            let mut bytes = URL_SAFE_NO_PAD.decode(&sealed).expect("base64url");
+            let at = at.index(bytes.len());
+            bytes[at] ^= mask;
+            let changed = URL_SAFE_NO_PAD.encode(&bytes);
+            let expected = if (1..5).contains(&at) { CursorError::KeyRetired } else { CursorError::Altered };
+            prop_assert_eq!(open(&changed, &KEYS.1), Err(expected));
+            bytes.truncate(at);
+            prop_assert!(open(&URL_SAFE_NO_PAD.encode(&bytes), &KEYS.1).is_err());
+        }
 
-    #[test]
-    fn a_cursor_of_eight_lanes_takes_about_a_hundred_characters() {
-        let (keys, _folder) = keys();
-        let seen = Positions::from_vec(vec![1_000_000; 8]);
-        let position = CursorPosition { epoch: 3, filter: FilterHash::default(), seen, replay: None };
-        assert!(seal(&position, &keys.signing()).len() <= 100);
+        #[test]
+        fn no_text_makes_it_panic(text in ".{0,200}") {
+            prop_assert!(open(&text, &KEYS.1).is_err());
+        }
     }
 
     #[test]
-    fn a_cursor_of_a_retired_key_says_so() {
-        let ((keys, _folder), (others, _other_folder)) = (keys(), keys());
-        let position = CursorPosition {
-            epoch: 1,
-            filter: FilterHash::default(),
-            seen: Positions::from_vec(vec![1]),
-            replay: None,
-        };
-        assert_eq!(open(&seal(&position, &others.signing()), &keys), Err(CursorError::KeyRetired));
+    fn eight_lanes_take_about_a_hundred_characters() {
+        let seen = Positions::from_vec(vec![100_000_000; 8]);
+        let position = CursorPosition { epoch: 3, filter: FilterHash([7; 8]), seen, replay: None };
+        let sealed = seal(&position, &KEYS.1, NOW);
+        assert!(sealed.len() <= 100, "{} characters", sealed.len());
+    }
+
+    #[test]
+    fn a_cursor_of_a_retired_key_is_told_apart() {
+        let (_folder, others) = ring(1);
+        let seen = Positions::from_vec(vec![1]);
+        let position = CursorPosition { epoch: 1, filter: FilterHash::default(), seen, replay: None };
+        let sealed = seal(&position, &others, NOW);
+        assert_eq!(open(&sealed, &KEYS.1), Err(CursorError::KeyRetired));
+        for bad in ["", "x", "====", "AQ"] {
+            assert_eq!(open(bad, &KEYS.1), Err(CursorError::Altered), "{bad:?}");
+        }
     }
 }

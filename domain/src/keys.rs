@@ -1,200 +1,192 @@
-//! Signing keys: a folder with one file a key, the same for every node.
+//! The keys that sign tokens and cursors: a folder of files, the same for every node.
 //!
-//! A file `<created in Unix ms>-<random>.key` holds 32 random bytes in hex, readable by its owner alone; its stem is the key's
-//! id. A new key verifies at once and signs only after [`RELOAD_PERIOD`], when every node has read it. A key is retired by
-//! removing its file. Each use signs with a key of its own, derived by HMAC-SHA256 from a label.
+//! One file holds one key and is named `<created, Unix ms>-<random hex>.key`; its stem is the key's id (`kid`). What a key
+//! signed is accepted as long as its file is there: removing the file retires the key. A new key waits until every node has
+//! read it before it signs, so that no node meets a signature that it cannot check.
+
+mod folder;
 
 use std::{
-    fmt::Write as _,
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use jsonwebtoken::{DecodingKey, EncodingKey};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     Timestamp,
     port::{Clock, Random},
+    tokens::install_crypto,
 };
 
-/// How often nodes read the folder again, and how long a new key only verifies.
-pub const RELOAD_PERIOD: Duration = Duration::from_mins(1);
+/// How often a node reads the folder again.
+pub const RELOAD_PERIOD: Duration = Duration::from_secs(20);
+/// How long a new key waits before it signs: three times [`RELOAD_PERIOD`], for slow shared folders and unequal clocks.
+pub const SIGNING_DELAY: Duration = Duration::from_mins(1);
+/// Bytes of a key: the output of SHA-256, which RFC 7518 section 3.2 asks of a key for HS256.
+pub const KEY_BYTES: usize = 32;
 
-const KEY_BYTES: usize = 32;
+/// The first bytes of the SHA-256 of a key's id: what names a key where its id would be too long.
+pub(crate) type KeyReference = [u8; 4];
 
+/// Why the keys cannot be used. Each names the file or folder and says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    #[error("{path}: {source}")]
-    Io { path: String, source: io::Error },
-    #[error("{0}: no signing keys; make one with `confab keys new`")]
-    Empty(String),
-    #[error("{0}: others may read this key; restrict it to its owner (chmod 600)")]
-    Exposed(String),
-    #[error("{0}: not a key (64 hexadecimal digits in a file <created ms>-<random>.key)")]
-    Malformed(String),
+    #[error("{}: {source}", path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} holds no signing key; make one with `confab keys new`", .0.display())]
+    Empty(PathBuf),
+    #[error("{} can be read by others than its owner (mode {mode:03o}); set it to 600", path.display())]
+    Exposed { path: PathBuf, mode: u32 },
+    #[error("{} is not named <created, Unix ms>-<hex>.key", .0.display())]
+    Misnamed(PathBuf),
+    #[error("{} does not hold 32 bytes in hexadecimal", .0.display())]
+    Malformed(PathBuf),
+    /// The library that signs tokens does not work in this build.
+    #[error("signing and verifying a token failed")]
+    SelfTest(#[source] jsonwebtoken::errors::Error),
 }
 
-/// One key with what is derived from it.
-pub struct Key {
+/// All keys there are. Cheap to clone; every clone sees a reload.
+#[derive(Clone)]
+pub struct KeyRing {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    folder: PathBuf,
+    keys: RwLock<Arc<Keys>>,
+}
+
+/// What the folder held when it was read: at least one key.
+struct Keys {
+    oldest: Arc<Key>,
+    /// All of them, the oldest first.
+    all: Vec<Arc<Key>>,
+}
+
+impl KeyRing {
+    /// Reads the folder. Blocks; meant for the start of the process.
+    pub fn open(folder: &Path) -> Result<Self, KeyError> {
+        install_crypto().map_err(KeyError::SelfTest)?;
+        let keys = RwLock::new(read(folder)?);
+        Ok(Self { inner: Arc::new(Inner { folder: folder.to_owned(), keys }) })
+    }
+
+    /// Adds a key to a folder, which is made when it is missing, and answers the key's id.
+    pub fn create(folder: &Path, clock: &dyn Clock, random: &dyn Random) -> Result<String, KeyError> {
+        let mut secret = [0; KEY_BYTES];
+        let mut suffix = [0; 8];
+        random.fill(&mut secret);
+        random.fill(&mut suffix);
+        let kid = format!("{}-{}", clock.now().millis(), folder::hex(&suffix));
+        folder::write(folder, &kid, &secret)?;
+        Ok(kid)
+    }
+
+    /// Reads the folder again. After an error the keys stay as they were. Blocks for as long as it takes to read.
+    pub fn reload(&self) -> Result<(), KeyError> {
+        let keys = read(&self.inner.folder)?;
+        *self.inner.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        Ok(())
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.inner.folder
+    }
+
+    /// The ids of the keys, oldest first.
+    pub fn ids(&self) -> Vec<String> {
+        self.keys().all.iter().map(|key| key.id.clone()).collect()
+    }
+
+    /// The key to sign with: the newest that every node knows, or else the oldest.
+    pub(crate) fn signing(&self, now: Timestamp) -> Arc<Key> {
+        let keys = self.keys();
+        let known = keys.all.iter().rev().find(|key| key.created_at <= now.minus(SIGNING_DELAY));
+        known.unwrap_or(&keys.oldest).clone()
+    }
+
+    pub(crate) fn by_id(&self, id: &str) -> Option<Arc<Key>> {
+        self.keys().all.iter().find(|key| key.id == id).cloned()
+    }
+
+    pub(crate) fn by_reference(&self, reference: KeyReference) -> Option<Arc<Key>> {
+        self.keys().all.iter().find(|key| key.reference == reference).cloned()
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        self.inner.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn read(folder: &Path) -> Result<Arc<Keys>, KeyError> {
+    let mut all: Vec<_> = folder::read(folder)?.into_iter().map(Arc::new).collect();
+    all.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+    let oldest = all.first().cloned().ok_or_else(|| KeyError::Empty(folder.to_owned()))?;
+    Ok(Arc::new(Keys { oldest, all }))
+}
+
+/// One key, as a sub-key a purpose: what signs a cursor can sign no token. The file's own bytes sign nothing.
+pub(crate) struct Key {
     pub id: String,
-    created_at: Timestamp,
-    /// For access tokens.
-    pub token: [u8; KEY_BYTES],
+    pub created_at: Timestamp,
+    pub reference: KeyReference,
+    pub token_signing: EncodingKey,
+    pub token_verifying: DecodingKey,
     cursor: Hmac<Sha256>,
     refresh: Hmac<Sha256>,
-    /// Names the key in cursors.
-    pub reference: [u8; 4],
 }
 
 impl Key {
     fn new(id: String, created_at: Timestamp, secret: &[u8; KEY_BYTES]) -> Self {
-        let derive = |label: &str| {
-            let mut mac = keyed(secret);
-            mac.update(label.as_bytes());
-            <[u8; KEY_BYTES]>::from(mac.finalize().into_bytes())
-        };
-        let digest = Sha256::digest(id.as_bytes());
-        let reference = [digest[0], digest[1], digest[2], digest[3]];
-        let (token, cursor, refresh) =
-            (derive("access token"), derive("event cursor"), derive("refresh successor"));
-        Self { id, created_at, token, cursor: keyed(&cursor), refresh: keyed(&refresh), reference }
-    }
-
-    /// The first 16 bytes of the MAC over a cursor.
-    pub fn seal_cursor(&self, body: &[u8]) -> [u8; 16] {
-        let mut mac = self.cursor.clone();
-        mac.update(body);
-        let full = mac.finalize().into_bytes();
-        let mut short = [0; 16];
-        short.copy_from_slice(&full[..16]);
-        short
-    }
-
-    /// The secret of the refresh token that follows a spent one.
-    pub fn successor(&self, spent: &str) -> [u8; KEY_BYTES] {
-        let mut mac = self.refresh.clone();
-        mac.update(spent.as_bytes());
-        mac.finalize().into_bytes().into()
-    }
-}
-
-fn keyed(key: &[u8; KEY_BYTES]) -> Hmac<Sha256> {
-    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
-    Hmac::new_from_slice(key).expect("a key of any length")
-}
-
-/// The keys of this installation. Cheap to clone.
-#[derive(Clone)]
-pub struct KeyRing {
-    folder: Arc<PathBuf>,
-    clock: Arc<dyn Clock>,
-    /// Oldest first.
-    keys: Arc<RwLock<Arc<[Arc<Key>]>>>,
-}
-
-impl KeyRing {
-    /// Reads the folder, which has at least one key.
-    pub fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self, KeyError> {
-        let keys = Arc::new(RwLock::new(read(folder)?));
-        Ok(Self { folder: Arc::new(folder.to_owned()), clock, keys })
-    }
-
-    /// Adds a key to a folder, which is made if need be; answers the key's id.
-    pub fn create(folder: &Path, clock: &dyn Clock, random: &dyn Random) -> Result<String, KeyError> {
-        let failed = |path: &Path| {
-            let path = path.display().to_string();
-            move |source| KeyError::Io { path, source }
-        };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
-        let mut bytes = [0; KEY_BYTES + 4];
-        random.fill(&mut bytes);
-        let (secret, name) = bytes.split_at(KEY_BYTES);
-        let id = format!("{}-{}", clock.now().millis(), hex(name));
-        let path = folder.join(format!("{id}.key"));
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed(&path))?;
-        file.write_all(hex(secret).as_bytes()).and_then(|()| file.sync_all()).map_err(failed(&path))?;
-        Ok(id)
-    }
-
-    /// Reads the folder again. On failure the known keys stay.
-    pub fn reload(&self) -> Result<(), KeyError> {
-        let keys = read(&self.folder)?;
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
-        Ok(())
-    }
-
-    fn keys(&self) -> Arc<[Arc<Key>]> {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The newest key that every node knows; the oldest when all are new.
-    pub fn signing(&self) -> Arc<Key> {
-        let keys = self.keys();
-        let known_since = self.clock.now().minus(RELOAD_PERIOD);
-        let known = keys.iter().rev().find(|key| key.created_at <= known_since);
-        known.unwrap_or(&keys[0]).clone()
-    }
-
-    pub fn by_id(&self, id: &str) -> Option<Arc<Key>> {
-        self.keys().iter().find(|key| key.id == id).cloned()
-    }
-
-    pub fn by_reference(&self, reference: [u8; 4]) -> Option<Arc<Key>> {
-        self.keys().iter().find(|key| key.reference == reference).cloned()
-    }
-}
-
-fn read(folder: &Path) -> Result<Arc<[Arc<Key>]>, KeyError> {
-    let failed = |source| KeyError::Io { path: folder.display().to_string(), source };
-    let mut keys = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|extension| extension == "key") {
-            keys.push(Arc::new(read_key(&path)?));
+        let mut reference = KeyReference::default();
+        reference.copy_from_slice(&Sha256::digest(id.as_bytes())[..4]);
+        let main = hmac(secret);
+        let derive = |label: &[u8]| mac_of(&main, label);
+        let token = derive(b"confab access token 1");
+        Self {
+            reference,
+            token_signing: EncodingKey::from_secret(&token),
+            token_verifying: DecodingKey::from_secret(&token),
+            cursor: hmac(&derive(b"confab event cursor 1")),
+            refresh: hmac(&derive(b"confab refresh token 1")),
+            id,
+            created_at,
         }
     }
-    if keys.is_empty() {
-        return Err(KeyError::Empty(folder.display().to_string()));
+
+    /// The MAC of an event cursor.
+    pub fn mac_of_cursor(&self, bytes: &[u8]) -> [u8; 32] {
+        mac_of(&self.cursor, bytes)
     }
-    keys.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-    Ok(keys.into())
+
+    /// What follows a spent refresh token: only who holds the token and the key can tell.
+    pub fn successor_of_token(&self, spent: &[u8]) -> [u8; 32] {
+        mac_of(&self.refresh, spent)
+    }
 }
 
-fn read_key(path: &Path) -> Result<Key, KeyError> {
-    let name = path.display().to_string();
-    let failed = |source| KeyError::Io { path: name.clone(), source };
-    let malformed = || KeyError::Malformed(name.clone());
-    if fs::metadata(path).map_err(failed)?.permissions().mode() & 0o077 != 0 {
-        return Err(KeyError::Exposed(name));
-    }
-    let id = path.file_stem().and_then(|stem| stem.to_str()).ok_or_else(malformed)?;
-    let created_ms: i64 = id.split('-').next().and_then(|ms| ms.parse().ok()).ok_or_else(malformed)?;
-    let text = fs::read_to_string(path).map_err(failed)?;
-    let secret = unhex(text.trim()).ok_or_else(malformed)?;
-    Ok(Key::new(id.to_owned(), Timestamp::from_micros(created_ms.saturating_mul(1000)), &secret))
+fn hmac(secret: &[u8; KEY_BYTES]) -> Hmac<Sha256> {
+    // HMAC pads a short key with zeros to the hash's block of 64 bytes (RFC 2104 section 2).
+    let mut block = [0; 64];
+    block[..KEY_BYTES].copy_from_slice(secret);
+    Hmac::new(&block.into())
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+fn mac_of(keyed: &Hmac<Sha256>, bytes: &[u8]) -> [u8; 32] {
+    let mut mac = keyed.clone();
+    mac.update(bytes);
+    mac.finalize().into_bytes().into()
 }
 
-fn unhex(text: &str) -> Option<[u8; KEY_BYTES]> {
-    let mut bytes = [0; KEY_BYTES];
-    let digits = text.as_bytes();
-    if digits.len() != KEY_BYTES * 2 {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
-}
+#[cfg(test)]
+mod tests;

@@ -7,17 +7,19 @@
 //! Not here: GraphQL, HTTP, WebSockets (crate `api`), table definitions (`entity`), schema changes (`migration`).
 
 pub mod adapter;
-pub mod attempts;
+mod attempts;
 pub mod commit;
 pub mod contract;
 pub mod cursor;
-pub mod ended_sessions;
+mod ended_sessions;
 pub mod error;
 pub mod keys;
 pub mod model;
-pub mod passwords;
+mod passwords;
 pub mod port;
 pub mod service;
+#[cfg(test)]
+mod testing;
 pub mod tokens;
 pub mod wiring;
 

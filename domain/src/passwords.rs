@@ -1,4 +1,6 @@
-//! Password hashes: Argon2id on blocking threads, a bounded number at once.
+//! Password hashes: Argon2id, a few at a time, on threads that may block.
+//!
+//! An unknown user costs the same work as a known one, so the time of an answer tells nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,97 +8,109 @@ use argon2::{
     Algorithm, Argon2, Params, Version,
     password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
 };
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task, time,
+};
 
 use crate::{Password, ServiceError, ServiceResult, model::text::PASSWORD_CHARS_MAX, port::Random};
 
-/// OWASP Password Storage Cheat Sheet: Argon2id with 19 MiB, two iterations, one lane.
+/// Memory of one hash, KiB: the OWASP Password Storage Cheat Sheet's first choice for Argon2id, 19 MiB with `t = 2`, `p = 1`.
 const MEMORY_KIB: u32 = 19_456;
-const ITERATIONS: u32 = 2;
+const PASSES: u32 = 2;
 const LANES: u32 = 1;
+const PARAMETERS: Params = match Params::new(MEMORY_KIB, PASSES, LANES, None) {
+    Ok(parameters) => parameters,
+    Err(_) => panic!("the parameters are sound"),
+};
+/// Bytes of salt: RFC 9106 section 3.1.
+const SALT_BYTES: usize = 16;
+/// How long a caller waits for a turn before it is told to come back.
+const WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// How long a call may wait for its turn.
-const TURN_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A hash of a password that nobody knows, verified for unknown users so that they take as long as known ones.
-const NOBODY: &str =
-    "$argon2id$v=19$m=19456,t=2,p=1$Y29uZmFiLW5vYm9keQ$5x9KHAOtZ2vGyS2RkWvLsT4kSxMu4RIdRPvoBgBqzYE";
-
+/// Hashes and verifies passwords. Cheap to clone.
 #[derive(Clone)]
-pub struct Passwords {
+pub(crate) struct Passwords {
+    argon2: Argon2<'static>,
     turns: Arc<Semaphore>,
     random: Arc<dyn Random>,
 }
 
-/// How a verification went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verified {
-    No,
-    Yes,
-    /// And the hash was made with weaker parameters than today's.
-    YesButOld,
+/// What comparing a password with a hash showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Wrong,
+    Right {
+        /// The hash was made with weaker parameters than today's.
+        needs_rehash: bool,
+    },
 }
 
 impl Passwords {
-    /// Each hash takes 19 MiB while it is computed, so `at_once` bounds memory too.
+    /// `at_once` hashes at a time; each takes [`MEMORY_KIB`] and a thread.
     pub fn new(at_once: usize, random: Arc<dyn Random>) -> Self {
-        Self { turns: Arc::new(Semaphore::new(at_once)), random }
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, PARAMETERS);
+        Self { argon2, turns: Arc::new(Semaphore::new(at_once.max(1))), random }
     }
 
+    /// The hash of a password as a PHC string, with a fresh salt.
     pub async fn hash(&self, password: &Password) -> ServiceResult<String> {
-        let mut salt = [0; 16];
+        let mut salt = [0; SALT_BYTES];
         self.random.fill(&mut salt);
-        let password = password.as_bytes().to_vec();
-        self.run(move || {
-            let hash = hasher()?.hash_password_with_salt(&password, &salt)?;
-            Ok::<_, argon2::password_hash::Error>(hash.to_string())
+        let (argon2, password) = (self.argon2.clone(), password.clone());
+        self.run(move || hash(&argon2, password.as_bytes(), &salt)).await?
+    }
+
+    /// Compares a password as typed with the hash of a user, or with nothing when there is no such user.
+    pub async fn verify(&self, password: String, hash_of_user: Option<String>) -> ServiceResult<Verdict> {
+        if password.chars().count() > PASSWORD_CHARS_MAX {
+            return Ok(Verdict::Wrong);
+        }
+        let argon2 = self.argon2.clone();
+        self.run(move || match hash_of_user {
+            Some(hash) => verify(&argon2, password.as_bytes(), &hash),
+            None => hash(&argon2, password.as_bytes(), &[0; SALT_BYTES]).map(|_| Verdict::Wrong),
         })
         .await?
-        .map_err(|error| ServiceError::internal(error.to_string()))
-    }
-
-    /// `hash` is `None` for a user who does not exist; that takes as long as a wrong password.
-    pub async fn verify(&self, password: &str, hash: Option<String>) -> ServiceResult<Verified> {
-        // Nobody has a longer one, and hashing it would cost what the sender chooses.
-        let possible = password.chars().count() <= PASSWORD_CHARS_MAX;
-        let password = if possible { password.as_bytes().to_vec() } else { Vec::new() };
-        let known = hash.is_some() && possible;
-        let hash = hash.unwrap_or_else(|| NOBODY.to_owned());
-        self.run(move || {
-            let matches = Argon2::default().verify_password(&password, hash.as_str()).is_ok();
-            match (known && matches, is_current(&hash)) {
-                (false, _) => Verified::No,
-                (true, true) => Verified::Yes,
-                (true, false) => Verified::YesButOld,
-            }
-        })
-        .await
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> ServiceResult<T> {
-        let turn = tokio::time::timeout(TURN_TIMEOUT, self.turns.clone().acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else {
-            return Err(ServiceError::unavailable("too many sign-ins at once; try again").after(TURN_TIMEOUT));
-        };
-        let work = tokio::task::spawn_blocking(move || {
-            // Held by the work itself: a caller that goes away does not free the turn while the hash goes on (trap 11).
-            let _turn = turn;
-            work()
-        });
-        work.await.map_err(ServiceError::internal)
+        let permit = time::timeout(WAIT_MAX, self.turns.clone().acquire_owned())
+            .await
+            .map_err(|_| {
+                ServiceError::unavailable("too many people are signing in; try again").after(WAIT_MAX)
+            })?
+            .map_err(ServiceError::internal)?;
+        // The permit lives as long as the work does: a caller that goes away frees no turn early.
+        task::spawn_blocking(move || hold(permit, work)).await.map_err(ServiceError::internal)
     }
 }
 
-fn hasher() -> argon2::password_hash::Result<Argon2<'static>> {
-    let params = Params::new(MEMORY_KIB, ITERATIONS, LANES, None)?;
-    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+fn hold<T>(permit: OwnedSemaphorePermit, work: impl FnOnce() -> T) -> T {
+    let result = work();
+    drop(permit);
+    result
 }
 
-/// Whether a hash was made with at least today's parameters.
-fn is_current(hash: &str) -> bool {
-    let Ok(hash) = PasswordHash::new(hash) else { return false };
-    let Ok(params) = Params::try_from(&hash) else { return false };
-    params.m_cost() >= MEMORY_KIB && params.t_cost() >= ITERATIONS
+fn hash(argon2: &Argon2<'_>, password: &[u8], salt: &[u8]) -> ServiceResult<String> {
+    let hash = argon2.hash_password_with_salt(password, salt).map_err(ServiceError::internal)?;
+    Ok(hash.to_string())
+}
+
+fn verify(argon2: &Argon2<'_>, password: &[u8], hash: &str) -> ServiceResult<Verdict> {
+    let hash = PasswordHash::new(hash).map_err(ServiceError::internal)?;
+    match argon2.verify_password(password, &hash) {
+        Ok(()) => Ok(Verdict::Right { needs_rehash: is_weaker(&hash) }),
+        Err(argon2::password_hash::Error::PasswordInvalid) => Ok(Verdict::Wrong),
+        Err(error) => Err(ServiceError::internal(error)),
+    }
+}
+
+fn is_weaker(hash: &PasswordHash) -> bool {
+    let current = Params::try_from(hash).is_ok_and(|params| {
+        params.m_cost() >= MEMORY_KIB && params.t_cost() >= PASSES && params.p_cost() >= LANES
+    });
+    hash.algorithm != Algorithm::Argon2id.ident() || !current
 }
 
 #[cfg(test)]
@@ -104,32 +118,71 @@ mod tests {
     use super::*;
     use crate::adapter::ambient::SystemRandom;
 
+    fn passwords(at_once: usize) -> Passwords {
+        Passwords::new(at_once, Arc::new(SystemRandom))
+    }
+
     fn password(text: &str) -> Password {
         Password::new(&["password"], text.to_owned()).expect("a password")
     }
 
     #[tokio::test]
-    async fn a_password_verifies_and_another_does_not() {
-        let passwords = Passwords::new(2, Arc::new(SystemRandom));
-        let hash = passwords.hash(&password("correct horse")).await.expect("hashes");
-        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
-        assert_eq!(passwords.verify("correct horse", Some(hash.clone())).await.expect("runs"), Verified::Yes);
-        assert_eq!(passwords.verify("correct horsE", Some(hash.clone())).await.expect("runs"), Verified::No);
-        assert_eq!(passwords.verify(&"x".repeat(100_000), Some(hash)).await.expect("runs"), Verified::No);
-        assert_eq!(passwords.verify("correct horse", None).await.expect("runs"), Verified::No);
+    async fn a_hash_is_argon2id_with_the_recommended_parameters_and_a_salt_of_its_own() {
+        let passwords = passwords(2);
+        let first = passwords.hash(&password("correct horse")).await.expect("hashes");
+        let second = passwords.hash(&password("correct horse")).await.expect("hashes");
+        assert!(first.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{first}");
+        assert_ne!(first, second);
+        let verify = async |typed: &str| {
+            passwords.verify(typed.to_owned(), Some(first.clone())).await.expect("verifies")
+        };
+        assert_eq!(verify("correct horse").await, Verdict::Right { needs_rehash: false });
+        assert_eq!(verify("correct horsf").await, Verdict::Wrong);
+        assert_eq!(verify("").await, Verdict::Wrong);
+        assert_eq!(verify(&"x".repeat(129)).await, Verdict::Wrong);
     }
 
     #[tokio::test]
-    async fn a_weaker_hash_asks_for_a_new_one() {
-        let params = Params::new(8192, 1, 1, None).expect("parameters");
-        let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-        let hash = weak.hash_password_with_salt(b"correct horse", &[1; 16]).expect("hashes").to_string();
-        let passwords = Passwords::new(2, Arc::new(SystemRandom));
-        assert_eq!(passwords.verify("correct horse", Some(hash)).await.expect("runs"), Verified::YesButOld);
+    async fn unicode_and_nul_in_passwords_count() {
+        let passwords = passwords(2);
+        let hash = passwords.hash(&password("pass\0wörd")).await.expect("hashes");
+        for (typed, right) in
+            [("pass\0wörd", true), ("pass", false), ("pass\0word", false), ("pass\0wo\u{308}rd", false)]
+        {
+            let verdict = passwords.verify(typed.to_owned(), Some(hash.clone())).await.expect("verifies");
+            assert_eq!(verdict != Verdict::Wrong, right, "{typed:?}");
+        }
     }
 
-    #[test]
-    fn the_hash_of_nobody_costs_as_much_as_any() {
-        assert!(is_current(NOBODY));
+    #[tokio::test]
+    async fn a_hash_with_weaker_parameters_asks_for_a_new_one() {
+        let weak =
+            Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8192, 1, 1, None).expect("sound"));
+        let hash = hash(&weak, b"correct horse", &[1; SALT_BYTES]).expect("hashes");
+        let verdict = passwords(1).verify("correct horse".to_owned(), Some(hash)).await.expect("verifies");
+        assert_eq!(verdict, Verdict::Right { needs_rehash: true });
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_leaves_frees_no_turn_before_its_work_is_done() {
+        let passwords = passwords(1);
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (started, wait) = tokio::sync::oneshot::channel();
+        let work = passwords.clone();
+        let caller = task::JoinSet::from_iter([async move {
+            work.run(move || {
+                started.send(()).expect("waited for");
+                held.recv().ok();
+            })
+            .await
+        }]);
+        wait.await.expect("starts");
+        drop(caller);
+        task::yield_now().await;
+        assert_eq!(passwords.turns.available_permits(), 0);
+        let refused = passwords.verify("correct horse".to_owned(), None).await.expect_err("no turn in time");
+        assert_eq!(refused.code(), crate::ErrorCode::Unavailable);
+        release.send(()).expect("still at work");
+        assert_eq!(passwords.verify("correct horse".to_owned(), None).await.expect("a turn"), Verdict::Wrong);
     }
 }

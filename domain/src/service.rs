@@ -8,6 +8,8 @@ pub mod authenticate;
 pub mod change_password;
 pub mod conversations;
 pub mod create_group;
+mod credentials;
+pub mod cursors;
 mod group;
 pub mod leave_group;
 pub mod live;
@@ -19,6 +21,7 @@ pub mod refresh_session;
 pub mod register;
 pub mod remove_member;
 pub mod send_message;
+mod session_end;
 pub mod sessions;
 pub mod set_member_role;
 pub mod sign_in;
@@ -40,7 +43,7 @@ use crate::{
     model::Limits,
     passwords::Passwords,
     port::{Accounts, Bus, Clock, Conversations, Log, Random},
-    tokens::Tokens,
+    tokens::AccessTokens,
 };
 
 /// Everything Confab does. Cheap to clone.
@@ -60,10 +63,10 @@ pub(crate) struct Services {
     pub bus: Arc<dyn Bus>,
     pub committers: Committers,
     pub keys: KeyRing,
-    pub tokens: Tokens,
+    pub tokens: AccessTokens,
     pub passwords: Passwords,
     pub attempts: Attempts,
-    pub ended: EndedSessions,
+    pub ended_sessions: EndedSessions,
     pub limits: Limits,
     /// Work that must not be cancelled half way; waited for at shutdown.
     pub tasks: TaskTracker,
@@ -72,6 +75,11 @@ pub(crate) struct Services {
 impl Chat {
     pub fn limits(&self) -> &Limits {
         &self.services.limits
+    }
+
+    /// The keys that sign tokens and cursors; whoever runs the process reloads them now and then.
+    pub fn keys(&self) -> &KeyRing {
+        &self.services.keys
     }
 
     pub fn clock(&self) -> &Arc<dyn Clock> {

@@ -18,7 +18,7 @@ use crate::{
     passwords::Passwords,
     port::{Bus, Clock, Log, Random},
     service::Services,
-    tokens::Tokens,
+    tokens::AccessTokens,
 };
 
 /// What a domain is made of, beside its storage. Tests replace the clock.
@@ -56,11 +56,11 @@ impl Wiring {
             tasks: tasks.clone(),
         });
         let services = Services {
-            tokens: Tokens::new(keys.clone(), clock.clone()),
-            keys,
+            tokens: AccessTokens::new(keys.clone(), clock.clone()),
             passwords: Passwords::new(limits.password_hashes_max, random.clone()),
-            attempts: Attempts::new(limits.rate_limits, clock.clone()),
-            ended: EndedSessions::default(),
+            attempts: Attempts::new(clock.clone(), limits.rate_limits),
+            ended_sessions: EndedSessions::default(),
+            keys,
             clock,
             random,
             ids,

@@ -305,9 +305,10 @@ impl Actor {
             }
             Fact::MemberJoined { user, .. } => self.route(conversation, *user, MemberRole::Member),
             Fact::RoleChanged { user, role, .. }
-                if self.routes.get(&conversation).is_some_and(|members| members.contains_key(user)) => {
-                    self.route(conversation, *user, *role);
-                }
+                if self.routes.get(&conversation).is_some_and(|members| members.contains_key(user)) =>
+            {
+                self.route(conversation, *user, *role);
+            }
             _ => {}
         }
         let receipts_max = self.shared.chat.limits().receipts_members_max;

@@ -18,23 +18,26 @@ pub trait Change: Send + 'static {
         tx: &mut dyn LaneTransaction,
         now: Timestamp,
     ) -> Result<Changed<Self::Output>, ChangeError>;
+
+    /// Whether there is something to commit when no event came of it.
+    fn writes_without_events(&self) -> bool {
+        false
+    }
 }
 
-/// What a change did.
+/// What a change did. Without events nothing is committed, unless the change says otherwise.
 pub struct Changed<T> {
     pub events: Vec<Event>,
     pub output: T,
-    /// Something was written that is nobody's event; otherwise a change without events is rolled back.
-    pub writes_without_events: bool,
 }
 
 impl<T> Changed<T> {
     pub const fn nothing(output: T) -> Self {
-        Self { events: Vec::new(), output, writes_without_events: false }
+        Self { events: Vec::new(), output }
     }
 
     pub const fn new(events: Vec<Event>, output: T) -> Self {
-        Self { events, output, writes_without_events: false }
+        Self { events, output }
     }
 }
 
@@ -82,7 +85,7 @@ impl Chat {
         let mut tx = self.services.log.begin(lane).await?;
         let pos = tx.pos();
         match change.apply(&mut *tx, now).await {
-            Ok(changed) if changed.events.is_empty() && !changed.writes_without_events => {
+            Ok(changed) if changed.events.is_empty() && !change.writes_without_events() => {
                 tx.rollback().await;
                 Ok(changed.output)
             }

@@ -72,8 +72,8 @@ pub trait Accounts: Send + Sync {
     /// Sessions ended since a point in time, with that time: what a node must refuse while their tokens live.
     async fn ended_sessions(&self, since: Timestamp) -> Result<Vec<(SessionId, Timestamp)>, StoreError>;
 
-    /// Whose session it is, alive or ended.
-    async fn session_owner(&self, session: SessionId) -> Result<Option<UserId>, StoreError>;
+    /// Whose session this is, alive or ended.
+    async fn user_of_session(&self, session: SessionId) -> Result<Option<UserId>, StoreError>;
 
     /// Removes tokens and ended sessions that nothing needs any more; answers how many rows went.
     async fn remove_expired(&self, tokens_before: Timestamp, limit: u32) -> Result<u64, StoreError>;

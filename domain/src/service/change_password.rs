@@ -1,7 +1,10 @@
 //! A new password, which ends all other sessions.
 
+use std::fmt;
+
+use super::Services;
 use crate::{
-    Caller, Chat, ErrorCode, Password, ServiceError, ServiceResult, passwords::Verified,
+    Caller, Chat, ErrorCode, Password, ServiceError, ServiceResult, passwords::Verdict,
     port::log::EndSessions,
 };
 
@@ -11,22 +14,29 @@ pub struct ChangePassword {
     pub new_password: String,
 }
 
+/// Without the password.
+impl fmt::Debug for ChangePassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChangePassword").finish_non_exhaustive()
+    }
+}
+
 impl Chat {
+    /// Sets the password and ends the caller's other sessions, both or neither.
     pub async fn change_password(&self, caller: &Caller, command: ChangePassword) -> ServiceResult<()> {
         let new = Password::new(&["newPassword"], command.new_password)?;
-        let secret = self.services.accounts.secret_by_id(caller.user).await?;
-        let secret = secret.ok_or_else(|| ServiceError::unauthenticated("the user is gone"))?;
-        // A stolen session must not become a place to guess the password.
-        self.services.attempts.sign_in(&secret.user.username, None)?;
-        let verified =
-            self.services.passwords.verify(&command.current_password, Some(secret.password_hash)).await?;
-        if verified == Verified::No {
-            let text = "the current password is another one";
-            return Err(ServiceError::new(ErrorCode::InvalidCredentials, text).at(&["currentPassword"]));
+        let Services { accounts, attempts, passwords, .. } = &*self.services;
+        attempts.check_password(caller.user)?;
+        let known = accounts.secret_by_id(caller.user).await?;
+        let hash = known.map(|known| known.password_hash);
+        if passwords.verify(command.current_password, hash).await? == Verdict::Wrong {
+            let refusal =
+                ServiceError::new(ErrorCode::InvalidCredentials, "this is not the current password");
+            return Err(refusal.at(&["currentPassword"]));
         }
-        self.services.attempts.signed_in(&secret.user.username, None);
-        let hash = self.services.passwords.hash(&new).await?;
+        attempts.password_was_right(caller.user);
+        let hash = passwords.hash(&new).await?;
         let others = EndSessions::AllBut { user: caller.user, session: caller.session };
-        self.end_sessions(others, Some(hash)).await
+        self.end_sessions(caller.user, others, Some(hash)).await.map(drop)
     }
 }

@@ -1,54 +1,72 @@
-//! New credentials for a refresh token, which is spent by that.
+//! New credentials for a refresh token, which is spent by it.
 
 use std::time::Duration;
 
-use super::register::{refresh_token, token_hash};
-use crate::{Chat, Credentials, ErrorCode, ServiceError, ServiceResult, port::accounts::StoredToken};
+use super::{
+    Services,
+    credentials::{REFRESH_TOKEN_LIFETIME, RefreshToken, wrong_token},
+};
+use crate::{
+    Chat, Credentials, ServiceResult, Timestamp,
+    commit::retried,
+    port::{accounts::StoredToken, log::EndSessions},
+};
 
-/// How long a spent token gives the same successor again: for parallel refreshes and lost responses.
-const REPLAY_WINDOW: Duration = Duration::from_secs(30);
-/// How long a refresh token lives; each refresh gives a new one.
-pub const REFRESH_TOKEN_LIFETIME: Duration = Duration::from_hours(30 * 24);
+/// How long a spent token gets its successor again: a lost answer is asked for within seconds, a stolen token comes later.
+const GRACE: Duration = Duration::from_secs(30);
 
 impl Chat {
-    /// The successor is derived from the spent token, so a retry gets the same one and nothing usable is stored. A spent token
-    /// that comes back later was stolen, or its thief's was used: the session ends.
-    pub async fn refresh_session(&self, spent: &str) -> ServiceResult<Credentials> {
-        let hash = token_hash(spent);
-        let stored = self.services.accounts.token(&hash).await?.ok_or_else(refused)?;
-        let now = self.services.clock.now();
-        if stored.session_ended || now.since(stored.issued_at) >= REFRESH_TOKEN_LIFETIME {
-            return Err(refused());
-        }
-        if stored.spent.is_none() {
-            let key = self.services.keys.signing();
-            let successor = refresh_token(&key.successor(spent));
-            let (chat, next, key_id) = (self.clone(), token_hash(&successor), key.id.clone());
-            let rotate = async move { chat.services.accounts.rotate_token(&hash, &next, &key_id, now).await };
-            if self.run_to_end(rotate).await?? {
-                return self.credentials(stored.user, stored.session, successor);
-            }
-        }
-        // Spent before, or by a parallel refresh a moment ago.
-        let stored = self.services.accounts.token(&hash).await?.ok_or_else(refused)?;
-        self.replay(spent, &stored).await
+    /// However many ask at once with the same token, they get the same successor. A token used again later has been copied
+    /// by somebody: its session ends.
+    pub async fn refresh_session(&self, refresh_token: &str) -> ServiceResult<Credentials> {
+        let token = RefreshToken::parse(refresh_token).ok_or_else(wrong_token)?;
+        let chat = self.clone();
+        self.to_the_end(async move { chat.rotate(&token).await }).await
     }
 
-    async fn replay(&self, spent: &str, stored: &StoredToken) -> ServiceResult<Credentials> {
-        let Some((spent_at, key_id)) = stored.spent.as_ref().filter(|_| !stored.session_ended) else {
-            return Err(refused());
-        };
-        let recent = self.services.clock.now().since(*spent_at) < REPLAY_WINDOW;
-        if let Some(key) = self.services.keys.by_id(key_id).filter(|_| recent) {
-            return self.credentials(stored.user, stored.session, refresh_token(&key.successor(spent)));
+    async fn rotate(&self, token: &RefreshToken) -> ServiceResult<Credentials> {
+        let Services { accounts, clock, keys, random, .. } = &*self.services;
+        let (hash, now) = (token.hash(), clock.now());
+        let mut stored = accounts.token(&hash).await?.ok_or_else(wrong_token)?;
+        if stored.spent.is_none() && is_usable(&stored, now) {
+            let key = keys.signing(now);
+            let successor = token.successor(&key);
+            let next = successor.hash();
+            if retried(&**random, || accounts.rotate_token(&hash, &next, &key.id, now)).await? {
+                return self.credentials(stored.user, stored.session, &successor);
+            }
+            // Another call was first, or the session has just ended.
+            stored = accounts.token(&hash).await?.ok_or_else(wrong_token)?;
         }
-        tracing::warn!(session = %stored.session, "a spent refresh token came back; the session is ended");
-        self.end_session(stored.user, stored.session).await?;
-        Err(refused())
+        self.repeat(token, stored, now).await
+    }
+
+    /// The answer to a token that was spent before.
+    async fn repeat(
+        &self,
+        token: &RefreshToken,
+        stored: StoredToken,
+        now: Timestamp,
+    ) -> ServiceResult<Credentials> {
+        if !is_usable(&stored, now) {
+            return Err(wrong_token());
+        }
+        let (spent_at, key_id) = stored.spent.ok_or_else(wrong_token)?;
+        if now.since(spent_at) > GRACE {
+            let which = EndSessions::One { user: stored.user, session: stored.session };
+            self.end_sessions(stored.user, which, None).await?;
+            tracing::warn!(
+                user.id = %stored.user,
+                session.id = %stored.session,
+                "a spent refresh token was used again; its session has been ended"
+            );
+            return Err(wrong_token());
+        }
+        let key = self.services.keys.by_id(&key_id).ok_or_else(wrong_token)?;
+        self.credentials(stored.user, stored.session, &token.successor(&key))
     }
 }
 
-fn refused() -> ServiceError {
-    ServiceError::new(ErrorCode::InvalidCredentials, "the refresh token is unknown, spent or expired")
-        .at(&["refreshToken"])
+fn is_usable(stored: &StoredToken, now: Timestamp) -> bool {
+    !stored.session_ended && now < stored.issued_at + REFRESH_TOKEN_LIFETIME
 }

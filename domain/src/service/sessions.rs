@@ -2,7 +2,7 @@
 
 use crate::{Caller, Chat, ServiceResult, Session};
 
-/// Sessions listed; who has more sees the newest.
+/// Sessions of one answer; whoever has more signs some out.
 const SESSIONS_MAX: u32 = 100;
 
 impl Chat {

@@ -1,10 +1,15 @@
 //! A known user on a new device.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
+use super::{
+    Services,
+    credentials::{RefreshToken, new_session, wrong_password},
+    register::SignedIn,
+};
 use crate::{
-    Chat, ErrorCode, Password, ServiceError, ServiceResult, Username, model::text::check_device_name,
-    passwords::Verified, service::register::SignedIn,
+    Chat, Password, ServiceError, ServiceResult, SessionId, Username, commit::retried,
+    model::text::check_device_name, passwords::Verdict, port::accounts::UserSecret,
 };
 
 #[derive(Clone)]
@@ -12,39 +17,60 @@ pub struct SignIn {
     pub username: String,
     pub password: String,
     pub device_name: Option<String>,
-    /// Limits count against it.
     pub address: Option<IpAddr>,
 }
 
+/// Without the password.
+impl fmt::Debug for SignIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignIn").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
 impl Chat {
-    /// Known and unknown users get the same answer after the same time.
+    /// `INVALID_CREDENTIALS` for an unknown name and for a wrong password alike, after the same work.
     pub async fn sign_in(&self, command: SignIn) -> ServiceResult<SignedIn> {
         check_device_name(command.device_name.as_deref())?;
-        let username = Username::new(&command.username).ok();
-        // What can be nobody's name is counted and answered like an unknown one.
-        let key = username.as_ref().map_or("", Username::key).to_owned();
-        self.services.attempts.sign_in(&key, command.address)?;
-        let known = self.services.accounts.secret_by_username_key(&key).await?;
-        let hash = known.as_ref().map(|secret| secret.password_hash.clone());
-        let verified = self.services.passwords.verify(&command.password, hash).await?;
-        let secret = known.filter(|_| verified != Verified::No);
-        let refused =
-            || ServiceError::new(ErrorCode::InvalidCredentials, "username and password do not match");
-        let secret = secret.ok_or_else(refused)?;
-        self.services.attempts.signed_in(&key, command.address);
-        if verified == Verified::YesButOld
-            && let Ok(password) = Password::new(&["password"], command.password)
-        {
-            let hash = self.services.passwords.hash(&password).await?;
-            self.services
-                .accounts
-                .replace_password_hash(secret.user.id, &secret.password_hash, &hash)
-                .await?;
+        // What can be no username belongs to nobody; all such count as one account.
+        let key = Username::new(&command.username).map(|name| name.key().to_owned()).unwrap_or_default();
+        let attempt = self.services.attempts.sign_in(&key, command.address)?;
+        let chat = self.clone();
+        let signed_in = self.to_the_end(async move { chat.check_and_sign_in(&key, command).await }).await?;
+        self.services.attempts.signed_in(attempt);
+        Ok(signed_in)
+    }
+
+    async fn check_and_sign_in(&self, key: &str, command: SignIn) -> ServiceResult<SignedIn> {
+        let Services { accounts, clock, ids, passwords, random, .. } = &*self.services;
+        let known = accounts.secret_by_username_key(key).await?;
+        let hash = known.as_ref().map(|known| known.password_hash.clone());
+        let verdict = passwords.verify(command.password.clone(), hash).await?;
+        let (Some(known), Verdict::Right { needs_rehash }) = (known, verdict) else {
+            return Err(wrong_password());
+        };
+        if needs_rehash {
+            self.rehash(&known, command.password).await;
         }
-        let (session, refresh_token) = self.new_session(secret.user.id, command.device_name).await?;
-        let (chat, written) = (self.clone(), session.clone());
-        self.run_to_end(async move { chat.services.accounts.insert_session(&written).await }).await??;
-        let credentials = self.credentials(secret.user.id, session.session.id, refresh_token)?;
-        Ok(SignedIn { user: secret.user, credentials })
+        let user = known.user;
+        let session_id = SessionId(ids.one().await?);
+        let token = RefreshToken::new(&**random);
+        let session = new_session(session_id, user.id, command.device_name, &token, clock.now());
+        retried(&**random, || accounts.insert_session(&session)).await?;
+        let credentials = self.credentials(user.id, session_id, &token)?;
+        Ok(SignedIn { user, credentials })
+    }
+
+    /// Keeps the password with today's parameters. The sign-in does not depend on it.
+    async fn rehash(&self, known: &UserSecret, password: String) {
+        let replaced = async {
+            let password = Password::new(&["password"], password)?;
+            let hash = self.services.passwords.hash(&password).await?;
+            let accounts = &self.services.accounts;
+            accounts.replace_password_hash(known.user.id, &known.password_hash, &hash).await?;
+            Ok::<_, ServiceError>(())
+        };
+        if let Err(error) = replaced.await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a password hash was not renewed");
+        }
     }
 }

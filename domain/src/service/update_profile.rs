@@ -5,11 +5,15 @@ use crate::{Caller, Chat, DisplayName, ServiceError, ServiceResult, User};
 impl Chat {
     /// `None` leaves the name as it is.
     pub async fn update_profile(&self, caller: &Caller, display_name: Option<String>) -> ServiceResult<User> {
-        if let Some(name) = display_name {
-            let name = DisplayName::new(name)?;
-            self.services.accounts.set_display_name(caller.user, name.as_str()).await?;
-        }
-        let user = self.users(caller, &[caller.user]).await?.remove(&caller.user);
-        user.ok_or_else(|| ServiceError::unauthenticated("the user is gone"))
+        let display_name = display_name.map(DisplayName::new).transpose()?;
+        let (accounts, user) = (self.services.accounts.clone(), caller.user);
+        self.to_the_end(async move {
+            if let Some(name) = display_name {
+                accounts.set_display_name(user, name.as_str()).await?;
+            }
+            let known = accounts.secret_by_id(user).await?.ok_or_else(|| ServiceError::not_found("user"))?;
+            Ok(known.user)
+        })
+        .await
     }
 }

@@ -1,7 +1,7 @@
 //! What keeps a long-lived installation in shape.
 
-use super::refresh_session::REFRESH_TOKEN_LIFETIME;
-use crate::{Chat, ServiceResult, keys::KeyError};
+use super::credentials::REFRESH_TOKEN_LIFETIME;
+use crate::{Chat, ServiceError, ServiceResult};
 
 /// Rows removed at once, so that no lock is held for long.
 const ROWS_AT_ONCE: u32 = 1000;
@@ -10,7 +10,8 @@ impl Chat {
     /// Removes outbox rows and refresh tokens whose retention has passed; answers how many went.
     pub async fn remove_expired(&self) -> ServiceResult<u64> {
         let chat = self.clone();
-        self.run_to_end(async move {
+        // A task of its own: nobody cancels storage work half way (trap 1).
+        let work = self.services.tasks.spawn(async move {
             let services = &chat.services;
             let now = services.clock.now();
             let mut removed = 0;
@@ -26,12 +27,7 @@ impl Chat {
                     return Ok(removed);
                 }
             }
-        })
-        .await?
-    }
-
-    /// Reads the signing keys again; on failure the known ones stay.
-    pub fn reload_keys(&self) -> Result<(), KeyError> {
-        self.services.keys.reload()
+        });
+        work.await.map_err(ServiceError::internal)?
     }
 }

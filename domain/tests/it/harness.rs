@@ -5,7 +5,14 @@
     reason = "tests find their servers in the environment and take random names"
 )]
 
-use std::{env, sync::Arc};
+use std::{
+    env,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use domain::{
     Caller, Chat, ClientKey, ConversationId, Limits, MessageText, SessionId, Timestamp, Title, User, UserId,
@@ -14,7 +21,7 @@ use domain::{
         sql::{PoolSettings, SqlStore},
     },
     keys::KeyRing,
-    port::{Accounts, accounts::NewSession},
+    port::{Accounts, Clock, accounts::NewSession},
     service::{create_group::CreateGroup, send_message::SendMessage},
     wiring::Wiring,
 };
@@ -33,8 +40,8 @@ pub struct TestDatabase {
     pub kind: Kind,
     pub url: String,
     pub store: SqlStore,
-    pub keys: tempfile::TempDir,
-    _folder: Option<tempfile::TempDir>,
+    pub keys: KeyRing,
+    _folder: tempfile::TempDir,
 }
 
 fn server(kind: Kind) -> Option<String> {
@@ -52,9 +59,9 @@ fn server(kind: Kind) -> Option<String> {
 
 /// A fresh database of this kind; `None`, loudly, when its server is not there.
 pub async fn database(kind: Kind) -> Option<TestDatabase> {
-    let (url, folder) = if kind == Kind::Sqlite {
-        let folder = tempfile::tempdir().expect("a folder for the database");
-        (format!("sqlite://{}/confab.sqlite?mode=rwc", folder.path().display()), Some(folder))
+    let folder = tempfile::tempdir().expect("a folder for the database and the keys");
+    let url = if kind == Kind::Sqlite {
+        format!("sqlite://{}/confab.sqlite?mode=rwc", folder.path().display())
     } else {
         let server = server(kind)?;
         let name = format!("confab_test_{:016x}", random_number());
@@ -62,14 +69,15 @@ pub async fn database(kind: Kind) -> Option<TestDatabase> {
         let admin = Database::connect(admin).await.expect("the test server answers");
         admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("a fresh database");
         admin.close().await.expect("closes");
-        (format!("{server}/{name}"), None)
+        format!("{server}/{name}")
     };
     let raw = SqlStore::connect_raw(&url, PoolSettings::default()).await.expect("connects");
     Migrator::up(&raw, None).await.expect("migrates");
     raw.close().await.expect("closes");
     let store = SqlStore::open(&url, PoolSettings::default(), SCHEMA_VERSION).await.expect("opens");
-    let keys = tempfile::tempdir().expect("a folder for keys");
-    KeyRing::create(keys.path(), &SystemClock, &SystemRandom).expect("a key");
+    let key_folder = folder.path().join("keys");
+    KeyRing::create(&key_folder, &SystemClock, &SystemRandom).expect("a key");
+    let keys = KeyRing::open(&key_folder).expect("opens");
     Some(TestDatabase { kind, url, store, keys, _folder: folder })
 }
 
@@ -77,6 +85,25 @@ pub fn random_number() -> u64 {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).expect("random bytes");
     u64::from_le_bytes(bytes)
+}
+
+/// A clock that starts at the present and moves when told.
+pub struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    pub fn start() -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(SystemClock.now().0)))
+    }
+
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(i64::try_from(by.as_micros()).expect("a short time"), Ordering::Relaxed);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::Relaxed))
+    }
 }
 
 /// Runs a contract on every database there is.
@@ -121,19 +148,22 @@ impl TestDatabase {
     }
 
     pub fn chat_with(&self, limits: Limits) -> Chat {
-        self.wiring(self.store.clone(), limits).build()
+        self.wiring(limits).build()
     }
 
-    /// What a domain is made of; a test may change the clock.
-    pub fn wiring(&self, store: SqlStore, limits: Limits) -> Wiring {
-        let keys = KeyRing::open(self.keys.path(), Arc::new(SystemClock)).expect("keys");
-        Wiring::new(store, keys, limits)
+    /// A domain whose time moves when told.
+    pub fn chat_at(&self, clock: Arc<dyn Clock>) -> Chat {
+        Wiring { clock, ..self.wiring(Limits::default()) }.build()
+    }
+
+    fn wiring(&self, limits: Limits) -> Wiring {
+        Wiring::new(self.store.clone(), self.keys.clone(), limits)
     }
 
     /// A domain with pools of its own, as another process would have.
     pub async fn reopen(&self) -> Chat {
         let store = SqlStore::open(&self.url, PoolSettings::default(), SCHEMA_VERSION).await.expect("opens");
-        self.wiring(store, Limits::default()).build()
+        Wiring::new(store, self.keys.clone(), Limits::default()).build()
     }
 
     /// A user straight in the database: no password hash is computed.

@@ -1,5 +1,6 @@
 //! The domain against real databases: `SQLite` always, `MariaDB` and PostgreSQL where the environment names them.
 
+mod accounts;
 mod cancel_storm;
 mod groups;
 mod harness;

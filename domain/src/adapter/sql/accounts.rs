@@ -207,7 +207,7 @@ impl Accounts for SqlStore {
         Ok(ended.collect())
     }
 
-    async fn session_owner(&self, session: SessionId) -> Result<Option<UserId>, StoreError> {
+    async fn user_of_session(&self, session: SessionId) -> Result<Option<UserId>, StoreError> {
         let row = session::Entity::find_by_id(session.0).one(&self.reader).await.map_err(store_error)?;
         Ok(row.map(|row| UserId(row.user_id)))
     }
