@@ -1,5 +1,6 @@
 //! What the GraphQL face promises, seen from outside the crate.
 
+mod live;
 mod schema_paging;
 mod schema_rules;
 mod schema_sdl;
