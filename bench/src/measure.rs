@@ -63,7 +63,7 @@ impl Stopwatch {
 }
 
 pub fn histogram() -> Histogram<u64> {
-    Histogram::new(3).expect("three digits are a valid precision")
+    Histogram::new_with_max(60_000_000, 3).expect("a minute in microseconds, to three digits")
 }
 
 pub fn micros(duration: Duration) -> u64 {
