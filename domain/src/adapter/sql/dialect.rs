@@ -86,13 +86,12 @@ impl Dialect {
             each.collect::<Vec<_>>().join(", ")
         };
         match self {
-            Self::MySql => Sql::new(
-                self,
-                &format!("UPDATE {table} t JOIN message g FORCE INDEX (PRIMARY) ON {key} SET "),
-            )
-            .push(&set("t."))
-            .push(" WHERE (g.conversation_id, g.seq) IN ")
-            .tuples(places),
+            // Messages first, by their places; the other way round reads whole conversations.
+            Self::MySql => Sql::new(self, "UPDATE message g FORCE INDEX (PRIMARY) STRAIGHT_JOIN ")
+                .push(&format!("{table} t ON {key} SET "))
+                .push(&set("t."))
+                .push(" WHERE (g.conversation_id, g.seq) IN ")
+                .tuples(places),
             Self::Postgres => Sql::new(self, &format!("UPDATE {table} t SET "))
                 .push(&set(""))
                 .push(&format!(" FROM message g WHERE {key} AND (g.conversation_id, g.seq) IN "))
