@@ -11,8 +11,9 @@ use crate::{
     port::{LaneTransaction, StoreError, log::ReadMove},
 };
 
-/// Messages in one transaction. Their 13 columns stay far below every database's limit of bound values (`SQLite` 32,766).
-pub const BATCH_MESSAGES_MAX: usize = 256;
+/// Messages in one transaction. Half of what is in flight under load, so that the answers of one batch are given while the next
+/// one commits. Their 13 columns stay far below every database's limit of bound values (`SQLite` 32,766).
+pub const BATCH_MESSAGES_MAX: usize = 128;
 /// Bytes of bodies in one transaction, so that one packet and one lock stay short.
 pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
@@ -69,20 +70,28 @@ pub(super) struct Decided {
     pub known_keys: Vec<(UserId, ClientKey)>,
 }
 
-/// Locks, looks up, decides and writes. The keys are looked up after the locks and before `seq` and `rev` are taken.
+/// Locks, looks up, decides and writes. Keys are looked up after the locks and before `seq` and `rev` are taken: those that
+/// `may_be_known`, and those of senders who are no members, because a retry is answered even after removal. Any other key is
+/// new, or the insert fails on its unique index and the batch comes again with every key looked up.
 pub(super) async fn decide(
     tx: &mut dyn LaneTransaction,
     items: &[Item],
     now: Timestamp,
     receipts_members_max: i32,
+    may_be_known: impl Fn(UserId, &ClientKey) -> bool + Send,
 ) -> Result<Decided, StoreError> {
     let conversations: BTreeSet<ConversationId> = items.iter().map(Item::conversation).collect();
     let conversations: Vec<ConversationId> = conversations.into_iter().collect();
     let heads = tx.lock_conversations(&conversations).await?;
-    let keys: Vec<(UserId, ClientKey)> = items.iter().filter_map(Item::key).collect();
-    let known = tx.messages_by_key(&keys).await?;
     let ids: BTreeSet<MemberId> = items.iter().map(Item::member).collect();
     let members = tx.members(&ids.into_iter().collect::<Vec<_>>()).await?;
+    let active: BTreeSet<MemberId> =
+        members.iter().filter(|member| member.is_active()).map(Member::id).collect();
+    let doubtful = items.iter().filter_map(|item| {
+        let (sender, key) = item.key()?;
+        (!active.contains(&item.member()) || may_be_known(sender, &key)).then_some((sender, key))
+    });
+    let known = tx.messages_by_key(&doubtful.collect::<Vec<_>>()).await?;
 
     let mut plan = Plan::new(tx.pos(), now, receipts_members_max, heads, members, known);
     let wanted = plan.indexes_wanted(items);

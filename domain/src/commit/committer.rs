@@ -10,11 +10,13 @@ use std::{
     time::Duration,
 };
 
+use moka::sync::Cache;
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
 use tokio_util::task::TaskTracker;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
     ATTEMPTS_MAX, IdSource, back_off,
@@ -31,6 +33,8 @@ use crate::{
 const MARK_INTERVAL: Duration = Duration::from_secs(1);
 /// Sends that may wait for one key; a hundred is a storm of retries, more is an attack.
 const FOLLOWERS_MAX: usize = 1024;
+/// Keys of a lane that are remembered as committed; a retry of an older one costs its batch a second try.
+const RECENT_KEYS_MAX: u64 = 50_000;
 /// A sender whose keys spoil this many batches within [`OFFENCE_WINDOW`] is committed alone for the rest of it.
 const OFFENCES_MAX: u32 = 3;
 const OFFENCE_WINDOW: Duration = Duration::from_mins(1);
@@ -217,6 +221,8 @@ struct Committer {
     random: Arc<dyn Random>,
     ids: Arc<IdSource>,
     receipts_members_max: i32,
+    /// Hashes of keys committed here lately, which a retry most likely has.
+    recent: Cache<u64, ()>,
     marks: Marks,
     offences: HashMap<UserId, (u32, Instant)>,
 }
@@ -282,6 +288,7 @@ impl Committer {
             random: setup.random.clone(),
             ids: setup.ids.clone(),
             receipts_members_max: setup.receipts_members_max,
+            recent: Cache::new(RECENT_KEYS_MAX),
             marks: Marks::default(),
             offences: HashMap::new(),
         }
@@ -378,13 +385,13 @@ impl Committer {
         }
     }
 
-    /// One transaction, tried again after deadlocks, and once with fresh look-ups after a taken key.
+    /// One transaction, tried again after deadlocks, and once with every key looked up after one was taken.
     async fn commit_part(&mut self, part: &[Waiting]) -> Result<Vec<Answer>, StoreError> {
         let items = self.items_of(part).await?;
         let mut attempt = 0;
         let mut spoiled = false;
         loop {
-            match self.commit_once(&items).await {
+            match self.commit_once(&items, spoiled).await {
                 Ok(decided) => {
                     if spoiled {
                         self.note_offences(&decided.known_keys);
@@ -411,11 +418,14 @@ impl Committer {
         items.collect::<Option<_>>().ok_or_else(|| StoreError::Fault("too few ids were given".into()))
     }
 
-    async fn commit_once(&self, items: &[Item]) -> Result<Decided, StoreError> {
+    async fn commit_once(&self, items: &[Item], every_key: bool) -> Result<Decided, StoreError> {
         let now = self.clock.now();
         let mut tx = self.log.begin(self.lane).await?;
         let pos = tx.pos();
-        let mut decided = match batch::decide(&mut *tx, items, now, self.receipts_members_max).await {
+        let may_be_known =
+            |sender: UserId, key: &ClientKey| every_key || self.recent.contains_key(&hash_key(sender, key));
+        let decided = batch::decide(&mut *tx, items, now, self.receipts_members_max, may_be_known).await;
+        let mut decided = match decided {
             Ok(decided) => decided,
             Err(error) => {
                 tx.rollback().await;
@@ -426,7 +436,12 @@ impl Committer {
             tx.rollback().await;
             return Ok(decided);
         }
-        tx.commit(&facts_of(&decided.events), now).await?;
+        let committed = tx.commit(&facts_of(&decided.events), now).await;
+        // Also when the outcome is unknown: the retry looks.
+        for (sender, key) in items.iter().filter_map(Item::key) {
+            self.recent.insert(hash_key(sender, &key), ());
+        }
+        committed?;
         publish(&*self.bus, self.lane, pos, std::mem::take(&mut decided.events));
         Ok(decided)
     }
@@ -437,6 +452,10 @@ impl Committer {
             *count += 1;
         }
     }
+}
+
+fn hash_key(sender: UserId, key: &ClientKey) -> u64 {
+    xxh3_64_with_seed(key.as_str().as_bytes(), sender.0.cast_unsigned())
 }
 
 impl Waiting {
