@@ -22,7 +22,7 @@ const ACCEPTS: &[(&str, Option<&str>)] = &[
 const OUTCOMES: &[(&str, u16, u16, &str, bool)] = &[
     (r#"{"query": "{ __typename }"}"#, 200, 200, "", true),
     (r#"{"query": "{ viewer { id } }"}"#, 200, 200, "", true),
-    (r#"{"query": "{ sessions { id } }"}"#, 200, 200, "UNAUTHENTICATED", true),
+    (r#"{"query": "{ conversations { edges { cursor } } }"}"#, 200, 200, "UNAUTHENTICATED", true),
     (r#"{"query": "{"}"#, 200, 400, "BAD_REQUEST", false),
     (r#"{"query": ""}"#, 200, 400, "BAD_REQUEST", false),
     (r#"{"query": "{ nothing }"}"#, 200, 400, "BAD_REQUEST", false),
