@@ -7,7 +7,8 @@ mod value;
 
 use std::{
     collections::BTreeMap,
-    fmt, fs,
+    fmt::{self, Write as _},
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -44,7 +45,6 @@ impl Settings {
     pub fn load(file: Option<&Path>) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut given = read_file(file, &mut problems);
-        #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
         let environment = std::env::vars_os();
         for (name, value) in environment {
             let Ok(name) = name.into_string() else { continue };
@@ -201,12 +201,11 @@ pub fn sample() -> String {
     for entry in table::ENTRIES {
         text.push('\n');
         for line in entry.doc.lines() {
-            text.push_str(format!("# {}", line.trim()).trim_end());
-            text.push('\n');
+            let _ = writeln!(text, "{}", format_args!("# {}", line.trim()).to_string().trim_end());
         }
         let quoted = entry.default.parse::<i64>().is_err();
         let quote = if quoted { "\"" } else { "" };
-        text.push_str(&format!("#{} = {quote}{}{quote}\n", entry.key, entry.default));
+        let _ = writeln!(text, "#{} = {quote}{}{quote}", entry.key, entry.default);
     }
     text
 }
@@ -272,8 +271,8 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix('#'))
             .filter(|line| !line.starts_with(' ') && !line.is_empty())
-            .map(|line| format!("{line}\n"))
-            .collect();
+            .collect::<Vec<_>>()
+            .join("\n");
         let table: toml::Table = uncommented.parse().expect("TOML");
         assert_eq!(table.len(), table::ENTRIES.len());
         let given = table

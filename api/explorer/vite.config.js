@@ -12,6 +12,8 @@ export default defineConfig({
     // An inlined worker or font would need blob: and data: sources; a file of our own needs neither.
     assetsInlineLimit: 0,
     chunkSizeWarningLimit: 5000,
+    // The bundled packages ask for their notices to go along.
+    license: { fileName: 'licenses.md' },
     rolldownOptions: {
       // The titles of the icons are made from the names of their functions.
       output: { keepNames: true },

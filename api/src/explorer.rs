@@ -1,5 +1,7 @@
 //! The explorer: static files made by its own build, embedded in the binary, with nothing loaded from elsewhere.
 
+use std::fmt::Write as _;
+
 use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
@@ -40,8 +42,16 @@ pub fn file(path: &str, headers: &HeaderMap) -> Response {
 
 fn serve(path: &str, file: &EmbeddedFile, headers: &HeaderMap) -> Response {
     let hash = file.metadata.sha256_hash();
-    let tag: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let tag = hex_tag(&hash);
     with_policy(tagged(headers, &format!("\"{tag}\""), page_headers(path), file.data.to_vec()))
+}
+
+/// The tag of a content by its hash.
+pub fn hex_tag(hash: &[u8]) -> String {
+    hash.iter().take(16).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// A body that clients keep until its tag changes.

@@ -1,14 +1,15 @@
 //! The live delivery of one node: every durable event, in the order of its lane, to the subscriptions it concerns.
 //!
-//! [`feed`] follows the lanes: the bus is a shortcut, the log in SQL the truth. [`actor`] is the one task that routes, in
-//! one order for all sockets; it keeps who is in which conversation. [`group`] executes an event once for all subscriptions
-//! that would see the same bytes, which [`sharing`] decides. [`start`] opens a subscription: what was missed, then live.
+//! `feed` follows the lanes: the bus is a shortcut, the log in SQL the truth. `actor` is the one task that routes, in
+//! one order for all sockets; it keeps who is in which conversation. `group` executes an event once for all subscriptions
+//! that would see the same bytes, which `sharing` decides. `start` opens a subscription: what was missed, then live.
 //!
 //! A subscription's life: [`Hub::subscribe`] spawns `start`, which reads a snapshot at the lanes' heads H and replays; the
 //! actor then rolls its recent batches forward from H to its own position V, and from there on the subscription is live.
 
 mod actor;
 mod arguments;
+mod audience;
 mod feed;
 mod group;
 mod sharing;

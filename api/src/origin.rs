@@ -14,9 +14,9 @@ pub struct Origins {
 }
 
 impl Origins {
-    pub fn new(listed: &[String], listen: SocketAddr) -> Self {
+    pub fn new(listed: &[String], address: SocketAddr) -> Self {
         let listed = listed.iter().map(|origin| origin.trim_end_matches('/').to_ascii_lowercase()).collect();
-        Self { listed, loopback: listen.ip().is_loopback() }
+        Self { listed, loopback: address.ip().is_loopback() }
     }
 
     /// Whether a request may have come from where it says. Without `Origin` no browser sent it across origins.
@@ -59,9 +59,9 @@ fn is_loopback(authority: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn allows(listed: &[&str], listen: &str, origin: Option<&str>, host: &str) -> bool {
+    fn allows(listed: &[&str], address: &str, origin: Option<&str>, host: &str) -> bool {
         let listed: Vec<String> = listed.iter().map(ToString::to_string).collect();
-        let origins = Origins::new(&listed, listen.parse().expect("an address"));
+        let origins = Origins::new(&listed, address.parse().expect("an address"));
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().expect("a host"));
         if let Some(origin) = origin {

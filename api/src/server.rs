@@ -63,8 +63,7 @@ impl Server {
     pub async fn bind(edge: Arc<Edge>, sockets: Sockets, sdl: Arc<str>) -> io::Result<Self> {
         let listener = TcpListener::bind(edge.settings.listen).await?;
         let origins = Origins::new(&edge.settings.allowed_origins, listener.local_addr()?);
-        let tag: String =
-            Sha256::digest(sdl.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let tag = explorer::hex_tag(&Sha256::digest(sdl.as_bytes()));
         let routes = Routes { edge, sockets, origins, sdl, sdl_tag: format!("\"{tag}\"") };
         Ok(Self { listener, routes: Arc::new(routes) })
     }

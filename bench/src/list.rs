@@ -164,10 +164,10 @@ fn marks(count: usize, mark: &str) -> String {
 
 /// The rows of the list in four statements, read and not looked at.
 async fn plain_list(bench: &Bench, viewer: Caller) {
-    let list = "SELECT c.id, c.kind, c.title, c.last_seq, c.countable, m.read_countable FROM member m JOIN conversation c \
+    let page = "SELECT c.id, c.kind, c.title, c.last_seq, c.countable, m.read_countable FROM member m JOIN conversation c \
         ON c.id = m.conversation_id WHERE m.user_id = ? AND m.removed_rev IS NULL ORDER BY c.active_at DESC, c.id DESC \
         LIMIT 51";
-    let heads = rows(bench, list.to_owned(), vec![viewer.user.0.into()]).await;
+    let heads = rows(bench, page.to_owned(), vec![viewer.user.0.into()]).await;
     let ids: Vec<(Vec<u8>, i32)> = heads
         .iter()
         .take(50)

@@ -1,5 +1,7 @@
 //! Calibrations: the same rows by the shortest way there is.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark waits for its tasks by itself")]
+
 use std::sync::{
     Arc,
     atomic::{AtomicI64, Ordering},

@@ -1,5 +1,7 @@
 //! B5, B5h, B5s: the write engine in process, without HTTP.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark waits for its tasks by itself")]
+
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},

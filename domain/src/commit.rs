@@ -1,7 +1,7 @@
 //! The write path: everything durable happens in a transaction of a lane.
 //!
-//! [`change`] runs one change in a transaction of its own. [`committer`] gathers sends and read positions of a lane and commits
-//! what is waiting as one transaction; [`batch`] decides what such a transaction does. [`ids`] gives out Snowflakes.
+//! `change` runs one change in a transaction of its own. `committer` gathers sends and read positions of a lane and commits
+//! what is waiting as one transaction; `batch` decides what such a transaction does. `ids` gives out Snowflakes.
 //! Every transaction ends with one outbox row that names its facts, and one publish on the bus.
 
 mod batch;

@@ -116,7 +116,7 @@ fn is_weaker(hash: &PasswordHash) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapter::ambient::SystemRandom;
+    use crate::testing::SystemRandom;
 
     fn passwords(at_once: usize) -> Passwords {
         Passwords::new(at_once, Arc::new(SystemRandom))

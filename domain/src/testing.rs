@@ -5,7 +5,8 @@ use std::{
     time::Duration,
 };
 
-use crate::{Timestamp, adapter::ambient::SystemRandom, keys::KeyRing, port::Clock};
+pub(crate) use crate::adapter::ambient::SystemRandom;
+use crate::{Timestamp, keys::KeyRing, port::Clock};
 
 /// A clock that moves when told.
 pub(crate) struct ManualClock(AtomicI64);

@@ -5,7 +5,7 @@ import { chromium } from 'playwright-core';
 import { url } from './server.mjs';
 
 const PATIENCE_MS = 15_000;
-const NAMES = ['Register', 'Conversation', 'Send', 'Read', 'MarkRead', 'Live'];
+const NAMES = ['Register', 'Conversation', 'Send', 'Read', 'MarkRead', 'Live', 'SignIn'];
 
 describe('the explorer', () => {
   let browser, page;
@@ -101,8 +101,11 @@ describe('the explorer', () => {
     assert.deepEqual(names, NAMES);
   });
 
-  it('registers two users and signs the first one in', async () => {
-    const { ada, bob } = await playTab(page, 'Register');
+  it('registers two users with the first press of its button, and signs the first one in', async () => {
+    await play(page);
+    const { data } = await answer(page);
+    assert.ok(data, 'no errors');
+    const { ada, bob } = data;
     assert.equal(await somebody(page).inputValue(), ada.user.id);
     assert.deepEqual(await somebody(page).locator('option').allTextContents(), [
       'nobody',
@@ -167,6 +170,27 @@ describe('the explorer', () => {
     await play(page);
     const { errors } = await answer(page);
     assert.equal(errors[0].extensions.code, 'UNAUTHENTICATED');
+  });
+
+  it('lets somebody whose token has ended see the schema and sign in again', async () => {
+    const window = await page.context().newPage();
+    await window.goto(url.href);
+    await window.evaluate(() => {
+      const gone = { key: 'usr_gone', name: 'gone', token: 'gone', expiresAt: null };
+      sessionStorage.setItem('confab:people', JSON.stringify({ list: [gone], current: gone.key }));
+    });
+    const schema = window.waitForResponse((response) => response.url() === new URL('/graphql', url).href);
+    await window.reload();
+    assert.equal((await schema).status(), 200);
+    await ready(window);
+    await play(window);
+    assert.equal((await answer(window)).errors[0].extensions.code, 'UNAUTHENTICATED');
+    await window.getByText('Signed out').waitFor();
+    assert.ok(complaints.splice(0).every((complaint) => complaint.includes('401')), 'the browser names the 401');
+    await play(window);
+    const { data } = await answer(window, (value) => value.data);
+    assert.equal((await playTab(window, 'SignIn')).signIn.user.id, data.ada.user.id);
+    await window.close();
   });
 
   it('asked no other origin for anything and made no complaint', () => {

@@ -6,6 +6,7 @@ import MarkRead from './examples/MarkRead.graphql?raw';
 import Read from './examples/Read.graphql?raw';
 import Register from './examples/Register.graphql?raw';
 import Send from './examples/Send.graphql?raw';
+import SignIn from './examples/SignIn.graphql?raw';
 import { randomText } from './ids.js';
 
 const json = (value) => JSON.stringify(value, null, 2);
@@ -18,12 +19,14 @@ export function exampleTabs() {
     displayName: name,
     deviceName: 'Explorer',
   });
+  const ada = person('Ada');
   return [
-    { query: Register, variables: json({ ada: person('Ada'), bob: person('Bob') }) },
+    { query: Register, variables: json({ ada, bob: person('Bob') }) },
     { query: Conversation, variables: json({ userId: '', memberIds: [''], title: 'Tea at four' }) },
     { query: Send, variables: json({ conversationId: '', clientMessageId: '', text: 'Hello! 你好! مرحبا' }) },
     { query: Read, variables: json({ conversationId: '', before: null }) },
     { query: MarkRead, variables: json({ conversationId: '', seq: 1 }) },
     { query: Live, variables: json({ after: null }) },
+    { query: SignIn, variables: json({ username: ada.username, password: ada.password }) },
   ];
 }

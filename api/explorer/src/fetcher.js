@@ -31,12 +31,17 @@ function prepare(variables) {
 // The headers editor wins over the person chosen.
 function authorization(headers) {
   const own = Object.entries(headers).find(([name]) => name.toLowerCase() === 'authorization');
+  return own?.[1] ?? personsBearer();
+}
+
+function personsBearer() {
   const token = people.current()?.token;
-  return own?.[1] ?? (token && `Bearer ${token}`);
+  return token && `Bearer ${token}`;
 }
 
 async function post(request, headers) {
-  const bearer = authorization(headers);
+  // The schema is for everybody, also for those whose token has ended.
+  const bearer = request.operationName === 'IntrospectionQuery' ? undefined : authorization(headers);
   const response = await fetch('/graphql', {
     method: 'POST',
     headers: {
@@ -47,6 +52,8 @@ async function post(request, headers) {
     },
     body: JSON.stringify(request),
   });
+  // An ended token is refused with every request, even to register or to sign in.
+  if (response.status === 401 && bearer === personsBearer()) people.signOut();
   const body = await response.text();
   try {
     return remember(JSON.parse(body));

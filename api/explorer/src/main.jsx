@@ -8,10 +8,15 @@ import { exampleTabs } from './examples.js';
 import { fetcher } from './fetcher.js';
 import { storage } from './storage.js';
 
+const tabs = exampleTabs();
+const firstVisit = storage.getItem('graphiql:tabState') === null;
+
 createRoot(document.getElementById('explorer')).render(
   <GraphiQL
     fetcher={fetcher}
-    defaultTabs={exampleTabs()}
+    defaultTabs={tabs}
+    // Of the first tab GraphiQL shows only the query by itself.
+    initialVariables={firstVisit ? tabs[0].variables : undefined}
     defaultEditorToolsVisibility="variables"
     showPersistHeadersSettings={false}
     inputValueDeprecation

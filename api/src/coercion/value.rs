@@ -62,7 +62,7 @@ pub(super) fn coerce(types: &TypeSystem, ty: &Type, value: Value) -> Result<Valu
 
 fn named(types: &TypeSystem, name: &Name, value: Value) -> Result<Value, Mismatch> {
     match (name.as_str(), types.get(name)) {
-        ("Int", _) => integer(value),
+        ("Int", _) => integer(&value),
         ("Float", _) => matching(value, "Float", |value| matches!(value, Value::Number(_))),
         ("String", _) => matching(value, "String", |value| matches!(value, Value::String(_))),
         ("Boolean", _) => matching(value, "Boolean", |value| matches!(value, Value::Boolean(_))),
@@ -93,8 +93,8 @@ fn expected(name: &str) -> Mismatch {
 }
 
 /// Integral numbers of 32 bits, however they are written.
-fn integer(value: Value) -> Result<Value, Mismatch> {
-    let Value::Number(number) = &value else { return Err(expected("Int")) };
+fn integer(value: &Value) -> Result<Value, Mismatch> {
+    let Value::Number(number) = value else { return Err(expected("Int")) };
     #[expect(clippy::cast_possible_truncation, reason = "only integral values in range are used")]
     let integral = number.as_i64().or_else(|| {
         let float = number.as_f64()?;

@@ -108,7 +108,7 @@ impl Answer {
     pub(super) fn into_response(self, media: MediaType, request_id: &str) -> Response {
         // What failed before GraphQL came into it is no GraphQL response.
         let (status, media, refusal) = match self {
-            Self::Response(response) => return executed(response, media),
+            Self::Response(response) => return executed(&response, media),
             Self::Refused(refusals) => return refused(refusals, media, request_id),
             Self::Malformed(refusal) => (StatusCode::BAD_REQUEST, media, refusal),
             Self::NotAcceptable => {
@@ -147,21 +147,21 @@ impl Answer {
 }
 
 /// A partial answer is 200 too: the client has data.
-fn executed(response: GraphQlResponse, media: MediaType) -> Response {
-    if is_request_error(&response) {
-        return request_error(response.errors, media);
+fn executed(response: &GraphQlResponse, media: MediaType) -> Response {
+    if is_request_error(response) {
+        return request_error(&response.errors, media);
     }
-    body(StatusCode::OK, media, serialise_response(&response))
+    body(StatusCode::OK, media, serialise_response(response))
 }
 
 fn refused(refusals: Vec<Refusal>, media: MediaType, request_id: &str) -> Response {
     let errors = refusals.into_iter().map(ServerError::from).collect();
     let mut response = GraphQlResponse::from_errors(errors);
     complete_errors(&mut response, request_id);
-    request_error(response.errors, media)
+    request_error(&response.errors, media)
 }
 
-fn request_error(errors: Vec<ServerError>, media: MediaType) -> Response {
+fn request_error(errors: &[ServerError], media: MediaType) -> Response {
     let first = errors.first();
     let extension = |name: &str| first?.extensions.as_ref()?.get(name);
     let code = match extension("code") {
@@ -177,7 +177,7 @@ fn request_error(errors: Vec<ServerError>, media: MediaType) -> Response {
         _ => StatusCode::BAD_REQUEST,
     };
     let retry_after = extension("retryAfterSeconds").map(ToString::to_string);
-    let mut response = body(status, media, errors_body(&errors));
+    let mut response = body(status, media, errors_body(errors));
     if status == StatusCode::UNAUTHORIZED {
         response = with_header(response, header::WWW_AUTHENTICATE, "Bearer");
     }

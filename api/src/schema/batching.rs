@@ -124,6 +124,7 @@ impl Spawn for Queue {
             waiting.of(self.stage).push(batch);
         } else {
             // Somebody executes the request without `drive`: slower, but it must not wait for ever.
+            #[expect(clippy::disallowed_methods, reason = "a read that nobody's shutdown waits for")]
             tokio::spawn(batch);
         }
         Ok(())

@@ -97,7 +97,6 @@ struct Connection<'a> {
     edge: &'a Arc<Edge>,
     queue: &'a Arc<Queue>,
     place: &'a Place,
-    address: Option<IpAddr>,
     trace: TraceId,
     phase: Phase,
     opener: Opener,
@@ -124,17 +123,7 @@ impl<'a> Connection<'a> {
         let permits = Arc::new(Semaphore::new(edge.settings.sockets.operations_max));
         let opener = Opener::new(Arc::clone(edge), outbound, permits, address);
         let now = Instant::now();
-        Self {
-            edge,
-            queue,
-            place,
-            address,
-            trace,
-            phase: Phase::Opened,
-            opener,
-            opened_at: now,
-            heard_at: now,
-        }
+        Self { edge, queue, place, trace, phase: Phase::Opened, opener, opened_at: now, heard_at: now }
     }
 
     /// Reads until there is a reason to close; `None` when the peer has closed or is gone.

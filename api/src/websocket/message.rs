@@ -157,7 +157,9 @@ pub(super) fn complete(quoted_id: &str) -> Utf8Bytes {
 
 fn splice(parts: &[&[u8]]) -> Option<Utf8Bytes> {
     let mut whole = BytesMut::with_capacity(parts.iter().map(|part| part.len()).sum());
-    parts.iter().for_each(|part| whole.put_slice(part));
+    for part in parts {
+        whole.put_slice(part);
+    }
     whole.freeze().try_into().ok()
 }
 

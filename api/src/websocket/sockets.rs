@@ -81,14 +81,18 @@ impl Sockets {
             let ids = open.by_session.get(&session).into_iter().flatten();
             ids.filter_map(|id| open.sockets.get(id)).map(|socket| Arc::clone(&socket.queue)).collect()
         };
-        queues.iter().for_each(|queue| queue.close_now(REVOKED));
+        for queue in queues {
+            queue.close_now(REVOKED);
+        }
     }
 
     /// Closes every socket now with a reason clients retry after: this node can no longer tell what is true.
     pub fn close_all(&self, code: u16, reason: &'static str) {
         let queues: Vec<Arc<Queue>> =
             self.open().sockets.values().map(|socket| Arc::clone(&socket.queue)).collect();
-        queues.iter().for_each(|queue| queue.close_now(Close { code, reason }));
+        for queue in queues {
+            queue.close_now(Close { code, reason });
+        }
     }
 
     /// Takes no more sockets and tells those that are open to end, one by one in random order over `spread`, so that

@@ -6,6 +6,7 @@ mod http_body;
 mod http_media;
 mod http_pages;
 mod http_variables;
+mod live;
 mod schema_paging;
 mod schema_rules;
 mod schema_sdl;

@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::*;
-use crate::{adapter::ambient::SystemRandom, testing::ManualClock};
+use crate::testing::{ManualClock, SystemRandom};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")

@@ -102,7 +102,7 @@ pub(super) fn wrong_token() -> ServiceError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{adapter::ambient::SystemRandom, testing::ring};
+    use crate::testing::{SystemRandom, ring};
 
     #[test]
     fn a_refresh_token_survives_the_wire_and_nothing_else_is_one() {

@@ -88,7 +88,7 @@ fn a_retired_key_takes_its_tokens_along_and_a_new_one_leaves_them_valid() {
     let test = fixture();
     let token = test.issue();
     test.tokens.verify(&token).expect("valid");
-    KeyRing::create(test.keys.folder(), &*test.clock, &crate::adapter::ambient::SystemRandom).expect("a key");
+    KeyRing::create(test.keys.folder(), &*test.clock, &crate::testing::SystemRandom).expect("a key");
     test.keys.reload().expect("reloads");
     test.tokens.verify(&token).expect("still valid");
     let path = test.keys.folder().join(format!("{}.key", test.keys.ids()[0]));

@@ -5,4 +5,5 @@ mod cancel_storm;
 mod groups;
 mod harness;
 mod missed;
+mod traps;
 mod write_path;

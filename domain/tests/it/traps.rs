@@ -1,0 +1,128 @@
+//! What today's database drivers and defaults would get wrong.
+
+use domain::{
+    ErrorCode, MemberRole,
+    service::{
+        add_members::AddMembers, mark_read::MarkRead, remove_member::RemoveMember, send_message::SendMessage,
+        set_member_role::SetMemberRole,
+    },
+};
+use futures_util::future::{BoxFuture, FutureExt as _, join_all};
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
+
+use crate::{
+    harness::{Kind, database, group, key, text},
+    on_every_database,
+};
+
+async fn setting(db: &crate::harness::TestDatabase, backend: DbBackend, sql: &str) -> String {
+    let row = db
+        .store
+        .connection()
+        .query_one_raw(Statement::from_string(backend, sql))
+        .await
+        .expect("reads")
+        .expect("a row");
+    row.try_get_by_index(0).expect("a text")
+}
+
+on_every_database! {
+    /// Trap 7: lane first, then conversations in order, READ COMMITTED, whole transactions tried again.
+    async fn changes_and_sends_at_once_on_two_nodes_show_no_deadlock(db: TestDatabase) {
+        let nodes = [db.chat(), db.chat()];
+        let users = db.users(6).await;
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            ids.push(group(&nodes[0], &users[0], &users[1..]).await);
+        }
+        let mut calls: Vec<BoxFuture<'static, Option<ErrorCode>>> = Vec::new();
+        for round in 0..40 {
+            let (chat, id) = (nodes[round % 2].clone(), ids[round % 3]);
+            let (owner, sender, other) = (users[0], users[1 + round % 2], users[3 + round % 3]);
+            let conversation = id;
+            calls.push(async move {
+                let (client_key, text) = (key(format!("k{round}")), text("x"));
+                chat.send_message(&sender, SendMessage { conversation, client_key, text }).await.err().map(|error| error.code())
+            }.boxed());
+            let chat = nodes[(round + 1) % 2].clone();
+            calls.push(match round % 4 {
+                0 => async move {
+                    chat.remove_member(&owner, RemoveMember { conversation, user: other.user }).await.err().map(|error| error.code())
+                }.boxed(),
+                1 => async move {
+                    chat.add_members(&owner, AddMembers { conversation, users: vec![other.user] }).await.err().map(|error| error.code())
+                }.boxed(),
+                2 => async move {
+                    let role = SetMemberRole { conversation, user: other.user, role: MemberRole::Admin };
+                    chat.set_member_role(&owner, role).await.err().map(|error| error.code())
+                }.boxed(),
+                _ => async move {
+                    chat.mark_read(&owner, MarkRead { conversation, seq: 0 }).await.err().map(|error| error.code())
+                }.boxed(),
+            });
+        }
+        let codes: Vec<ErrorCode> = join_all(calls).await.into_iter().flatten().collect();
+        // Who was removed a moment ago cannot get a role; an admin cannot be removed twice: nothing else may go wrong.
+        let expected = [ErrorCode::NotAMember, ErrorCode::Forbidden];
+        assert!(codes.iter().all(|code| expected.contains(code)), "{codes:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_writes_ahead_and_syncs_every_commit() {
+    let db = database(Kind::Sqlite).await.expect("always there");
+    assert_eq!(setting(&db, DbBackend::Sqlite, "SELECT journal_mode FROM pragma_journal_mode").await, "wal");
+    assert_eq!(
+        setting(&db, DbBackend::Sqlite, "SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous").await,
+        "2"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_writers_and_readers_on_sqlite_never_meet_a_lock() {
+    let db = database(Kind::Sqlite).await.expect("always there");
+    let nodes = [db.chat(), db.reopen().await];
+    let users = db.users(5).await;
+    let id = group(&nodes[0], &users[0], &users[1..]).await;
+    let calls = (0..50).map(|writer| {
+        let (chat, user) = (nodes[writer % 2].clone(), users[writer % users.len()]);
+        async move {
+            for index in 0..10 {
+                let command = SendMessage {
+                    conversation: id,
+                    client_key: key(format!("k{writer}-{index}")),
+                    text: text("x"),
+                };
+                chat.send_message(&user, command).await.expect("sent");
+                chat.missed(&user, None, None).await.expect("read");
+            }
+        }
+    });
+    join_all(calls).await;
+    let view = nodes[0].conversations(&users[0], &[id]).await.expect("reads").remove(&id).expect("a member");
+    assert_eq!(view.conversation.last_seq, 500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_sessions_read_committed_and_bound_what_a_stalled_process_holds() {
+    let Some(db) = database(Kind::MariaDb).await else { return };
+    let backend = DbBackend::MySql;
+    assert_eq!(setting(&db, backend, "SELECT @@tx_isolation").await, "READ-COMMITTED");
+    assert_eq!(setting(&db, backend, "SELECT CAST(@@innodb_lock_wait_timeout AS CHAR)").await, "2");
+    assert_eq!(setting(&db, backend, "SELECT CAST(@@idle_transaction_timeout AS CHAR)").await, "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_differ_in_case_or_trailing_characters_are_different_keys() {
+    for kind in [Kind::Sqlite, Kind::MariaDb, Kind::Postgres] {
+        let Some(db) = database(kind).await else { continue };
+        let chat = db.chat();
+        let users = db.users(2).await;
+        let id = group(&chat, &users[0], &users[1..]).await;
+        for (seq, name) in ["k", "K", "k.", "k~"].into_iter().enumerate() {
+            let command = SendMessage { conversation: id, client_key: key(name), text: text(name) };
+            let sent = chat.send_message(&users[0], command).await.expect("sent");
+            assert_eq!(usize::try_from(sent.seq).expect("small"), seq + 1, "{kind:?} {name}");
+        }
+    }
+}
