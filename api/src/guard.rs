@@ -25,6 +25,8 @@ pub struct Limits {
     pub depth_max: usize,
     /// Selection sets and fragments inside each other, introspection included.
     pub selection_nesting_max: usize,
+    /// Lists of fields or of types inside each other below `__schema` and `__type`; each multiplies the answer.
+    pub introspection_lists_max: usize,
     /// Selections of all operations with every fragment written out.
     pub selections_max: usize,
     /// Fragment definitions of a document.
@@ -51,6 +53,7 @@ impl Default for Limits {
             document_nesting_max: 64,
             depth_max: 12,
             selection_nesting_max: 30,
+            introspection_lists_max: 2,
             selections_max: 2000,
             fragments_max: 100,
             operations_max: 32,

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use async_graphql::{
     Name, Positioned,
-    parser::types::{Directive, ExecutableDocument, Selection, SelectionSet},
+    parser::types::{Directive, ExecutableDocument, Field, Selection, SelectionSet},
 };
 
 use super::Limits;
@@ -55,6 +55,8 @@ struct Cost {
     depth: usize,
     /// Selection sets and fragments inside each other.
     nesting: usize,
+    /// Lists of fields or of types inside each other, should this be below `__schema` or `__type`.
+    introspection_lists: usize,
 }
 
 struct Walk<'a> {
@@ -80,8 +82,7 @@ impl<'a> Walk<'a> {
                         true => Cost::default(),
                         false => self.selection_set(&field.node.selection_set, nesting + 1)?,
                     };
-                    let free = matches!(field.node.name.node.as_str(), "__schema" | "__type");
-                    Cost { depth: if free { 1 } else { below.depth + 1 }, ..below }
+                    self.field(field, below)?
                 }
                 Selection::InlineFragment(fragment) => {
                     self.selection_set(&fragment.node.selection_set, nesting + 1)?
@@ -95,9 +96,28 @@ impl<'a> Walk<'a> {
             total.selections = total.selections.saturating_add(cost.selections).saturating_add(1);
             total.depth = total.depth.max(cost.depth);
             total.nesting = total.nesting.max(cost.nesting);
+            total.introspection_lists = total.introspection_lists.max(cost.introspection_lists);
         }
         total.nesting += 1;
         Ok(total)
+    }
+
+    fn field(&self, field: &Positioned<Field>, below: Cost) -> Result<Cost, Refusal> {
+        match field.node.name.node.as_str() {
+            "__schema" | "__type" => {
+                let max = self.limits.introspection_lists_max;
+                if below.introspection_lists > max {
+                    let message = format!("lists of introspection nest deeper than {max}");
+                    return Err(Refusal::limit_exceeded(message).at(field.pos));
+                }
+                Ok(Cost { depth: 1, introspection_lists: 0, ..below })
+            }
+            "fields" | "inputFields" | "interfaces" | "possibleTypes" => {
+                let introspection_lists = below.introspection_lists + 1;
+                Ok(Cost { depth: below.depth + 1, introspection_lists, ..below })
+            }
+            _ => Ok(Cost { depth: below.depth + 1, ..below }),
+        }
     }
 
     fn fragment(&mut self, name: &'a Name, nesting: usize) -> Result<Cost, Refusal> {

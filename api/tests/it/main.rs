@@ -1,7 +1,14 @@
 //! What the GraphQL face promises, seen from outside the crate.
 
+mod edge_run;
+mod hostile_documents;
+mod http_body;
+mod http_media;
+mod http_pages;
+mod http_variables;
 mod live;
 mod schema_paging;
 mod schema_rules;
 mod schema_sdl;
 mod schema_shareable;
+mod test_server;

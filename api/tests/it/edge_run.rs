@@ -1,0 +1,164 @@
+//! What the edge does with operations that panic, take too long, or whose client goes away.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use api::{
+    edge::Edge,
+    executor::{Executor, Operation, Subscription},
+    server::Server,
+    settings::Settings,
+    websocket::Sockets,
+};
+use async_graphql::{Request, Response, Value};
+use async_trait::async_trait;
+use domain::{
+    Caller, ServiceError, ServiceResult,
+    adapter::ambient::{SystemClock, SystemRandom},
+};
+use serde_json::json;
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Semaphore, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Long enough for a slow machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Answers by the name of the root field. A permit of `started` and `ended` for each that waited.
+struct Probe {
+    started: Semaphore,
+    may_end: Semaphore,
+    ended: Semaphore,
+}
+
+#[async_trait]
+impl Executor for Probe {
+    async fn execute(&self, operation: Operation) -> Response {
+        match root_field(operation.request).as_str() {
+            "panics" => panic!("as asked"),
+            "waits" => {
+                self.started.add_permits(1);
+                self.may_end.acquire().await.expect("open").forget();
+                self.ended.add_permits(1);
+            }
+            _ => {}
+        }
+        Response::new(Value::Boolean(true))
+    }
+
+    async fn authenticate(&self, _: &str) -> ServiceResult<Caller> {
+        Err(ServiceError::unavailable("nobody is known here"))
+    }
+
+    fn subscribe(&self, _: Subscription) -> Box<dyn Send> {
+        Box::new(())
+    }
+}
+
+fn root_field(mut request: Request) -> String {
+    let document = request.parsed_query().expect("parsed");
+    let (_, operation) = document.operations.iter().next().expect("an operation");
+    match &operation.node.selection_set.node.items[0].node {
+        async_graphql::parser::types::Selection::Field(field) => field.node.name.node.to_string(),
+        _ => String::new(),
+    }
+}
+
+struct Node {
+    probe: Arc<Probe>,
+    address: SocketAddr,
+    stop: CancellationToken,
+    serving: TaskTracker,
+}
+
+async fn start(operation_timeout: Duration, operations_max: usize) -> Node {
+    let [started, may_end, ended] = [0, 0, 0].map(Semaphore::new);
+    let probe = Arc::new(Probe { started, may_end, ended });
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let settings = Settings { listen, operation_timeout, operations_max, ..Settings::default() };
+    let sockets = Sockets::new(&settings.sockets);
+    let sdl = "type Query { panics: Int waits: Int answers: Int }";
+    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+    let edge = Edge::new(settings, sdl, probe.clone(), clock, random).expect("reads the schema");
+    let server = Server::bind(Arc::new(edge), sockets, sdl.into()).await.expect("binds");
+    let (address, stop, serving) =
+        (server.address().expect("bound"), CancellationToken::new(), TaskTracker::new());
+    serving.spawn(server.serve(stop.clone()));
+    serving.close();
+    Node { probe, address, stop, serving }
+}
+
+impl Node {
+    async fn ask(&self, field: &str) -> serde_json::Value {
+        let request = reqwest::Client::new().post(format!("http://{}/graphql", self.address));
+        let body = json!({ "query": format!("{{ {field} }}") }).to_string();
+        let answer = request.header("content-type", "application/json").body(body).send();
+        let text = answer.await.expect("an answer").text().await.expect("text");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// Takes a permit that something must have given.
+    async fn saw(&self, what: &Semaphore) {
+        timeout(PATIENCE, what.acquire()).await.expect("in time").expect("open").forget();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_is_internal_with_a_request_id_and_kills_nothing() {
+    let node = start(PATIENCE, 10).await;
+    let body = node.ask("panics").await;
+    let extensions = &body["errors"][0]["extensions"];
+    assert_eq!(extensions["code"], "INTERNAL");
+    assert_eq!(extensions["requestId"].as_str().map(str::len), Some(32), "{body}");
+    assert!(!body.to_string().contains("as asked"));
+    assert_eq!(node.ask("answers").await, json!({"data": true}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn past_its_deadline_an_operation_is_unavailable_and_goes_on() {
+    let node = start(Duration::from_millis(100), 10).await;
+    let body = node.ask("waits").await;
+    assert_eq!(body["errors"][0]["extensions"], json!({"code": "UNAVAILABLE", "retryable": true}), "{body}");
+    node.probe.may_end.add_permits(1);
+    node.saw(&node.probe.ended).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_goes_on_when_its_client_goes_away() {
+    let node = start(PATIENCE, 10).await;
+    let mut stream = TcpStream::connect(node.address).await.expect("connects");
+    let body = r#"{"query": "{ waits }"}"#;
+    let head = "POST /graphql HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
+    let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).await.expect("writes");
+    node.saw(&node.probe.started).await;
+    drop(stream);
+    // The server has met the end of the connection once it answers another.
+    assert_eq!(node.ask("answers").await, json!({"data": true}));
+    node.probe.may_end.add_permits(1);
+    node.saw(&node.probe.ended).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_operations_than_allowed_are_unavailable() {
+    let node = start(PATIENCE, 1).await;
+    let (waited, refused) = tokio::join!(node.ask("waits"), async {
+        node.saw(&node.probe.started).await;
+        let refused = node.ask("answers").await;
+        node.probe.may_end.add_permits(1);
+        refused
+    });
+    assert_eq!(waited, json!({"data": true}));
+    assert_eq!(refused["errors"][0]["extensions"]["code"], "UNAVAILABLE");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_waits_for_what_runs() {
+    let node = start(PATIENCE, 10).await;
+    let (answer, ()) = tokio::join!(node.ask("waits"), async {
+        node.saw(&node.probe.started).await;
+        node.stop.cancel();
+        assert!(timeout(Duration::from_millis(100), node.serving.wait()).await.is_err(), "stopped at once");
+        node.probe.may_end.add_permits(1);
+    });
+    assert_eq!(answer, json!({"data": true}));
+    timeout(PATIENCE, node.serving.wait()).await.expect("stops");
+}

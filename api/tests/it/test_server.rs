@@ -1,0 +1,132 @@
+//! A whole node on a private database and a free port, and what a client sees of it.
+
+use std::net::SocketAddr;
+
+use api::{
+    app::{self, ApiSetup},
+    hub::HubLimits,
+    settings::Settings,
+};
+use domain::{
+    Limits,
+    adapter::{
+        ambient::{SystemClock, SystemRandom},
+        sql::{PoolSettings, SqlStore},
+    },
+    keys::KeyRing,
+    wiring::Wiring,
+};
+use migration::{Migrator, MigratorTrait, SCHEMA_VERSION};
+use reqwest::{
+    Method, RequestBuilder, Response,
+    header::{self, HeaderMap},
+};
+use serde_json::{Value, json};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub const JSON: &str = "application/json";
+pub const GRAPHQL_RESPONSE: &str = "application/graphql-response+json";
+
+pub struct TestServer {
+    pub address: SocketAddr,
+    client: reqwest::Client,
+    stop: CancellationToken,
+    _folder: tempfile::TempDir,
+}
+
+/// What came back.
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl TestServer {
+    pub async fn start() -> Self {
+        Self::with(Settings::default()).await
+    }
+
+    pub async fn with(settings: Settings) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the database and the keys");
+        let url = format!("sqlite://{}/confab.sqlite?mode=rwc", folder.path().display());
+        let raw = SqlStore::connect_raw(&url, PoolSettings::default()).await.expect("connects");
+        Migrator::up(&raw, None).await.expect("migrates");
+        raw.close().await.expect("closes");
+        let store = SqlStore::open(&url, PoolSettings::default(), SCHEMA_VERSION).await.expect("opens");
+        let keys = folder.path().join("keys");
+        KeyRing::create(&keys, &SystemClock, &SystemRandom).expect("a key");
+        let keys = KeyRing::open(&keys).expect("opens");
+        let chat = Wiring::new(store, keys, Limits { rate_limits: false, ..Limits::default() }).build();
+        let stop = CancellationToken::new();
+        let setup = ApiSetup {
+            chat,
+            settings: Settings { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..settings },
+            hub: HubLimits::default(),
+            tasks: TaskTracker::new(),
+            stop: stop.clone(),
+        };
+        let (server, _hub) = app::start(setup).await.expect("starts");
+        let address = server.address().expect("bound");
+        TaskTracker::new().spawn(server.serve(stop.clone()));
+        Self { address, client: reqwest::Client::new(), stop, _folder: folder }
+    }
+
+    /// A request as a client without a framework sends it.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("http://{}{path}", self.address))
+    }
+
+    /// A `POST` of a body, taking this type.
+    pub fn post(&self, accept: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
+        self.request(Method::POST, "/graphql")
+            .header(header::CONTENT_TYPE, JSON)
+            .header(header::ACCEPT, accept)
+            .body(body)
+    }
+
+    pub async fn query(&self, accept: &str, query: &str, variables: Value) -> Answer {
+        let body = json!({ "query": query, "variables": variables }).to_string();
+        answer(self.post(accept, body)).await
+    }
+
+    /// Registers somebody; their access token.
+    pub async fn register(&self, username: &str) -> String {
+        let query = "mutation($input: RegisterInput!) {
+            register(input: $input) { credentials { accessToken } userErrors { message } } }";
+        let input = json!({ "username": username, "password": "correct horse", "displayName": username });
+        let answer = self.query(JSON, query, json!({ "input": input })).await.json();
+        let token = &answer["data"]["register"]["credentials"]["accessToken"];
+        token.as_str().unwrap_or_else(|| panic!("no token: {answer}")).to_owned()
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+pub async fn answer(request: RequestBuilder) -> Answer {
+    let response: Response = request.send().await.expect("an answer");
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Answer { status, headers, text: response.text().await.expect("text") }
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("{}: {:?}", self.status, self.text))
+    }
+
+    /// The code of the first error; empty without errors.
+    pub fn code(&self) -> String {
+        self.json()["errors"][0]["extensions"]["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    pub fn media(&self) -> &str {
+        self.header("content-type").split(';').next().unwrap_or_default()
+    }
+}
