@@ -8,6 +8,7 @@ mod batch;
 mod change;
 mod committer;
 mod ids;
+mod marks;
 
 pub use batch::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX};
 pub use change::{Change, ChangeError, Changed};

@@ -33,13 +33,15 @@ pub fn settings(command: &mut Command, folder: &Path) {
         .env("CONFAB_DATA_DIR", folder.join("data"));
 }
 
+/// Numbers the databases of this run.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
 /// A fresh database of the test server; `None`, loudly, when there is none.
 pub fn mariadb() -> Option<String> {
     let Ok(server) = env::var("CONFAB_TEST_MARIADB_URL") else {
         eprintln!("SKIPPED on MariaDB: CONFAB_TEST_MARIADB_URL is not set (scripts/test sets it)");
         return None;
     };
-    static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!("confab_test_{:08x}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let (user, place) = server.trim_start_matches("mysql://").trim_end_matches('/').split_once('@')?;
     let (user, password) = user.split_once(':')?;

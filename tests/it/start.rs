@@ -1,7 +1,5 @@
 //! Starting, refusing to start, and stopping.
 
-#![expect(clippy::disallowed_methods, reason = "tests start processes and read files")]
-
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, process::Command};
 
 use crate::server::{Server, ask, confab, mariadb, register, settings};

@@ -5,7 +5,7 @@
 //! a second send with the same key waits for the first one's result.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -21,7 +21,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::{
     ATTEMPTS_MAX, IdSource, back_off,
     batch::{self, Answer, BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Decided, Item, same_message},
-    facts_of, publish,
+    facts_of,
+    marks::Marks,
+    publish,
 };
 use crate::{
     ClientKey, LaneId, LaneLayout, MemberId, Message, MessageDraft, MessageId, ServiceError, ServiceResult,
@@ -29,8 +31,6 @@ use crate::{
     port::{Bus, Clock, Log, Random, StoreError},
 };
 
-/// A reader's marks in a conversation are committed at most this often; those between are folded into the next.
-const MARK_INTERVAL: Duration = Duration::from_secs(1);
 /// Sends that may wait for one key; a hundred is a storm of retries, more is an attack.
 const FOLLOWERS_MAX: usize = 1024;
 /// Keys of a lane that are remembered as committed; a retry of an older one costs its batch a second try.
@@ -70,15 +70,15 @@ struct Inner {
 /// Keys being committed, each with the sends that wait for its result.
 type InFlight = HashMap<(UserId, ClientKey), Vec<(MessageDraft, oneshot::Sender<Reply>)>>;
 
-type Reply = ServiceResult<Answer>;
+pub(super) type Reply = ServiceResult<Answer>;
 
-struct Waiting {
-    work: Work,
-    expires: Instant,
-    replies: Vec<oneshot::Sender<Reply>>,
+pub(super) struct Waiting {
+    pub work: Work,
+    pub expires: Instant,
+    pub replies: Vec<oneshot::Sender<Reply>>,
 }
 
-enum Work {
+pub(super) enum Work {
     Send(MessageDraft),
     Read { member: MemberId, seq: i32 },
 }
@@ -227,55 +227,6 @@ struct Committer {
     offences: HashMap<UserId, (u32, Instant)>,
 }
 
-/// Read marks that came too soon after the reader's last one, folded until they are due.
-#[derive(Default)]
-struct Marks {
-    committed: HashMap<MemberId, Instant>,
-    deferred: HashMap<MemberId, Waiting>,
-    due: VecDeque<(Instant, MemberId)>,
-}
-
-impl Marks {
-    /// The mark itself if its time has come; otherwise it is kept.
-    fn admit(&mut self, member: MemberId, waiting: Waiting, now: Instant) -> Option<Waiting> {
-        if let Some(kept) = self.deferred.get_mut(&member) {
-            fold(kept, waiting);
-            return None;
-        }
-        self.committed.retain(|_, at| now.duration_since(*at) < MARK_INTERVAL);
-        let Some(last) = self.committed.insert(member, now) else { return Some(waiting) };
-        self.committed.insert(member, last);
-        self.due.push_back((last + MARK_INTERVAL, member));
-        self.deferred.insert(member, waiting);
-        None
-    }
-
-    fn next_due(&self) -> Option<Instant> {
-        self.due.front().map(|(at, _)| *at)
-    }
-
-    fn take_due(&mut self, now: Instant) -> Vec<Waiting> {
-        let mut ready = Vec::new();
-        while self.due.front().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, member)) = self.due.pop_front() else { break };
-            if let Some(waiting) = self.deferred.remove(&member) {
-                self.committed.insert(member, now);
-                ready.push(waiting);
-            }
-        }
-        ready
-    }
-}
-
-/// The further of two marks, which answers both.
-fn fold(kept: &mut Waiting, later: Waiting) {
-    if let (Work::Read { seq, .. }, Work::Read { seq: other, .. }) = (&mut kept.work, &later.work) {
-        *seq = (*seq).max(*other);
-    }
-    kept.expires = kept.expires.max(later.expires);
-    kept.replies.extend(later.replies);
-}
-
 impl Committer {
     fn new(lane: LaneId, inner: &Arc<Inner>) -> Self {
         let setup = &inner.setup;
@@ -316,7 +267,7 @@ impl Committer {
             }
             self.commit_all(batch).await;
         }
-        let left = self.marks.deferred.drain().map(|(_, waiting)| waiting).collect();
+        let left = self.marks.take_all();
         self.commit_all(left).await;
     }
 

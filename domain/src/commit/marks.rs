@@ -1,0 +1,68 @@
+//! Read marks: one reader's in one conversation are committed at most once a second; those between wait and fold.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::committer::{Waiting, Work};
+use crate::MemberId;
+
+/// A reader's marks in a conversation are committed at most this often; those between are folded into the next.
+const MARK_INTERVAL: Duration = Duration::from_secs(1);
+/// Read marks that came too soon after the reader's last one, folded until they are due.
+#[derive(Default)]
+pub(super) struct Marks {
+    committed: HashMap<MemberId, Instant>,
+    deferred: HashMap<MemberId, Waiting>,
+    due: VecDeque<(Instant, MemberId)>,
+}
+
+impl Marks {
+    /// The mark itself if its time has come; otherwise it is kept.
+    pub fn admit(&mut self, member: MemberId, waiting: Waiting, now: Instant) -> Option<Waiting> {
+        if let Some(kept) = self.deferred.get_mut(&member) {
+            fold(kept, waiting);
+            return None;
+        }
+        self.committed.retain(|_, at| now.duration_since(*at) < MARK_INTERVAL);
+        let Some(last) = self.committed.insert(member, now) else { return Some(waiting) };
+        self.committed.insert(member, last);
+        self.due.push_back((last + MARK_INTERVAL, member));
+        self.deferred.insert(member, waiting);
+        None
+    }
+
+    pub fn next_due(&self) -> Option<Instant> {
+        self.due.front().map(|(at, _)| *at)
+    }
+
+    /// What still waits when the committer ends.
+    pub fn take_all(&mut self) -> Vec<Waiting> {
+        self.due.clear();
+        self.deferred.drain().map(|(_, waiting)| waiting).collect()
+    }
+
+    pub fn take_due(&mut self, now: Instant) -> Vec<Waiting> {
+        let mut ready = Vec::new();
+        while self.due.front().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, member)) = self.due.pop_front() else { break };
+            if let Some(waiting) = self.deferred.remove(&member) {
+                self.committed.insert(member, now);
+                ready.push(waiting);
+            }
+        }
+        ready
+    }
+}
+
+/// The further of two marks, which answers both.
+fn fold(kept: &mut Waiting, later: Waiting) {
+    if let (Work::Read { seq, .. }, Work::Read { seq: other, .. }) = (&mut kept.work, &later.work) {
+        *seq = (*seq).max(*other);
+    }
+    kept.expires = kept.expires.max(later.expires);
+    kept.replies.extend(later.replies);
+}
