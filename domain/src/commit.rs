@@ -1,7 +1,8 @@
 //! The write path: everything durable happens in a transaction of a lane.
 //!
-//! `change` runs one change in a transaction of its own. `committer` gathers sends and read positions of a lane and commits
-//! what is waiting as one transaction; `batch` decides what such a transaction does. `ids` gives out Snowflakes.
+//! `change` runs one change in a transaction of its own. Sends and read positions wait in a `queue` until a `committer` takes
+//! what is there into one transaction; `batch` decides what that does, from what the `view` of the lanes knows already.
+//! `marks` holds back read positions that come too often. `ids` gives out Snowflakes.
 //! Every transaction ends with one outbox row that names its facts, and one publish on the bus.
 
 mod batch;
@@ -9,11 +10,13 @@ mod change;
 mod committer;
 mod ids;
 mod marks;
+mod queue;
+mod view;
 
 pub use batch::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX};
 pub use change::{Change, ChangeError, Changed};
-pub use committer::{Committers, CommittersSetup};
 pub use ids::IdSource;
+pub use queue::{Committers, CommittersSetup};
 
 use std::sync::Arc;
 

@@ -5,10 +5,11 @@ use std::{
     sync::Arc,
 };
 
+use super::view::Views;
 use crate::{
-    ClientKey, Content, Conversation, ConversationId, ErrorCode, Event, Fact, Member, MemberId, Message,
-    MessageDraft, MessageId, ServiceError, ServiceResult, Timestamp, UserId,
-    port::{LaneTransaction, StoreError, log::ReadMove},
+    ClientKey, Content, Conversation, ConversationId, ErrorCode, Event, Fact, LaneId, Member, MemberId,
+    Message, MessageDraft, MessageId, ServiceError, ServiceResult, Timestamp, UserId,
+    port::{LaneTransaction, StoreError},
 };
 
 /// Messages in one transaction. Half of what is in flight under load, so that the answers of one batch are given while the next
@@ -45,9 +46,9 @@ impl Item {
         }
     }
 
-    pub fn key(&self) -> Option<(UserId, ClientKey)> {
+    pub fn key(&self) -> Option<(UserId, &ClientKey)> {
         match self {
-            Self::Send { draft, .. } => Some((draft.sender, draft.client_key.clone())),
+            Self::Send { draft, .. } => Some((draft.sender, &draft.client_key)),
             Self::Read { .. } => None,
         }
     }
@@ -65,54 +66,90 @@ pub(super) enum Answer {
 pub(super) struct Decided {
     /// One for each item, in their order.
     pub answers: Vec<Answer>,
-    pub events: Vec<Event>,
+    /// Each with its lane, in the order of its lane.
+    pub events: Vec<(LaneId, Event)>,
     /// Senders whose key was committed by somebody else; see the committer's side queue.
     pub known_keys: Vec<(UserId, ClientKey)>,
+    /// What is so once it is committed.
+    pub heads: Vec<Conversation>,
+    pub members: Vec<Member>,
 }
 
-/// Locks, looks up, decides and writes. Keys are looked up after the locks and before `seq` and `rev` are taken: those that
-/// `may_be_known`, and those of senders who are no members, because a retry is answered even after removal. Any other key is
-/// new, or the insert fails on its unique index and the batch comes again with every key looked up.
+/// Looks up what is not known, decides and writes. Keys are looked up under the locks and before `seq` and `rev` are taken:
+/// those that `may_be_known`, and those of senders who are no members, because a retry is answered even after removal. Any
+/// other key is new, or the insert fails on its unique index and the batch comes again with every key looked up.
 pub(super) async fn decide(
     tx: &mut dyn LaneTransaction,
     items: &[Item],
+    views: &mut Views,
     now: Timestamp,
     receipts_members_max: i32,
     may_be_known: impl Fn(UserId, &ClientKey) -> bool + Send,
 ) -> Result<Decided, StoreError> {
-    let conversations: BTreeSet<ConversationId> = items.iter().map(Item::conversation).collect();
-    let conversations: Vec<ConversationId> = conversations.into_iter().collect();
-    let heads = tx.lock_conversations(&conversations).await?;
-    let ids: BTreeSet<MemberId> = items.iter().map(Item::member).collect();
-    let members = tx.members(&ids.into_iter().collect::<Vec<_>>()).await?;
-    let active: BTreeSet<MemberId> =
-        members.iter().filter(|member| member.is_active()).map(Member::id).collect();
+    let (heads, members) = current(tx, items, views).await?;
+    let is_active = |id: &MemberId| members.get(id).is_some_and(Member::is_active);
     let doubtful = items.iter().filter_map(|item| {
         let (sender, key) = item.key()?;
-        (!active.contains(&item.member()) || may_be_known(sender, &key)).then_some((sender, key))
+        (!is_active(&item.member()) || may_be_known(sender, key)).then(|| (sender, key.clone()))
     });
     let known = tx.messages_by_key(&doubtful.collect::<Vec<_>>()).await?;
 
-    let mut plan = Plan::new(tx.pos(), now, receipts_members_max, heads, members, known);
+    let mut plan = Plan::new(now, receipts_members_max, heads, members, known);
     let wanted = plan.indexes_wanted(items);
     for (conversation, seq, countable) in tx.countable_at(&wanted).await? {
         plan.countable_at.insert((conversation, seq), countable);
     }
     let answers: Vec<Answer> = items
         .iter()
-        .map(|item| match item {
-            Item::Send { draft, id } => plan.send(draft, *id),
-            Item::Read { member, seq } => plan.read(*member, *seq),
+        .map(|item| {
+            let at = Place { lane: views.lane_of(item.conversation()), pos: tx.pos_of(item.conversation()) };
+            match item {
+                Item::Send { draft, id } => plan.send(draft, *id, at),
+                Item::Read { member, seq } => plan.read(*member, *seq, at),
+            }
         })
         .map(|answer| answer.unwrap_or_else(Answer::Refused))
         .collect();
     plan.write(tx).await?;
     let known_keys = plan.known.into_keys().collect();
-    Ok(Decided { answers, events: plan.events, known_keys })
+    let heads = plan.changed_heads.iter().filter_map(|id| plan.heads.remove(id)).collect();
+    let members = plan.changed_members.iter().filter_map(|id| plan.members.remove(id)).collect();
+    Ok(Decided { answers, events: plan.events, known_keys, heads, members })
+}
+
+type Current = (HashMap<ConversationId, Conversation>, HashMap<MemberId, Member>);
+
+/// The heads and memberships of the items, from what is known or from the database.
+async fn current(
+    tx: &mut dyn LaneTransaction,
+    items: &[Item],
+    views: &mut Views,
+) -> Result<Current, StoreError> {
+    let conversations: BTreeSet<ConversationId> = items.iter().map(Item::conversation).collect();
+    let unknown: Vec<_> = conversations.iter().copied().filter(|id| views.head(*id).is_none()).collect();
+    for head in tx.lock_conversations(&unknown).await? {
+        views.learn_head(head);
+    }
+    let ids: BTreeSet<MemberId> = items.iter().map(Item::member).collect();
+    let unknown: Vec<_> = ids.iter().copied().filter(|id| views.member(*id).is_none()).collect();
+    let mut members = HashMap::with_capacity(ids.len());
+    for member in tx.members(&unknown).await? {
+        members.insert(member.id(), member.clone());
+        views.learn_member(member);
+    }
+    members.extend(ids.iter().filter_map(|id| Some((*id, views.member(*id)?.clone()))));
+    let heads = conversations.iter().filter_map(|id| Some((*id, views.head(*id)?.clone()))).collect();
+    Ok((heads, members))
+}
+
+/// Where in the log an item's change goes.
+#[derive(Clone, Copy)]
+struct Place {
+    lane: LaneId,
+    pos: i64,
 }
 
 struct Plan {
-    pos: i64,
     now: Timestamp,
     receipts_members_max: i32,
     heads: HashMap<ConversationId, Conversation>,
@@ -122,29 +159,25 @@ struct Plan {
     /// The `rev` that all read marks of this batch share in a conversation too large for receipts.
     shared_marks: HashMap<ConversationId, i32>,
     messages: Vec<Arc<Message>>,
-    /// The last message of each sender in this batch.
-    sent: HashMap<MemberId, i32>,
-    /// Readers who marked in this batch.
-    marked: BTreeSet<MemberId>,
-    events: Vec<Event>,
+    changed_heads: BTreeSet<ConversationId>,
+    changed_members: BTreeSet<MemberId>,
+    events: Vec<(LaneId, Event)>,
 }
 
 impl Plan {
     fn new(
-        pos: i64,
         now: Timestamp,
         receipts_members_max: i32,
-        heads: Vec<Conversation>,
-        members: Vec<Member>,
+        heads: HashMap<ConversationId, Conversation>,
+        members: HashMap<MemberId, Member>,
         known: Vec<Message>,
     ) -> Self {
         let key = |message: &Message| Some((message.sender?, message.client_key.clone()?));
         Self {
-            pos,
             now,
             receipts_members_max,
-            heads: heads.into_iter().map(|head| (head.id, head)).collect(),
-            members: members.into_iter().map(|member| (member.id(), member)).collect(),
+            heads,
+            members,
             known: known
                 .into_iter()
                 .filter_map(|message| Some((key(&message)?, Arc::new(message))))
@@ -152,8 +185,8 @@ impl Plan {
             countable_at: HashMap::new(),
             shared_marks: HashMap::new(),
             messages: Vec::new(),
-            sent: HashMap::new(),
-            marked: BTreeSet::new(),
+            changed_heads: BTreeSet::new(),
+            changed_members: BTreeSet::new(),
             events: Vec::new(),
         }
     }
@@ -173,9 +206,11 @@ impl Plan {
         wanted.into_iter().collect()
     }
 
-    fn send(&mut self, draft: &MessageDraft, id: MessageId) -> ServiceResult<Answer> {
+    fn send(&mut self, draft: &MessageDraft, id: MessageId, at: Place) -> ServiceResult<Answer> {
         // Before membership: the retry of a committed send answers with it even after removal (P2).
-        if let Some(message) = self.known.get(&(draft.sender, draft.client_key.clone())) {
+        if !self.known.is_empty()
+            && let Some(message) = self.known.get(&(draft.sender, draft.client_key.clone()))
+        {
             return same_message(message, draft).map(|()| Answer::Message(message.clone()));
         }
         let member = MemberId { conversation: draft.conversation, user: draft.sender };
@@ -185,14 +220,14 @@ impl Plan {
         head.advance_seq()?;
         head.countable += 1;
         head.active_at = self.now;
-        head.pos = self.pos;
+        head.pos = at.pos;
         let message = Arc::new(Message {
             id,
             conversation: draft.conversation,
             seq: head.last_seq,
             rev: head.rev,
             created_rev: head.rev,
-            pos: self.pos,
+            pos: at.pos,
             sender: Some(draft.sender),
             client_key: Some(draft.client_key.clone()),
             content_hash: draft.content_hash,
@@ -200,14 +235,16 @@ impl Plan {
             created_at: self.now,
             countable: head.countable,
         });
-        self.events.push(Event {
+        let event = Event {
             fact: Fact::MessageSent { conversation: head.id, rev: head.rev, seq: head.last_seq },
             conversation: Some(Arc::new(head.clone())),
             message: Some(message.clone()),
             member: None,
-        });
+        };
+        self.events.push((at.lane, event));
+        self.changed_heads.insert(draft.conversation);
         // One's own messages are never unread.
-        self.sent.insert(member, head.last_seq);
+        self.changed_members.insert(member);
         if let Some(sender) = self.members.get_mut(&member) {
             (sender.read_seq, sender.read_countable) = (message.seq, message.countable);
         }
@@ -215,7 +252,7 @@ impl Plan {
         Ok(Answer::Message(message))
     }
 
-    fn read(&mut self, id: MemberId, seq: i32) -> ServiceResult<Answer> {
+    fn read(&mut self, id: MemberId, seq: i32, at: Place) -> ServiceResult<Answer> {
         let not_found = || ServiceError::not_found("conversation").at(&["conversationId"]);
         let read_seq =
             self.members.get(&id).filter(|member| member.is_active()).ok_or_else(not_found)?.read_seq;
@@ -238,7 +275,7 @@ impl Plan {
         if large {
             self.shared_marks.insert(id.conversation, rev);
         }
-        head.pos = self.pos;
+        head.pos = at.pos;
         let in_batch =
             self.messages.iter().find(|message| message.conversation == head.id && message.seq == seq);
         let countable = if let Some(message) = in_batch {
@@ -248,44 +285,28 @@ impl Plan {
         } else {
             head.countable
         };
-        self.events.push(Event {
+        let event = Event {
             fact: Fact::ReadMarked { conversation: head.id, rev, user: id.user, read_seq: seq },
             conversation: Some(Arc::new(head.clone())),
             message: None,
             member: None,
-        });
-        self.marked.insert(id);
+        };
+        self.events.push((at.lane, event));
+        self.changed_heads.insert(id.conversation);
+        self.changed_members.insert(id);
         if let Some(reader) = self.members.get_mut(&id) {
             (reader.read_seq, reader.read_countable) = (seq, countable);
-            (reader.read_rev, reader.read_pos) = (rev, self.pos);
+            (reader.read_rev, reader.read_pos) = (rev, at.pos);
         }
         Ok(Answer::Read)
     }
 
-    async fn write(&mut self, tx: &mut dyn LaneTransaction) -> Result<(), StoreError> {
+    async fn write(&self, tx: &mut dyn LaneTransaction) -> Result<(), StoreError> {
         tx.insert_messages(&self.messages).await?;
-        let last: HashMap<ConversationId, i32> =
-            self.messages.iter().map(|message| (message.conversation, message.rev)).collect();
-        let mut changed: Vec<&Conversation> =
-            self.heads.values().filter(|head| head.pos == self.pos).collect();
-        changed.sort_unstable_by_key(|head| head.id);
-        // Most heads end with a message, whose row says all that they need.
-        let (followers, others): (Vec<&Conversation>, Vec<_>) =
-            changed.into_iter().partition(|head| last.get(&head.id) == Some(&head.rev));
-        let heads: Vec<_> = followers.into_iter().map(|head| (head.id, head.last_seq)).collect();
-        let silent = self.sent.iter().filter(|(member, _)| !self.marked.contains(member));
-        let mut readers: Vec<_> = silent.map(|(member, seq)| (member.conversation, *seq)).collect();
-        readers.sort_unstable();
-        tx.follow_messages(&heads, &readers).await?;
-        tx.update_heads(&others.into_iter().cloned().collect::<Vec<_>>()).await?;
-        let moves = self.marked.iter().filter_map(|id| self.members.get(id)).map(|member| ReadMove {
-            member: member.id(),
-            read_seq: member.read_seq,
-            read_countable: member.read_countable,
-            rev: member.read_rev,
-            pos: member.read_pos,
-        });
-        tx.move_reads(&moves.collect::<Vec<_>>()).await
+        let heads = self.changed_heads.iter().filter_map(|id| self.heads.get(id));
+        tx.update_heads(&heads.cloned().collect::<Vec<_>>()).await?;
+        let members = self.changed_members.iter().filter_map(|id| self.members.get(id));
+        tx.update_reads(&members.cloned().collect::<Vec<_>>()).await
     }
 }
 

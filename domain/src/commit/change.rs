@@ -82,15 +82,15 @@ impl Chat {
 
     async fn run_once<C: Change>(&self, lane: LaneId, change: &mut C) -> Result<C::Output, ChangeError> {
         let now = self.services.clock.now();
-        let mut tx = self.services.log.begin(lane).await?;
-        let pos = tx.pos();
+        let mut tx = self.services.log.begin(&[lane]).await?;
+        let pos = tx.pos(lane);
         match change.apply(&mut *tx, now).await {
             Ok(changed) if changed.events.is_empty() && !change.writes_without_events() => {
                 tx.rollback().await;
                 Ok(changed.output)
             }
             Ok(changed) => {
-                tx.commit(&facts_of(&changed.events), now).await?;
+                tx.commit(&[(lane, facts_of(&changed.events))], now).await?;
                 publish(&*self.services.bus, lane, pos, changed.events);
                 Ok(changed.output)
             }

@@ -1,218 +1,43 @@
-//! Group commit: one committer a lane takes whatever waits and commits it as one transaction.
+//! Group commit: a committer takes whatever waits in its lanes and commits it as one transaction.
 //!
 //! Nobody waits for a timer: a batch is what arrived while the previous one was committing. A batch that fails for one item's
-//! sake is tried again with fresh look-ups, then halved until the item stands alone. Keys in flight are unique in the process:
-//! a second send with the same key waits for the first one's result.
+//! sake is tried again with fresh look-ups, then halved until the item stands alone.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeSet, HashMap},
+    num::NonZeroUsize,
+    sync::Arc,
     time::Duration,
 };
 
-use moka::sync::Cache;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
-use tokio_util::task::TaskTracker;
+use lru::LruCache;
+use tokio::{sync::mpsc, time::Instant};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
     ATTEMPTS_MAX, IdSource, back_off,
-    batch::{self, Answer, BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Decided, Item, same_message},
+    batch::{self, Answer, BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Decided, Item},
     facts_of,
     marks::Marks,
     publish,
+    queue::{Inner, Reply, Waiting, Work},
+    view::{CATCH_UP_MAX, Views},
 };
 use crate::{
-    ClientKey, LaneId, LaneLayout, MemberId, Message, MessageDraft, MessageId, ServiceError, ServiceResult,
-    UserId,
-    port::{Bus, Clock, Log, Random, StoreError},
+    ClientKey, Event, Fact, LaneId, MessageId, ServiceError, UserId,
+    port::{Bus, Clock, LaneTransaction, Log, Random, StoreError},
 };
 
-/// Sends that may wait for one key; a hundred is a storm of retries, more is an attack.
-const FOLLOWERS_MAX: usize = 1024;
-/// Keys of a lane that are remembered as committed; a retry of an older one costs its batch a second try.
-const RECENT_KEYS_MAX: u64 = 50_000;
+/// Keys that a committer remembers as committed; a retry of an older one costs its batch a second try.
+const RECENT_KEYS_MAX: NonZeroUsize = NonZeroUsize::new(100_000).expect("not zero");
 /// A sender whose keys spoil this many batches within [`OFFENCE_WINDOW`] is committed alone for the rest of it.
 const OFFENCES_MAX: u32 = 3;
 const OFFENCE_WINDOW: Duration = Duration::from_mins(1);
+/// Batches of more are cut to a multiple of it, so that few sizes of statements have to be prepared.
+const BATCH_STEP: usize = 8;
 
-/// What the committers need.
-pub struct CommittersSetup {
-    pub log: Arc<dyn Log>,
-    pub bus: Arc<dyn Bus>,
-    pub clock: Arc<dyn Clock>,
-    pub random: Arc<dyn Random>,
-    pub ids: Arc<IdSource>,
-    /// Items that may wait in front of one lane.
-    pub queue_max: usize,
-    /// How long an item may wait before it is answered `UNAVAILABLE`.
-    pub timeout: Duration,
-    pub receipts_members_max: i32,
-    pub tasks: TaskTracker,
-}
-
-/// The entrance: one queue a lane.
-#[derive(Clone)]
-pub struct Committers {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    setup: CommittersSetup,
-    layout: LaneLayout,
-    queues: Vec<mpsc::Sender<Waiting>>,
-    in_flight: Mutex<InFlight>,
-}
-
-/// Keys being committed, each with the sends that wait for its result.
-type InFlight = HashMap<(UserId, ClientKey), Vec<(MessageDraft, oneshot::Sender<Reply>)>>;
-
-pub(super) type Reply = ServiceResult<Answer>;
-
-pub(super) struct Waiting {
-    pub work: Work,
-    pub expires: Instant,
-    pub replies: Vec<oneshot::Sender<Reply>>,
-}
-
-pub(super) enum Work {
-    Send(MessageDraft),
-    Read { member: MemberId, seq: i32 },
-}
-
-impl Committers {
-    /// Starts a committer for each lane. They end when the last handle is dropped and what waits is committed.
-    pub fn start(setup: CommittersSetup) -> Self {
-        let layout = setup.log.layout();
-        let (queues, receivers): (Vec<_>, Vec<_>) =
-            layout.lanes().map(|_| mpsc::channel(setup.queue_max)).unzip();
-        let tasks = setup.tasks.clone();
-        let inner = Arc::new(Inner { setup, layout, queues, in_flight: Mutex::default() });
-        for (lane, receiver) in layout.lanes().zip(receivers) {
-            let committer = Committer::new(lane, &inner);
-            tasks.spawn(committer.run(receiver));
-        }
-        Self { inner }
-    }
-
-    /// Takes the send's place in its lane's queue at once; the future waits for the commit.
-    pub fn send(
-        &self,
-        draft: MessageDraft,
-    ) -> ServiceResult<impl Future<Output = ServiceResult<Arc<Message>>> + Send + use<>> {
-        let (reply, answer) = oneshot::channel();
-        self.inner.enqueue_send(draft, reply)?;
-        let timeout = self.inner.setup.timeout;
-        Ok(async move {
-            match wait(answer, timeout).await? {
-                Answer::Message(message) => Ok(message),
-                Answer::Refused(refusal) => Err(refusal),
-                Answer::Read => Err(ServiceError::internal("a send was answered as a read")),
-            }
-        })
-    }
-
-    /// Moves a read position forward. Answers when the move is committed, also when nothing moved.
-    pub async fn mark_read(&self, member: MemberId, seq: i32) -> ServiceResult<()> {
-        let (reply, answer) = oneshot::channel();
-        let expires = Instant::now() + self.inner.setup.timeout;
-        let waiting = Waiting { work: Work::Read { member, seq }, expires, replies: vec![reply] };
-        self.inner.enqueue(waiting).map_err(|_| queue_full())?;
-        match wait(answer, self.inner.setup.timeout).await? {
-            Answer::Refused(refusal) => Err(refusal),
-            Answer::Read | Answer::Message(_) => Ok(()),
-        }
-    }
-}
-
-async fn wait(answer: oneshot::Receiver<Reply>, timeout: Duration) -> Reply {
-    match tokio::time::timeout(timeout, answer).await {
-        Ok(Ok(reply)) => reply,
-        Ok(Err(_)) => Err(ServiceError::unavailable("the server is stopping; send again with the same key")),
-        Err(_) => Err(ServiceError::unavailable("not committed in time; send again with the same key")),
-    }
-}
-
-fn queue_full() -> ServiceError {
-    ServiceError::unavailable("too many writes are waiting; try again").after(Duration::from_secs(1))
-}
-
-impl Inner {
-    fn lane_of(&self, waiting: &Waiting) -> LaneId {
-        self.layout.of_conversation(match &waiting.work {
-            Work::Send(draft) => draft.conversation,
-            Work::Read { member, .. } => member.conversation,
-        })
-    }
-
-    fn enqueue(&self, waiting: Waiting) -> Result<(), Waiting> {
-        let lane = self.lane_of(&waiting);
-        let Some(queue) = self.queues.get(lane.index()) else { return Err(waiting) };
-        queue.try_send(waiting).map_err(mpsc::error::TrySendError::into_inner)
-    }
-
-    fn in_flight(&self) -> std::sync::MutexGuard<'_, InFlight> {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enqueue_send(&self, draft: MessageDraft, reply: oneshot::Sender<Reply>) -> ServiceResult<()> {
-        let key = (draft.sender, draft.client_key.clone());
-        let mut in_flight = self.in_flight();
-        if let Some(followers) = in_flight.get_mut(&key) {
-            if followers.len() >= FOLLOWERS_MAX {
-                return Err(queue_full());
-            }
-            followers.push((draft, reply));
-            return Ok(());
-        }
-        let expires = Instant::now() + self.setup.timeout;
-        let waiting = Waiting { work: Work::Send(draft), expires, replies: vec![reply] };
-        self.enqueue(waiting).map_err(|_| queue_full())?;
-        in_flight.insert(key, Vec::new());
-        Ok(())
-    }
-
-    /// Answers an item and whoever waited for its key.
-    fn settle(&self, waiting: Waiting, result: &Reply) {
-        if let Work::Send(draft) = &waiting.work {
-            let followers =
-                self.in_flight().remove(&(draft.sender, draft.client_key.clone())).unwrap_or_default();
-            for (follower, reply) in followers {
-                self.settle_follower(follower, reply, result);
-            }
-        }
-        for reply in waiting.replies {
-            // Nobody listens any more when the client's deadline has passed; the commit stands.
-            let _ = reply.send(result.clone());
-        }
-    }
-
-    fn settle_follower(&self, draft: MessageDraft, reply: oneshot::Sender<Reply>, result: &Reply) {
-        if let Ok(Answer::Message(message)) = result {
-            let same = same_message(message, &draft).map(|()| Answer::Message(message.clone()));
-            let _ = reply.send(same);
-            return;
-        }
-        // What was refused to the first, perhaps for its own content, may hold for this one: it takes its own turn. The first
-        // of several leads the rest again.
-        let (retry, retried) = oneshot::channel();
-        match self.enqueue_send(draft, retry) {
-            Err(error) => drop(reply.send(Err(error))),
-            Ok(()) => drop(self.setup.tasks.spawn(async move {
-                if let Ok(result) = retried.await {
-                    let _ = reply.send(result);
-                }
-            })),
-        }
-    }
-}
-
-/// The committer of one lane.
-struct Committer {
-    lane: LaneId,
+/// The committer of some lanes.
+pub(super) struct Committer {
     /// Weak, so that the queues close when the last [`Committers`] goes.
     inner: std::sync::Weak<Inner>,
     log: Arc<dyn Log>,
@@ -222,16 +47,16 @@ struct Committer {
     ids: Arc<IdSource>,
     receipts_members_max: i32,
     /// Hashes of keys committed here lately, which a retry most likely has.
-    recent: Cache<u64, ()>,
+    recent: LruCache<u64, ()>,
+    views: Views,
     marks: Marks,
     offences: HashMap<UserId, (u32, Instant)>,
 }
 
 impl Committer {
-    fn new(lane: LaneId, inner: &Arc<Inner>) -> Self {
+    pub fn new(inner: &Arc<Inner>) -> Self {
         let setup = &inner.setup;
         Self {
-            lane,
             inner: Arc::downgrade(inner),
             log: setup.log.clone(),
             bus: setup.bus.clone(),
@@ -239,23 +64,27 @@ impl Committer {
             random: setup.random.clone(),
             ids: setup.ids.clone(),
             receipts_members_max: setup.receipts_members_max,
-            recent: Cache::new(RECENT_KEYS_MAX),
+            recent: LruCache::new(RECENT_KEYS_MAX),
+            views: Views::new(setup.log.layout()),
             marks: Marks::default(),
             offences: HashMap::new(),
         }
     }
 
-    async fn run(mut self, mut queue: mpsc::Receiver<Waiting>) {
+    pub async fn run(mut self, mut queue: mpsc::Receiver<Waiting>) {
+        // What was cut from the last batch.
+        let mut batch: Vec<Waiting> = Vec::new();
         loop {
-            let due = self.marks.next_due();
+            let due = if batch.is_empty() { self.marks.next_due() } else { Some(Instant::now()) };
             let first = tokio::select! {
+                biased;
                 received = queue.recv() => match received {
                     Some(waiting) => Some(waiting),
                     None => break,
                 },
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => None,
             };
-            let mut batch = self.marks.take_due(Instant::now());
+            batch.extend(self.marks.take_due(Instant::now()));
             let mut next = first;
             let mut bytes = 0;
             while let Some(waiting) = next.take() {
@@ -265,10 +94,13 @@ impl Committer {
                     next = queue.try_recv().ok();
                 }
             }
-            self.commit_all(batch).await;
+            let whole =
+                if batch.len() > BATCH_STEP { batch.len() / BATCH_STEP * BATCH_STEP } else { batch.len() };
+            let rest = batch.split_off(whole);
+            self.commit_all(std::mem::replace(&mut batch, rest)).await;
         }
-        let left = self.marks.take_all();
-        self.commit_all(left).await;
+        batch.extend(self.marks.take_all());
+        self.commit_all(batch).await;
     }
 
     /// Refuses what has waited too long, keeps marks that come too soon, lets the rest through.
@@ -323,7 +155,6 @@ impl Committer {
                 Err(error) => {
                     let error = ServiceError::from(error);
                     tracing::warn!(
-                        lane = self.lane.0,
                         items = part.len(),
                         error = &error as &dyn std::error::Error,
                         "batch not committed"
@@ -369,32 +200,82 @@ impl Committer {
         items.collect::<Option<_>>().ok_or_else(|| StoreError::Fault("too few ids were given".into()))
     }
 
-    async fn commit_once(&self, items: &[Item], every_key: bool) -> Result<Decided, StoreError> {
+    async fn commit_once(&mut self, items: &[Item], every_key: bool) -> Result<Decided, StoreError> {
+        let lanes: BTreeSet<LaneId> =
+            items.iter().map(|item| self.views.lane_of(item.conversation())).collect();
+        let lanes: Vec<LaneId> = lanes.into_iter().collect();
+        let result = self.commit_in(&lanes, items, every_key).await;
+        if let Err(StoreError::Unavailable(_)) = result {
+            self.views.forget(&lanes);
+        }
+        result
+    }
+
+    async fn commit_in(
+        &mut self,
+        lanes: &[LaneId],
+        items: &[Item],
+        every_key: bool,
+    ) -> Result<Decided, StoreError> {
         let now = self.clock.now();
-        let mut tx = self.log.begin(self.lane).await?;
-        let pos = tx.pos();
+        let mut tx = self.begin(lanes).await?;
+        let recent = &self.recent;
         let may_be_known =
-            |sender: UserId, key: &ClientKey| every_key || self.recent.contains_key(&hash_key(sender, key));
-        let decided = batch::decide(&mut *tx, items, now, self.receipts_members_max, may_be_known).await;
+            |sender: UserId, key: &ClientKey| every_key || recent.contains(&hash_key(sender, key));
+        let decided =
+            batch::decide(&mut *tx, items, &mut self.views, now, self.receipts_members_max, may_be_known)
+                .await;
         let mut decided = match decided {
+            Ok(decided) if decided.events.is_empty() => {
+                tx.rollback().await;
+                return Ok(decided);
+            }
             Ok(decided) => decided,
             Err(error) => {
                 tx.rollback().await;
                 return Err(error);
             }
         };
-        if decided.events.is_empty() {
-            tx.rollback().await;
-            return Ok(decided);
-        }
-        let committed = tx.commit(&facts_of(&decided.events), now).await;
+        let positions: Vec<(LaneId, i64)> = lanes.iter().map(|lane| (*lane, tx.pos(*lane))).collect();
+        let events = by_lane(lanes, std::mem::take(&mut decided.events));
+        let facts: Vec<(LaneId, Vec<Fact>)> =
+            events.iter().map(|(lane, events)| (*lane, facts_of(events))).collect();
+        let committed = tx.commit(&facts, now).await;
         // Also when the outcome is unknown: the retry looks.
         for (sender, key) in items.iter().filter_map(Item::key) {
-            self.recent.insert(hash_key(sender, &key), ());
+            self.recent.put(hash_key(sender, key), ());
         }
-        committed?;
-        publish(&*self.bus, self.lane, pos, std::mem::take(&mut decided.events));
+        if let Err(error) = committed {
+            self.views.forget(lanes);
+            return Err(error);
+        }
+        let (heads, members) = (std::mem::take(&mut decided.heads), std::mem::take(&mut decided.members));
+        self.views.committed(&positions, heads, members);
+        for ((lane, events), (_, pos)) in events.into_iter().zip(positions) {
+            publish(&*self.bus, lane, pos, events);
+        }
         Ok(decided)
+    }
+
+    /// Locks the lanes; afterwards, what is known of them is what the database holds.
+    async fn begin(&mut self, lanes: &[LaneId]) -> Result<Box<dyn LaneTransaction>, StoreError> {
+        if let Some(last) = self.views.last_positions(lanes)
+            && let Some(tx) = self.log.begin_after(&last).await?
+        {
+            return Ok(tx);
+        }
+        let tx = self.log.begin(lanes).await?;
+        for lane in lanes {
+            let stands = tx.pos(*lane) - 1;
+            let missed = match self.views.known_until(*lane) {
+                Some(known) if (1..=i64::from(CATCH_UP_MAX)).contains(&(stands - known)) => {
+                    self.log.read(*lane, known, CATCH_UP_MAX).await?
+                }
+                _ => Vec::new(),
+            };
+            self.views.catch_up(*lane, stands, &missed);
+        }
+        Ok(tx)
     }
 
     fn note_offences(&mut self, known: &[(UserId, ClientKey)]) {
@@ -409,11 +290,12 @@ fn hash_key(sender: UserId, key: &ClientKey) -> u64 {
     xxh3_64_with_seed(key.as_str().as_bytes(), sender.0.cast_unsigned())
 }
 
-impl Waiting {
-    fn body_bytes(&self) -> usize {
-        match &self.work {
-            Work::Send(draft) => draft.body_bytes(),
-            Work::Read { .. } => 0,
+fn by_lane(lanes: &[LaneId], events: Vec<(LaneId, Event)>) -> Vec<(LaneId, Vec<Event>)> {
+    let mut sorted: Vec<(LaneId, Vec<Event>)> = lanes.iter().map(|lane| (*lane, Vec::new())).collect();
+    for (lane, event) in events {
+        if let Ok(place) = lanes.binary_search(&lane) {
+            sorted[place].1.push(event);
         }
     }
+    sorted
 }

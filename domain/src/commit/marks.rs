@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::committer::{Waiting, Work};
+use super::queue::{Waiting, Work};
 use crate::MemberId;
 
 /// A reader's marks in a conversation are committed at most this often; those between are folded into the next.

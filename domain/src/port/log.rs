@@ -40,10 +40,18 @@ pub trait Log: Send + Sync {
     /// The number of lanes of this installation.
     fn layout(&self) -> LaneLayout;
 
-    /// Opens a transaction, locks the lane and takes its next position, which is free again after a rollback.
+    /// Opens a transaction, locks the lanes and takes the next position of each, which is free again after a rollback.
+    /// `lanes` are in ascending order, so that no two transactions wait for each other.
     ///
     /// Dropping the transaction rolls it back. Call only from a task of its own that nobody cancels.
-    async fn begin(&self, lane: LaneId) -> Result<Box<dyn LaneTransaction>, StoreError>;
+    async fn begin(&self, lanes: &[LaneId]) -> Result<Box<dyn LaneTransaction>, StoreError>;
+
+    /// As [`Log::begin`], but only if these are the lanes' last positions; otherwise somebody else has committed there, and
+    /// the answer is `None`. One round trip less, and what the caller knew of the lanes is still so.
+    async fn begin_after(
+        &self,
+        last: &[(LaneId, i64)],
+    ) -> Result<Option<Box<dyn LaneTransaction>>, StoreError>;
 
     async fn heads(&self) -> Result<Heads, StoreError>;
 
@@ -74,20 +82,13 @@ pub struct NewConversation {
     pub request_hash: [u8; 16],
 }
 
-/// A marked move of a read position, forward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReadMove {
-    pub member: MemberId,
-    pub read_seq: i32,
-    pub read_countable: i32,
-    pub rev: i32,
-    pub pos: i64,
-}
-
 #[async_trait]
 pub trait LaneTransaction: Send {
-    /// The position that this transaction takes by committing.
-    fn pos(&self) -> i64;
+    /// The position that this transaction takes in one of its lanes by committing.
+    fn pos(&self, lane: LaneId) -> i64;
+
+    /// The position in the lane of a conversation.
+    fn pos_of(&self, conversation: ConversationId) -> i64;
 
     /// Locks and reads conversations. `ids` are in ascending order, so that no two transactions wait for each other.
     async fn lock_conversations(&mut self, ids: &[ConversationId]) -> Result<Vec<Conversation>, StoreError>;
@@ -120,15 +121,8 @@ pub trait LaneTransaction: Send {
     /// Writes the changing part of heads: title, `last_seq`, `rev`, counts, `active_at`, positions.
     async fn update_heads(&mut self, heads: &[Conversation]) -> Result<(), StoreError>;
 
-    /// Sets heads, and read positions of senders, to what messages inserted before in this transaction say: each named
-    /// message is its conversation's last change, or its sender's last message.
-    async fn follow_messages(
-        &mut self,
-        heads: &[(ConversationId, i32)],
-        readers: &[(ConversationId, i32)],
-    ) -> Result<(), StoreError>;
-
-    async fn move_reads(&mut self, moves: &[ReadMove]) -> Result<(), StoreError>;
+    /// Writes the read positions of these members.
+    async fn update_reads(&mut self, members: &[Member]) -> Result<(), StoreError>;
 
     /// The running index of countable messages at given messages.
     async fn countable_at(
@@ -145,8 +139,10 @@ pub trait LaneTransaction: Send {
 
     async fn set_password_hash(&mut self, user: UserId, hash: &str) -> Result<(), StoreError>;
 
-    /// Writes the outbox row and commits. After an error whether it committed is unknown unless the error says more.
-    async fn commit(self: Box<Self>, facts: &[Fact], now: Timestamp) -> Result<(), StoreError>;
+    /// Writes the outbox rows, one a lane, and commits. A lane without facts gets an empty row: its position is taken.
+    /// After an error whether it committed is unknown unless the error says more.
+    async fn commit(self: Box<Self>, facts: &[(LaneId, Vec<Fact>)], now: Timestamp)
+    -> Result<(), StoreError>;
 
     async fn rollback(self: Box<Self>);
 }

@@ -96,7 +96,8 @@ impl Change for Create {
         }
         let count = i32::try_from(self.members.len() + 1).unwrap_or(i32::MAX);
         let title = Some(self.command.title.as_str());
-        let conversation = first_head(self.id, ConversationKind::Group, title, count, now, tx.pos());
+        let conversation =
+            first_head(self.id, ConversationKind::Group, title, count, now, tx.pos_of(self.id));
         let owner = first_member(&conversation, self.caller, MemberRole::Owner, now);
         let others =
             self.members.iter().map(|user| first_member(&conversation, *user, MemberRole::Member, now));

@@ -54,7 +54,7 @@ impl Group {
         users.dedup();
         let ids: Vec<MemberId> = users.into_iter().map(|user| MemberId { conversation: id, user }).collect();
         let members = tx.members(&ids).await?.into_iter().map(|member| (member.user, member)).collect();
-        let pos = tx.pos();
+        let pos = tx.pos_of(id);
         Ok(Some(Self {
             head,
             members,

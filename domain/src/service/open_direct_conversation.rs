@@ -52,7 +52,7 @@ impl Change for OpenDirect {
         if tx.existing_users(&[self.other]).await?.is_empty() {
             return Err(ServiceError::not_found("user").at(&["userId"]).into());
         }
-        let conversation = first_head(self.id, ConversationKind::Direct, None, 2, now, tx.pos());
+        let conversation = first_head(self.id, ConversationKind::Direct, None, 2, now, tx.pos_of(self.id));
         let member = |user| first_member(&conversation, user, MemberRole::Member, now);
         let members = [member(self.caller), member(self.other)];
         let new = NewConversation {

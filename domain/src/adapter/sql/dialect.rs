@@ -73,40 +73,6 @@ impl Dialect {
         }
     }
 
-    /// `UPDATE table t SET column = g.column …` from the messages at given places; `key` joins `t` with `g`.
-    pub fn update_from_messages(
-        self,
-        table: &str,
-        key: &str,
-        assignments: &[(&str, &str)],
-        places: impl IntoIterator<Item = [Value; 2]>,
-    ) -> Sql {
-        let set = |target: &str| {
-            let each = assignments.iter().map(|(column, value)| format!("{target}{column} = g.{value}"));
-            each.collect::<Vec<_>>().join(", ")
-        };
-        match self {
-            // Messages first, by their places; the other way round reads whole conversations.
-            Self::MySql => Sql::new(self, "UPDATE message g FORCE INDEX (PRIMARY) STRAIGHT_JOIN ")
-                .push(&format!("{table} t ON {key} SET "))
-                .push(&set("t."))
-                .push(" WHERE (g.conversation_id, g.seq) IN ")
-                .tuples(places),
-            Self::Postgres => Sql::new(self, &format!("UPDATE {table} t SET "))
-                .push(&set(""))
-                .push(&format!(" FROM message g WHERE {key} AND (g.conversation_id, g.seq) IN "))
-                .tuples(places),
-            Self::Sqlite => Sql::new(self, &format!("UPDATE {table} AS t SET "))
-                .push(&set(""))
-                .push(" FROM (VALUES ")
-                .rows(places)
-                .push(
-                    ") k CROSS JOIN message g ON g.conversation_id = k.column1 AND g.seq = k.column2 WHERE ",
-                )
-                .push(key),
-        }
-    }
-
     /// Opens a writing transaction. The sessions run READ COMMITTED (trap 7).
     pub async fn begin_write(self, on: &DatabaseConnection) -> Result<DatabaseTransaction, StoreError> {
         let mode = (self == Self::Sqlite).then_some(SqliteTransactionMode::Immediate);
@@ -158,57 +124,107 @@ impl Dialect {
         }
     }
 
-    /// `UPDATE table SET column = v.column … FROM rows v WHERE key = v.key …`: many rows, each with values of its own.
-    /// The first `keys` columns are the key. Types are those of the columns, for PostgreSQL, which cannot guess them.
-    pub fn update_rows<const N: usize>(
+    /// Locks lanes and takes their next positions if these are the last ones; answers whether they were.
+    pub async fn take_positions_after(
         self,
-        table: &str,
-        columns: [(&str, &str); N],
-        keys: usize,
-        rows: impl IntoIterator<Item = [Value; N]>,
-    ) -> Sql {
-        let assign = |target: &str| {
-            columns[keys..]
-                .iter()
-                .map(|(name, _)| format!("{target}{name} = v.{name}"))
-                .collect::<Vec<_>>()
-                .join(", ")
+        on: &impl ConnectionTrait,
+        last: &[(LaneId, i64)],
+    ) -> Result<bool, StoreError> {
+        let pairs = last.iter().map(|(lane, pos)| [lane_number(*lane).into(), (*pos).into()]);
+        if self == Self::Postgres {
+            // Its UPDATE locks in no particular order, so that two of them could wait for each other.
+            let lock = Sql::new(self, "SELECT id FROM log_lane WHERE (id, pos) IN ").tuples(pairs);
+            let locked = lock.push(" ORDER BY id FOR UPDATE").all(on).await?;
+            if locked.len() != last.len() {
+                return Ok(false);
+            }
+            let lanes = last.iter().map(|(lane, _)| lane_number(*lane));
+            let update = Sql::new(self, "UPDATE log_lane SET pos = pos + 1 WHERE id IN ").list(lanes);
+            return update.run(on).await.map(|_| true);
+        }
+        let update = Sql::new(self, "UPDATE log_lane SET pos = pos + 1 WHERE ");
+        let update = pairs.enumerate().fold(update, |update, (index, [lane, pos])| {
+            let update = update.push(if index > 0 { " OR (id = " } else { "(id = " }).bind(lane);
+            update.push(" AND pos = ").bind(pos).push(")")
+        });
+        let taken = update.run(on).await?.rows_affected();
+        Ok(usize::try_from(taken) == Ok(last.len()))
+    }
+
+    /// Writes new values into rows that exist, many in one statement, and fails when one is missing.
+    pub async fn update_rows<const N: usize>(
+        self,
+        on: &impl ConnectionTrait,
+        what: &Columns<N>,
+        mut rows: Vec<[Value; N]>,
+    ) -> Result<(), StoreError> {
+        let Some(last) = rows.last().cloned() else { return Ok(()) };
+        let wanted = rows.len();
+        rows.resize(statement_rows(wanted), last);
+        let repeated = rows.len() - wanted;
+        let done = self.update_statement(what, rows).run(on).await?;
+        let expected = match self {
+            // 2 for a row that changed, 1 for one that has these values already, and 1 for one that was inserted.
+            Self::MySql => 2 * wanted + repeated,
+            Self::Postgres | Self::Sqlite => wanted,
         };
-        let join = columns[..keys]
-            .iter()
-            .map(|(name, _)| format!("t.{name} = v.{name}"))
-            .collect::<Vec<_>>()
-            .join(" AND ");
+        if usize::try_from(done.rows_affected()) == Ok(expected) {
+            return Ok(());
+        }
+        let found = done.rows_affected();
+        Err(StoreError::Fault(format!("{wanted} rows of {} to update, {found} found", what.table).into()))
+    }
+
+    fn update_statement<const N: usize>(self, what: &Columns<N>, rows: Vec<[Value; N]>) -> Sql {
+        let Columns { table, columns, keys, unused } = *what;
+        let names = columns.map(|(name, _)| name).join(", ");
+        let each = |write: &dyn Fn(&str) -> String| {
+            columns[keys..].iter().map(|(name, _)| write(name)).collect::<Vec<_>>().join(", ")
+        };
+        let from_v = each(&|name| format!("{name} = v.{name}"));
+        let join = columns[..keys].iter().map(|(name, _)| format!("t.{name} = v.{name}"));
+        let join = join.collect::<Vec<_>>().join(" AND ");
         match self {
+            // Half the work of an UPDATE with a join, which writes a temporary table first. Nothing is ever inserted: the
+            // caller holds the rows' lane and has seen them, and counts.
             Self::MySql => {
-                // MariaDB and MySQL spell row constructors differently; both know UNION ALL.
-                let mut sql = Sql::new(self, &format!("UPDATE {table} t JOIN ("));
+                let (filled, fillers) = unused;
+                let mut sql = Sql::new(self, &format!("INSERT INTO {table} ({names}, {filled}) VALUES "));
                 for (index, row) in rows.into_iter().enumerate() {
-                    if index == 0 {
-                        sql = named_row(sql, columns, row);
-                    } else {
-                        sql = sql.push(" UNION ALL SELECT ");
-                        sql.values_of(row);
-                    }
+                    sql = sql.push(if index > 0 { ",(" } else { "(" });
+                    sql.values_of(row);
+                    sql = sql.push(", ").push(fillers).push(")");
                 }
-                sql.push(&format!(") v ON {join} SET {}", assign("t.")))
+                let values = each(&|name| format!("{name} = VALUES({name})"));
+                sql.push(" ON DUPLICATE KEY UPDATE ").push(&values)
             }
             Self::Postgres => {
-                let names = columns.map(|(name, _)| name).join(", ");
-                let sql = Sql::new(self, &format!("UPDATE {table} t SET {} FROM (VALUES ", assign("")));
+                let sql = Sql::new(self, &format!("UPDATE {table} t SET {from_v} FROM (VALUES "));
                 typed_rows(sql, columns, rows).push(&format!(") v ({names}) WHERE {join}"))
             }
-            Self::Sqlite => {
-                let names = columns.map(|(name, _)| name).join(", ");
-                Sql::new(self, &format!("WITH v({names}) AS (VALUES "))
-                    .rows(rows)
-                    .push(&format!(") UPDATE {table} AS t SET {} FROM v WHERE {join}", assign("")))
-            }
+            Self::Sqlite => Sql::new(self, &format!("WITH v({names}) AS (VALUES "))
+                .rows(rows)
+                .push(&format!(") UPDATE {table} AS t SET {from_v} FROM v WHERE {join}")),
         }
     }
 }
 
-/// Where [`Dialect::from_pairs`] looks.
+/// As few sizes of statements as are worth preparing: each up to 8 rows, then multiples of 8. Answers the next one up.
+pub(super) const fn statement_rows(rows: usize) -> usize {
+    if rows <= 8 { rows } else { rows.next_multiple_of(8) }
+}
+
+/// Columns that [`Dialect::update_rows`] writes.
+pub(super) struct Columns<const N: usize> {
+    pub table: &'static str,
+    /// With their types, for PostgreSQL, which cannot guess them. The first `keys` are the key.
+    pub columns: [(&'static str, &'static str); N],
+    pub keys: usize,
+    /// The other columns without a default, and any values for them: MySQL asks for them though the row exists.
+    pub unused: (&'static str, &'static str),
+}
+
+/// Where [`Dialect::pairs_from`] looks.
 pub(super) struct Pairs<'a> {
     pub table: &'a str,
     pub alias: &'a str,
@@ -242,14 +258,6 @@ pub(super) fn store_error(error: DbErr) -> StoreError {
 
 pub(super) fn lane_number(lane: LaneId) -> i16 {
     lane.0.cast_signed()
-}
-
-fn named_row<const N: usize>(mut sql: Sql, columns: [(&str, &str); N], row: [Value; N]) -> Sql {
-    sql = sql.push("SELECT ");
-    for (index, ((name, _), value)) in columns.into_iter().zip(row).enumerate() {
-        sql = sql.push(if index > 0 { ", " } else { "" }).bind(value).push(&format!(" AS {name}"));
-    }
-    sql
 }
 
 /// PostgreSQL takes the columns' types from the first row.

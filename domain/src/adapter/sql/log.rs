@@ -1,9 +1,15 @@
 //! Lanes, outbox, epoch, id leases.
 
 use async_trait::async_trait;
-use sea_orm::QueryResult;
+use sea_orm::{DatabaseTransaction, QueryResult};
 
-use super::{SqlStore, dialect::lane_number, rows::Row, statement::Sql, transaction::SqlTransaction};
+use super::{
+    SqlStore,
+    dialect::{lane_number, store_error},
+    rows::Row,
+    statement::Sql,
+    transaction::SqlTransaction,
+};
 use crate::{
     LaneId, LaneLayout, Positions, Timestamp,
     contract::outbox,
@@ -17,6 +23,10 @@ use crate::{
 const LEASE_ATTEMPTS_MAX: u32 = 64;
 
 impl SqlStore {
+    fn transaction(&self, transaction: DatabaseTransaction, positions: Vec<(LaneId, i64)>) -> SqlTransaction {
+        SqlTransaction { dialect: self.dialect, transaction, layout: self.layout, positions }
+    }
+
     pub(super) fn decode_heads(&self, rows: &[QueryResult]) -> Result<Heads, StoreError> {
         let mut epoch = 0;
         let mut positions = Positions::zero(self.layout);
@@ -36,10 +46,28 @@ impl Log for SqlStore {
         self.layout
     }
 
-    async fn begin(&self, lane: LaneId) -> Result<Box<dyn LaneTransaction>, StoreError> {
+    async fn begin(&self, lanes: &[LaneId]) -> Result<Box<dyn LaneTransaction>, StoreError> {
+        debug_assert!(lanes.is_sorted(), "lanes are locked in the order of their numbers");
         let transaction = self.dialect.begin_write(&self.writer).await?;
-        let pos = self.dialect.take_position(&transaction, lane).await?;
-        Ok(Box::new(SqlTransaction { dialect: self.dialect, transaction, layout: self.layout, lane, pos }))
+        let mut positions = Vec::with_capacity(lanes.len());
+        for lane in lanes {
+            positions.push((*lane, self.dialect.take_position(&transaction, *lane).await?));
+        }
+        Ok(Box::new(self.transaction(transaction, positions)))
+    }
+
+    async fn begin_after(
+        &self,
+        last: &[(LaneId, i64)],
+    ) -> Result<Option<Box<dyn LaneTransaction>>, StoreError> {
+        debug_assert!(last.is_sorted(), "lanes are locked in the order of their numbers");
+        let transaction = self.dialect.begin_write(&self.writer).await?;
+        if !self.dialect.take_positions_after(&transaction, last).await? {
+            transaction.rollback().await.map_err(store_error)?;
+            return Ok(None);
+        }
+        let positions = last.iter().map(|(lane, pos)| (*lane, pos + 1)).collect();
+        Ok(Some(Box::new(self.transaction(transaction, positions))))
     }
 
     async fn heads(&self) -> Result<Heads, StoreError> {

@@ -1,4 +1,4 @@
-//! The write path's hands: one transaction in one lane.
+//! The write path's hands: one transaction in one lane, or in several.
 
 use std::sync::Arc;
 
@@ -11,7 +11,10 @@ use sea_orm::{
 };
 
 use super::{
-    dialect::{Dialect, MEMBER_PAIRS, MESSAGE_KEYS, MESSAGE_PLACES, lane_number, store_error},
+    dialect::{
+        Columns, Dialect, MEMBER_PAIRS, MESSAGE_KEYS, MESSAGE_PLACES, lane_number, statement_rows,
+        store_error,
+    },
     rows::{CONVERSATION, MEMBER, MESSAGE, Row, id_value, message_values, role_number},
     statement::Sql,
 };
@@ -21,7 +24,7 @@ use crate::{
     contract::outbox,
     port::{
         LaneTransaction, StoreError,
-        log::{EndSessions, NewConversation, ReadMove},
+        log::{EndSessions, NewConversation},
     },
 };
 
@@ -29,9 +32,45 @@ pub(super) struct SqlTransaction {
     pub dialect: Dialect,
     pub transaction: DatabaseTransaction,
     pub layout: LaneLayout,
-    pub lane: LaneId,
-    pub pos: i64,
+    /// The positions it takes.
+    pub positions: Vec<(LaneId, i64)>,
 }
+
+const HEADS: Columns<7> = Columns {
+    table: "conversation",
+    columns: [
+        ("id", "bytea"),
+        ("last_seq", "int4"),
+        ("rev", "int4"),
+        ("countable", "int4"),
+        ("member_count", "int4"),
+        ("active_at", "int8"),
+        ("pos", "int8"),
+    ],
+    keys: 1,
+    unused: (
+        "kind, created_at, lane, title_pos, title_rev, creator_id, request_hash",
+        "0, 0, 0, 0, 0, 0, ''",
+    ),
+};
+
+const READS: Columns<7> = Columns {
+    table: "member",
+    columns: [
+        ("conversation_id", "bytea"),
+        ("user_id", "int8"),
+        ("read_seq", "int4"),
+        ("read_countable", "int4"),
+        ("read_rev", "int4"),
+        ("read_pos", "int8"),
+        ("pos", "int8"),
+    ],
+    keys: 2,
+    unused: (
+        "role, joined_at, joined_rev, joined_pos, removed_pos, role_rev, role_pos",
+        "0, 0, 0, 0, 0, 0, 0",
+    ),
+};
 
 impl SqlTransaction {
     fn sql(&self, text: &str) -> Sql {
@@ -41,8 +80,12 @@ impl SqlTransaction {
 
 #[async_trait]
 impl LaneTransaction for SqlTransaction {
-    fn pos(&self) -> i64 {
-        self.pos
+    fn pos(&self, lane: LaneId) -> i64 {
+        self.positions.iter().find(|(held, _)| *held == lane).map_or(0, |(_, pos)| *pos)
+    }
+
+    fn pos_of(&self, conversation: ConversationId) -> i64 {
+        self.pos(self.layout.of_conversation(conversation))
     }
 
     async fn lock_conversations(&mut self, ids: &[ConversationId]) -> Result<Vec<Conversation>, StoreError> {
@@ -183,12 +226,18 @@ impl LaneTransaction for SqlTransaction {
         if messages.is_empty() {
             return Ok(());
         }
-        let rows = messages.iter().map(|message| message_values(message)).collect::<Result<Vec<_>, _>>()?;
         let columns = MESSAGE.replace("g.", "");
-        self.sql(&format!("INSERT INTO message ({columns}) VALUES "))
-            .rows(rows)
-            .run(&self.transaction)
-            .await?;
+        let insert = format!("INSERT INTO message ({columns}) VALUES ");
+        let whole = if statement_rows(messages.len()) == messages.len() {
+            messages.len()
+        } else {
+            messages.len() / 8 * 8
+        };
+        let (whole, rest) = messages.split_at(whole);
+        for part in [whole, rest].into_iter().filter(|part| !part.is_empty()) {
+            let rows = part.iter().map(|message| message_values(message)).collect::<Result<Vec<_>, _>>()?;
+            self.sql(&insert).rows(rows).run(&self.transaction).await?;
+        }
         Ok(())
     }
 
@@ -197,7 +246,7 @@ impl LaneTransaction for SqlTransaction {
             return Ok(());
         }
         // The title is written apart: it changes seldom, and a head is written with every batch.
-        for head in heads.iter().filter(|head| head.title_pos == self.pos) {
+        for head in heads.iter().filter(|head| head.title_pos == head.pos) {
             conversation::Entity::update_many()
                 .col_expr(conversation::Column::Title, Expr::value(head.title.as_deref().map(str::to_owned)))
                 .col_expr(conversation::Column::TitlePos, Expr::value(head.title_pos))
@@ -207,15 +256,6 @@ impl LaneTransaction for SqlTransaction {
                 .await
                 .map_err(store_error)?;
         }
-        let columns = [
-            ("id", "bytea"),
-            ("last_seq", "int4"),
-            ("rev", "int4"),
-            ("countable", "int4"),
-            ("member_count", "int4"),
-            ("active_at", "int8"),
-            ("pos", "int8"),
-        ];
         let rows = heads.iter().map(|head| {
             [
                 id_value(head.id),
@@ -227,66 +267,22 @@ impl LaneTransaction for SqlTransaction {
                 head.pos.into(),
             ]
         });
-        self.dialect.update_rows("conversation", columns, 1, rows).run(&self.transaction).await?;
-        Ok(())
+        self.dialect.update_rows(&self.transaction, &HEADS, rows.collect()).await
     }
 
-    async fn follow_messages(
-        &mut self,
-        heads: &[(ConversationId, i32)],
-        readers: &[(ConversationId, i32)],
-    ) -> Result<(), StoreError> {
-        if !heads.is_empty() {
-            let columns = [
-                ("last_seq", "seq"),
-                ("rev", "rev"),
-                ("countable", "countable"),
-                ("active_at", "created_at"),
-                ("pos", "pos"),
-            ];
-            let key = "g.conversation_id = t.id";
-            self.dialect
-                .update_from_messages("conversation", key, &columns, places(heads))
-                .run(&self.transaction)
-                .await?;
-        }
-        if !readers.is_empty() {
-            let columns = [("read_seq", "seq"), ("read_countable", "countable")];
-            let key = "g.conversation_id = t.conversation_id AND g.sender_id = t.user_id";
-            self.dialect
-                .update_from_messages("member", key, &columns, places(readers))
-                .run(&self.transaction)
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn move_reads(&mut self, moves: &[ReadMove]) -> Result<(), StoreError> {
-        if moves.is_empty() {
-            return Ok(());
-        }
-        let columns = [
-            ("conversation_id", "bytea"),
-            ("user_id", "int8"),
-            ("read_seq", "int4"),
-            ("read_countable", "int4"),
-            ("read_rev", "int4"),
-            ("read_pos", "int8"),
-            ("pos", "int8"),
-        ];
-        let rows = moves.iter().map(|read| {
+    async fn update_reads(&mut self, members: &[Member]) -> Result<(), StoreError> {
+        let rows = members.iter().map(|member| {
             [
-                id_value(read.member.conversation),
-                read.member.user.0.into(),
-                read.read_seq.into(),
-                read.read_countable.into(),
-                read.rev.into(),
-                read.pos.into(),
-                read.pos.into(),
+                id_value(member.conversation),
+                member.user.0.into(),
+                member.read_seq.into(),
+                member.read_countable.into(),
+                member.read_rev.into(),
+                member.read_pos.into(),
+                member.pos().into(),
             ]
         });
-        self.dialect.update_rows("member", columns, 2, rows).run(&self.transaction).await?;
-        Ok(())
+        self.dialect.update_rows(&self.transaction, &READS, rows.collect()).await
     }
 
     async fn countable_at(
@@ -346,13 +342,17 @@ impl LaneTransaction for SqlTransaction {
             .map_err(store_error)
     }
 
-    async fn commit(self: Box<Self>, facts: &[Fact], now: Timestamp) -> Result<(), StoreError> {
-        let row =
-            [lane_number(self.lane).into(), self.pos.into(), now.0.into(), outbox::encode(facts).into()];
-        self.sql("INSERT INTO outbox (lane, pos, created_at, payload) VALUES ")
-            .rows([row])
-            .run(&self.transaction)
-            .await?;
+    async fn commit(
+        self: Box<Self>,
+        facts: &[(LaneId, Vec<Fact>)],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let rows = self.positions.iter().map(|(lane, pos)| {
+            let facts = facts.iter().find(|(of, _)| of == lane).map_or(&[][..], |(_, facts)| facts);
+            [lane_number(*lane).into(), (*pos).into(), now.0.into(), outbox::encode(facts).into()]
+        });
+        let insert = self.sql("INSERT INTO outbox (lane, pos, created_at, payload) VALUES ");
+        insert.rows(rows.collect::<Vec<[Value; 4]>>()).run(&self.transaction).await?;
         self.transaction.commit().await.map_err(|error| match store_error(error) {
             // A commit that failed on its way may have arrived; nobody may take it for undone.
             conflict @ (StoreError::Conflict(_) | StoreError::Duplicate(_)) => conflict,
