@@ -11,7 +11,13 @@ mod raw;
 mod report;
 mod write;
 
+use std::sync::Arc;
+
 use clap::{Parser, ValueEnum};
+
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 #[command(about = "Benchmarks of Confab, each a ratio to a calibration of the same run")]
@@ -22,7 +28,7 @@ struct Arguments {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Messages a round of the write benchmarks.
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 60_000)]
     messages: usize,
     /// Server for B5, B5h and B11, without a database name. Without it they run on `CONFAB_TEST_MARIADB_URL`.
     #[arg(long)]
@@ -50,7 +56,10 @@ async fn main() {
             Name::B5 => write::b5(&database::server(server.as_deref()).await, &arguments.plan()).await,
             Name::B5h => write::b5h(&database::server(server.as_deref()).await, &arguments.plan()).await,
             Name::B5s => write::b5s(&database::embedded().await, &arguments.plan()).await,
-            Name::B11 => list::b11(&database::server(server.as_deref()).await, arguments.rounds).await,
+            Name::B11 => {
+                let bench = Arc::new(database::server(server.as_deref()).await);
+                list::b11(&bench, arguments.rounds).await
+            }
         };
         report.print();
         report.save();

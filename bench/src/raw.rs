@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::{
     database::Bench,
     measure::{Round, Stopwatch, histogram, micros},
+    write::Load,
 };
 
 const COLUMNS: &str = "conversation_id, seq, id, sender_id, client_message_id, content_hash, kind, body, created_at, \
@@ -40,18 +41,16 @@ pub async fn create_table(bench: &Bench) {
     }
 }
 
-fn row(number: i64, conversation: i64) -> [Value; 13] {
-    let mut id = vec![0_u8; 16];
-    id[8..].copy_from_slice(&conversation.to_be_bytes());
-    // Keys as random as those of clients.
-    let key = format!("{:016x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64.cast_signed()));
+/// The row that the engine would write for this message, but for `seq`, which counts through all conversations.
+fn row(load: &Load, number: i64) -> [Value; 13] {
+    let draft = load.draft(usize::try_from(number).unwrap_or(0), "raw-keys");
     let seq = i32::try_from(number).unwrap_or(i32::MAX);
     [
-        id.into(),
+        draft.conversation.as_bytes().to_vec().into(),
         seq.into(),
         number.into(),
-        (number % 997).into(),
-        key.into_bytes().into(),
+        draft.sender.user.0.into(),
+        draft.key.into_bytes().into(),
         vec![7_u8; 16].into(),
         0_i16.into(),
         crate::write::BODY.into(),
@@ -63,7 +62,7 @@ fn row(number: i64, conversation: i64) -> [Value; 13] {
     ]
 }
 
-fn insert(backend: DbBackend, rows: usize, conversation: Option<i64>) -> Statement {
+fn insert(backend: DbBackend, load: &Load, rows: usize) -> Statement {
     let first = NEXT.fetch_add(i64::try_from(rows).unwrap_or(i64::MAX), Ordering::Relaxed);
     let mut text = format!("INSERT INTO bench_message ({COLUMNS}) VALUES ");
     let mut values = Vec::with_capacity(rows * 13);
@@ -76,62 +75,61 @@ fn insert(backend: DbBackend, rows: usize, conversation: Option<i64>) -> Stateme
         });
         text.push_str(&marks.collect::<Vec<_>>().join(","));
         text.push(')');
-        values.extend(row(number, conversation.unwrap_or(number % 1000 + 1)));
+        values.extend(row(load, number));
     }
     Statement::from_sql_and_values(backend, text, values)
 }
 
 /// Multi-row inserts by some writers at once, each its own transaction, flushed at commit.
-pub async fn batched(bench: &Bench, rows: usize, writers: usize, batch: usize) -> Round {
-    let watch = Stopwatch::start(bench.server_process);
-    let work = (0..writers).map(|_| {
-        let raw = bench.raw.clone();
-        tokio::spawn(async move {
-            let mut latencies = histogram();
-            for _ in 0..rows / writers / batch {
-                let started = Instant::now();
-                raw.execute_raw(insert(raw.get_database_backend(), batch, None)).await.expect("inserts");
-                latencies.saturating_record(micros(started.elapsed()));
-            }
-            latencies
-        })
-    });
-    let mut latencies = histogram();
-    for done in futures_util::future::join_all(work).await {
-        latencies.add(done.expect("a writer ends well")).expect("the same precision");
-    }
-    watch.stop(rows / writers / batch * writers * batch, &latencies)
+pub async fn batched(bench: &Bench, load: &Arc<Load>, rows: usize, writers: usize, batch: usize) -> Round {
+    let work = rows / writers / batch;
+    run(bench, load, writers, work, work * writers * batch, move |raw, load| async move {
+        raw.execute_raw(insert(raw.get_database_backend(), &load, batch)).await.expect("inserts");
+    })
+    .await
 }
 
 /// One transaction a message in one conversation: lock and move its counter, insert, commit.
-pub async fn one_by_one(bench: &Bench, rows: usize, writers: usize, conversation: &[u8]) -> Round {
+pub async fn one_by_one(bench: &Bench, load: &Arc<Load>, rows: usize, writers: usize) -> Round {
+    let work = rows / writers;
+    run(bench, load, writers, work, work * writers, |raw, load| async move { one(&raw, &load).await }).await
+}
+
+async fn run<F: Future<Output = ()> + Send>(
+    bench: &Bench,
+    load: &Arc<Load>,
+    writers: usize,
+    turns: usize,
+    rows: usize,
+    turn: impl Fn(DatabaseConnection, Arc<Load>) -> F + Copy + Send + Sync + 'static,
+) -> Round {
     let watch = Stopwatch::start(bench.server_process);
-    let conversation: Arc<[u8]> = conversation.into();
     let work = (0..writers).map(|_| {
-        let (raw, conversation) = (bench.raw.clone(), conversation.clone());
+        let (raw, load) = (bench.raw.clone(), load.clone());
         tokio::spawn(async move {
             let mut latencies = histogram();
-            for _ in 0..rows / writers {
+            for _ in 0..turns {
                 let started = Instant::now();
-                one(&raw, &conversation).await;
+                turn(raw.clone(), load.clone()).await;
                 latencies.saturating_record(micros(started.elapsed()));
             }
             latencies
         })
     });
     let mut latencies = histogram();
-    for done in futures_util::future::join_all(work).await {
+    for done in futures_util::future::join_all(work.collect::<Vec<_>>()).await {
         latencies.add(done.expect("a writer ends well")).expect("the same precision");
     }
-    watch.stop(rows / writers * writers, &latencies)
+    watch.stop(rows, &latencies)
 }
 
-async fn one(raw: &DatabaseConnection, conversation: &[u8]) {
+async fn one(raw: &DatabaseConnection, load: &Load) {
     let backend = raw.get_database_backend();
     let transaction = raw.begin().await.expect("begins");
     let update = "UPDATE conversation SET countable = countable + 1 WHERE id = ?";
-    let update = Statement::from_sql_and_values(backend, update, [conversation.to_vec().into()]);
+    let update =
+        Statement::from_sql_and_values(backend, update, [load.conversations[0].0.as_bytes().to_vec().into()]);
     transaction.execute_raw(update).await.expect("moves the counter");
-    transaction.execute_raw(insert(backend, 1, Some(1))).await.expect("inserts");
+    transaction.execute_raw(insert(backend, load, 1)).await.expect("inserts");
     transaction.commit().await.expect("commits");
 }

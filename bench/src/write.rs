@@ -38,7 +38,10 @@ pub async fn b5(bench: &Bench, plan: &Plan) -> Report {
         "Write engine, 256 in flight, 1,000 conversations (Zipf), MariaDB, flush on commit",
     );
     for _ in 0..plan.rounds {
-        report.calibration("raw multi-row insert, 4 × 200", raw::batched(bench, plan.messages, 4, 200).await);
+        report.calibration(
+            "raw multi-row insert, 4 × 200",
+            raw::batched(bench, &load, plan.messages, 4, 200).await,
+        );
         report.measured("send_message", load.run(bench, plan).await);
     }
     report.target(Target { reach: 0.5, dream: 0.7, p99_millis: Some((20.0, 10.0)) });
@@ -48,12 +51,11 @@ pub async fn b5(bench: &Bench, plan: &Plan) -> Report {
 pub async fn b5h(bench: &Bench, plan: &Plan) -> Report {
     let load = Load::new(bench, 1).await;
     raw::create_table(bench).await;
-    let id = load.conversations[0].0;
     let mut report = Report::new("b5h", "One hot conversation, 256 in flight, MariaDB, flush on commit");
     for _ in 0..plan.rounds {
-        let single = raw::one_by_one(bench, plan.messages / 10, 64, id.as_bytes()).await;
+        let single = raw::one_by_one(bench, &load, plan.messages / 10, 64).await;
         report.calibration("one transaction a message, 64 at once", single);
-        report.also("raw one-lane batch, 1 × 256", raw::batched(bench, plan.messages, 1, 256).await);
+        report.also("raw one-lane batch, 1 × 256", raw::batched(bench, &load, plan.messages, 1, 256).await);
         report.measured("send_message", load.run(bench, plan).await);
     }
     report.target(Target { reach: 15.0, dream: 15.0, p99_millis: None });
@@ -66,29 +68,35 @@ pub async fn b5s(bench: &Bench, plan: &Plan) -> Report {
     let mut report =
         Report::new("b5s", "Write engine on the embedded default, 256 in flight, WAL, synchronous=FULL");
     for _ in 0..plan.rounds {
-        report.calibration("raw batched SQLite, 1 × 200", raw_sqlite(bench, plan.messages).await);
+        report.calibration("raw batched SQLite, 1 × 200", raw_sqlite(bench, &load, plan.messages).await);
         report.measured("send_message", load.run(bench, plan).await);
     }
     report.target(Target { reach: 0.6, dream: 0.8, p99_millis: None });
     report
 }
 
-async fn raw_sqlite(bench: &Bench, rows: usize) -> Round {
+async fn raw_sqlite(bench: &Bench, load: &Arc<Load>, rows: usize) -> Round {
     use sea_orm::ConnectionTrait as _;
     bench.raw.execute_unprepared("PRAGMA synchronous = FULL").await.expect("as durable as the engine");
-    raw::batched(bench, rows, 1, 200).await
+    raw::batched(bench, load, rows, 1, 200).await
 }
 
-/// Conversations, and who sends where.
-struct Load {
-    conversations: Arc<Vec<(ConversationId, Vec<Caller>)>>,
+/// Conversations, and who sends where: the same for the engine and for the raw rows.
+pub struct Load {
+    pub conversations: Vec<(ConversationId, Vec<Caller>)>,
     /// Cumulative weights of a Zipf distribution with exponent 1.
-    weights: Arc<Vec<f64>>,
-    run: AtomicUsize,
+    weights: Vec<f64>,
+}
+
+/// One message to send.
+pub struct Draft {
+    pub conversation: ConversationId,
+    pub sender: Caller,
+    pub key: String,
 }
 
 impl Load {
-    async fn new(bench: &Bench, count: usize) -> Self {
+    async fn new(bench: &Bench, count: usize) -> Arc<Self> {
         let users = bench.users(200).await;
         let mut conversations = Vec::with_capacity(count);
         for index in 0..count {
@@ -102,20 +110,32 @@ impl Load {
             sum += 1.0 / rank as f64;
             sum
         });
-        let weights = Arc::new(weights.collect());
-        Self { conversations: Arc::new(conversations), weights, run: AtomicUsize::new(0) }
+        let weights = weights.collect();
+        Arc::new(Self { conversations, weights })
     }
 
-    async fn run(&self, bench: &Bench, plan: &Plan) -> Round {
-        let run = self.run.fetch_add(1, Ordering::Relaxed);
-        let prefix = format!("{:08x}{run:02x}", random());
+    pub fn draft(&self, number: usize, prefix: &str) -> Draft {
+        // A multiplicative hash instead of a random generator: every run sends to the same conversations.
+        let mixed = (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        #[expect(clippy::cast_precision_loss, reason = "53 bits fit a double")]
+        let point = (mixed >> 11) as f64 / (1_u64 << 53) as f64 * self.weights.last().copied().unwrap_or(1.0);
+        let rank = self.weights.partition_point(|weight| *weight < point).min(self.conversations.len() - 1);
+        let (conversation, members) = &self.conversations[rank];
+        Draft {
+            conversation: *conversation,
+            sender: members[number % members.len()],
+            key: format!("{prefix}{mixed:016x}"),
+        }
+    }
+
+    async fn run(self: &Arc<Self>, bench: &Bench, plan: &Plan) -> Round {
+        let prefix = format!("{:08x}", random());
         let next = Arc::new(AtomicUsize::new(0));
         let watch = Stopwatch::start(bench.server_process);
         let work = (0..plan.in_flight).map(|_| {
             let sender = Sender {
                 chat: bench.chat.clone(),
-                conversations: self.conversations.clone(),
-                weights: self.weights.clone(),
+                load: self.clone(),
                 next: next.clone(),
                 messages: plan.messages,
                 prefix: prefix.clone(),
@@ -132,8 +152,7 @@ impl Load {
 
 struct Sender {
     chat: Chat,
-    conversations: Arc<Vec<(ConversationId, Vec<Caller>)>>,
-    weights: Arc<Vec<f64>>,
+    load: Arc<Load>,
     next: Arc<AtomicUsize>,
     messages: usize,
     prefix: String,
@@ -147,26 +166,15 @@ impl Sender {
             if number >= self.messages {
                 return latencies;
             }
-            let (conversation, caller) = self.pick(number);
-            let key = format!("{}{:016x}", self.prefix, number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            let draft = self.load.draft(number, &self.prefix);
             let command = SendMessage {
-                conversation,
-                client_key: ClientKey::new(&[], key).expect("a key"),
+                conversation: draft.conversation,
+                client_key: ClientKey::new(&[], draft.key).expect("a key"),
                 text: MessageText::new(&[], BODY.to_owned()).expect("a text"),
             };
             let started = Instant::now();
-            self.chat.send_message(&caller, command).await.expect("a committed message");
+            self.chat.send_message(&draft.sender, command).await.expect("a committed message");
             latencies.saturating_record(micros(started.elapsed()));
         }
-    }
-
-    fn pick(&self, number: usize) -> (ConversationId, Caller) {
-        // A multiplicative hash instead of a random generator: every run sends to the same conversations.
-        let hash = (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 11;
-        #[expect(clippy::cast_precision_loss, reason = "53 bits fit a double")]
-        let point = hash as f64 / (1_u64 << 53) as f64 * self.weights.last().copied().unwrap_or(1.0);
-        let rank = self.weights.partition_point(|weight| *weight < point).min(self.conversations.len() - 1);
-        let (id, members) = &self.conversations[rank];
-        (*id, members[number % members.len()])
     }
 }
