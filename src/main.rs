@@ -18,6 +18,10 @@ use domain::{
 
 use crate::settings::Settings;
 
+/// Many small allocations by many threads are what this process does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Bad configuration, as in sysexits.h.
 const EX_CONFIG: u8 = 78;
 

@@ -14,7 +14,7 @@ pub mod text;
 pub mod time;
 pub mod user;
 
-pub use conversation::{Conversation, ConversationKind, ConversationView};
+pub use conversation::{Conversation, ConversationKind, ConversationView, RecentSenders, SenderPosition};
 pub use cursor::{CursorPosition, FilterHash};
 pub use event::{Event, Fact, LoggedBatch};
 pub use id::{ConversationId, IdError, MemberId, MessageId, SessionId, UserId};

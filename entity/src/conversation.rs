@@ -20,6 +20,8 @@ pub struct Model {
     pub pos: i64,
     pub title_pos: i64,
     pub title_rev: i32,
+    /// Read positions of the last senders, 16 bytes each.
+    pub senders: Vec<u8>,
     pub creator_id: i64,
     pub client_key: Option<Vec<u8>>,
     pub request_hash: Vec<u8>,

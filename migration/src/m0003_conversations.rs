@@ -26,6 +26,7 @@ impl MigrationTrait for Migration {
                     .col(column("pos").big_integer())
                     .col(column("title_pos").big_integer())
                     .col(column("title_rev").integer())
+                    .col(column("senders").var_binary(128))
                     .col(column("creator_id").big_integer())
                     .col(optional("client_key").var_binary(64))
                     .col(column("request_hash").binary_len(16))

@@ -87,6 +87,7 @@ mod tests {
             pos: 1,
             title_pos: 1,
             title_rev: 1,
+            senders: domain::RecentSenders::default(),
         })
     }
 

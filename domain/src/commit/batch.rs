@@ -8,13 +8,12 @@ use std::{
 use super::view::Views;
 use crate::{
     ClientKey, Content, Conversation, ConversationId, ErrorCode, Event, Fact, LaneId, Member, MemberId,
-    Message, MessageDraft, MessageId, ServiceError, ServiceResult, Timestamp, UserId,
+    Message, MessageDraft, MessageId, SenderPosition, ServiceError, ServiceResult, Timestamp, UserId,
     port::{LaneTransaction, StoreError},
 };
 
-/// Messages in one transaction. Half of what is in flight under load, so that the answers of one batch are given while the next
-/// one commits. Their 13 columns stay far below every database's limit of bound values (`SQLite` 32,766).
-pub const BATCH_MESSAGES_MAX: usize = 128;
+/// Messages in one transaction. Their 13 columns stay far below every database's limit of bound values (`SQLite` 32,766).
+pub const BATCH_MESSAGES_MAX: usize = 256;
 /// Bytes of bodies in one transaction, so that one packet and one lock stay short.
 pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
@@ -110,10 +109,11 @@ pub(super) async fn decide(
         })
         .map(|answer| answer.unwrap_or_else(Answer::Refused))
         .collect();
-    plan.write(tx).await?;
+    let displaced = displaced(tx, &plan, views).await?;
+    plan.write(tx, displaced).await?;
     let known_keys = plan.known.into_keys().collect();
     let heads = plan.changed_heads.iter().filter_map(|id| plan.heads.remove(id)).collect();
-    let members = plan.changed_members.iter().filter_map(|id| plan.members.remove(id)).collect();
+    let members = plan.members.into_values().collect();
     Ok(Decided { answers, events: plan.events, known_keys, heads, members })
 }
 
@@ -142,6 +142,25 @@ async fn current(
     Ok((heads, members))
 }
 
+/// The memberships of senders who gave way to others among the recent ones: they have to be written now. Read before the
+/// heads are, so that they still hold what those senders have read.
+async fn displaced(
+    tx: &mut dyn LaneTransaction,
+    plan: &Plan,
+    views: &mut Views,
+) -> Result<Vec<Member>, StoreError> {
+    let mut members = Vec::new();
+    let mut unknown = Vec::new();
+    for id in plan.displaced.iter().filter(|id| !plan.marked.contains(id)) {
+        match plan.members.get(id).or_else(|| views.member(*id)) {
+            Some(member) => members.push(member.clone()),
+            None => unknown.push(*id),
+        }
+    }
+    members.extend(tx.members(&unknown).await?);
+    Ok(members)
+}
+
 /// Where in the log an item's change goes.
 #[derive(Clone, Copy)]
 struct Place {
@@ -160,7 +179,9 @@ struct Plan {
     shared_marks: HashMap<ConversationId, i32>,
     messages: Vec<Arc<Message>>,
     changed_heads: BTreeSet<ConversationId>,
-    changed_members: BTreeSet<MemberId>,
+    /// Readers who marked, and senders who are no longer among the recent ones: their memberships are written.
+    marked: BTreeSet<MemberId>,
+    displaced: BTreeSet<MemberId>,
     events: Vec<(LaneId, Event)>,
 }
 
@@ -186,7 +207,8 @@ impl Plan {
             shared_marks: HashMap::new(),
             messages: Vec::new(),
             changed_heads: BTreeSet::new(),
-            changed_members: BTreeSet::new(),
+            marked: BTreeSet::new(),
+            displaced: BTreeSet::new(),
             events: Vec::new(),
         }
     }
@@ -221,6 +243,11 @@ impl Plan {
         head.countable += 1;
         head.active_at = self.now;
         head.pos = at.pos;
+        // One's own messages are never unread.
+        let position = SenderPosition { user: draft.sender, seq: head.last_seq, countable: head.countable };
+        if let Some(silent) = head.senders.note(position) {
+            self.displaced.insert(MemberId { conversation: draft.conversation, user: silent.user });
+        }
         let message = Arc::new(Message {
             id,
             conversation: draft.conversation,
@@ -243,8 +270,6 @@ impl Plan {
         };
         self.events.push((at.lane, event));
         self.changed_heads.insert(draft.conversation);
-        // One's own messages are never unread.
-        self.changed_members.insert(member);
         if let Some(sender) = self.members.get_mut(&member) {
             (sender.read_seq, sender.read_countable) = (message.seq, message.countable);
         }
@@ -293,7 +318,7 @@ impl Plan {
         };
         self.events.push((at.lane, event));
         self.changed_heads.insert(id.conversation);
-        self.changed_members.insert(id);
+        self.marked.insert(id);
         if let Some(reader) = self.members.get_mut(&id) {
             (reader.read_seq, reader.read_countable) = (seq, countable);
             (reader.read_rev, reader.read_pos) = (rev, at.pos);
@@ -301,12 +326,12 @@ impl Plan {
         Ok(Answer::Read)
     }
 
-    async fn write(&self, tx: &mut dyn LaneTransaction) -> Result<(), StoreError> {
+    async fn write(&self, tx: &mut dyn LaneTransaction, displaced: Vec<Member>) -> Result<(), StoreError> {
         tx.insert_messages(&self.messages).await?;
         let heads = self.changed_heads.iter().filter_map(|id| self.heads.get(id));
         tx.update_heads(&heads.cloned().collect::<Vec<_>>()).await?;
-        let members = self.changed_members.iter().filter_map(|id| self.members.get(id));
-        tx.update_reads(&members.cloned().collect::<Vec<_>>()).await
+        let marked = self.marked.iter().filter_map(|id| self.members.get(id)).cloned();
+        tx.update_reads(&displaced.into_iter().chain(marked).collect::<Vec<_>>()).await
     }
 }
 

@@ -98,6 +98,7 @@ impl Committer {
                 if batch.len() > BATCH_STEP { batch.len() / BATCH_STEP * BATCH_STEP } else { batch.len() };
             let rest = batch.split_off(whole);
             self.commit_all(std::mem::replace(&mut batch, rest)).await;
+            let_others_queue(&queue).await;
         }
         batch.extend(self.marks.take_all());
         self.commit_all(batch).await;
@@ -282,6 +283,20 @@ impl Committer {
         for (user, _) in known {
             let (count, _) = self.offences.entry(*user).or_insert((0, Instant::now()));
             *count += 1;
+        }
+    }
+}
+
+/// Lets those run who were just answered, as long as it brings more into the queue: their next messages then share a batch.
+async fn let_others_queue(queue: &mpsc::Receiver<Waiting>) {
+    loop {
+        let waiting = queue.len();
+        if waiting >= BATCH_MESSAGES_MAX {
+            return;
+        }
+        tokio::task::yield_now().await;
+        if queue.len() == waiting {
+            return;
         }
     }
 }

@@ -164,7 +164,7 @@ impl LaneView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ConversationKind, Fact, Timestamp};
+    use crate::{ConversationKind, Fact, RecentSenders, Timestamp};
 
     const LANE: LaneId = LaneId(0);
 
@@ -184,6 +184,7 @@ mod tests {
             pos: 0,
             title_pos: 0,
             title_rev: 0,
+            senders: RecentSenders::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     Caller, Chat, Conversation, ConversationId, ConversationKind, ConversationView, Event, Fact, Member,
-    MemberId, MemberRole, ServiceError, ServiceResult, Timestamp, UserId,
+    MemberId, MemberRole, RecentSenders, ServiceError, ServiceResult, Timestamp, UserId,
     commit::{Change, ChangeError, Changed},
     port::{LaneTransaction, log::NewConversation},
 };
@@ -92,6 +92,7 @@ pub(super) fn first_head(
         pos,
         title_pos: pos,
         title_rev: 1,
+        senders: RecentSenders::default(),
     }
 }
 

@@ -2,11 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use domain::{ErrorCode, PageRequest, port::Log as _, service::send_message::SendMessage};
+use domain::{
+    Caller, ErrorCode, PageRequest,
+    port::Log as _,
+    service::{
+        add_members::AddMembers, mark_read::MarkRead, remove_member::RemoveMember, send_message::SendMessage,
+        update_group::UpdateGroup,
+    },
+};
 use futures_util::future::join_all;
 
 use crate::{
-    harness::{group, key, send, text},
+    harness::{group, key, random_number, send, text, title},
     on_every_database,
 };
 
@@ -93,5 +100,62 @@ on_every_database! {
         }
         assert_eq!(refusals[0], refusals[1]);
         assert_eq!(refusals[0].0, ErrorCode::NotFound);
+    }
+
+    async fn ones_own_messages_are_never_unread_however_many_send(db: TestDatabase) {
+        let chat = db.chat();
+        // More than the head remembers, so that they displace each other.
+        let users = db.users(12).await;
+        let id = group(&chat, &users[0], &users[1..]).await;
+        let mut read = [0; 12];
+        let mut last = 0;
+        for step in 0..150_usize {
+            // Some often, some seldom, in no regular order.
+            let user = step * step * 7 % 31 % users.len();
+            last = send(&chat, &users[user], id, "x").await.seq;
+            read[user] = last;
+            if step % 50 == 30 {
+                let reader = step % 7;
+                chat.mark_read(&users[reader], MarkRead { conversation: id, seq: last - 3 }).await.expect("marks");
+                read[reader] = read[reader].max(last - 3);
+            }
+            if step % 50 == 49 {
+                let elsewhere = db.chat();
+                for (user, read) in users.iter().zip(read) {
+                    let view = elsewhere.conversations(user, &[id]).await.expect("reads").remove(&id).expect("theirs");
+                    assert_eq!((view.viewer.read_seq, view.unread_count()), (read, last - read), "step {step}");
+                }
+            }
+        }
+        chat.remove_member(&users[0], RemoveMember { conversation: id, user: users[5].user }).await.expect("removes");
+        chat.add_members(&users[0], AddMembers { conversation: id, users: vec![users[5].user] }).await.expect("adds");
+        let view = chat.conversations(&users[5], &[id]).await.expect("reads").remove(&id).expect("theirs");
+        assert_eq!(view.unread_count(), 0, "who comes back starts with nothing unread");
+        assert_eq!(view.viewer.read_seq, last + 1, "from before the system message of joining");
+    }
+
+    async fn what_another_node_changed_counts_for_the_next_send(db: TestDatabase) {
+        let (here, there) = (db.chat(), db.chat());
+        let users = db.users(3).await;
+        let id = group(&here, &users[0], &users[1..]).await;
+        let send_as = async |user: &Caller| {
+            let command = SendMessage { conversation: id, client_key: key(format!("{:x}", random_number())), text: text("x") };
+            here.send_message(user, command).await.map_err(|error| error.code())
+        };
+        assert_eq!(send_as(&users[1]).await.expect("a member").seq, 1);
+        there.remove_member(&users[0], RemoveMember { conversation: id, user: users[1].user }).await.expect("removes");
+        assert_eq!(send_as(&users[1]).await.expect_err("removed there"), ErrorCode::NotFound);
+        there.update_group(&users[0], UpdateGroup { conversation: id, title: Some(title("new")) }).await.expect("renames");
+        let before = send_as(&users[2]).await.expect("a member");
+        // More transactions than are looked through one by one.
+        for _ in 0..70 {
+            send(&there, &users[0], id, "x").await;
+        }
+        let after = send_as(&users[2]).await.expect("a member");
+        assert_eq!((after.seq, after.rev), (before.seq + 71, before.rev + 71));
+        there.add_members(&users[0], AddMembers { conversation: id, users: vec![users[1].user] }).await.expect("adds");
+        assert!(send_as(&users[1]).await.is_ok(), "a member again");
+        let view = here.conversations(&users[0], &[id]).await.expect("reads").remove(&id).expect("theirs");
+        assert_eq!(view.conversation.title.as_deref(), Some("new"));
     }
 }

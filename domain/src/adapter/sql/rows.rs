@@ -7,14 +7,15 @@ use sea_orm::{QueryResult, TryGetable, Value};
 use super::dialect::store_error;
 use crate::{
     ClientKey, Content, Conversation, ConversationId, ConversationKind, Member, MemberRole, Message,
-    MessageId, Timestamp, User, UserId, model::message::SystemContent, port::StoreError,
+    MessageId, RecentSenders, SenderPosition, Timestamp, User, UserId, model::message::SystemContent,
+    port::StoreError,
 };
 
 pub(super) const CONVERSATION: &str = "c.id, c.kind, c.title, c.created_at, c.last_seq, c.rev, c.countable, \
-    c.member_count, c.active_at, c.pos, c.title_pos, c.title_rev";
+    c.member_count, c.active_at, c.pos, c.title_pos, c.title_rev, c.senders";
 
 pub(super) const MEMBER: &str = "m.conversation_id, m.user_id, m.role, m.read_seq, m.read_countable, m.joined_at, \
-    m.joined_rev, m.joined_pos, m.removed_rev, m.removed_pos, m.role_rev, m.role_pos, m.read_rev, m.read_pos";
+    m.joined_rev, m.joined_pos, m.removed_rev, m.removed_pos, m.role_rev, m.role_pos, m.read_rev, m.read_pos, (SELECT h.senders FROM conversation h WHERE h.id = m.conversation_id)";
 
 pub(super) const MESSAGE: &str = "g.conversation_id, g.seq, g.id, g.sender_id, g.client_message_id, g.content_hash, \
     g.kind, g.body, g.created_at, g.countable, g.rev, g.created_rev, g.pos";
@@ -65,11 +66,12 @@ impl<'a> Row<'a> {
             pos: self.get()?,
             title_pos: self.get()?,
             title_rev: self.get()?,
+            senders: self.senders()?,
         })
     }
 
     pub fn member(&mut self) -> Result<Member, StoreError> {
-        Ok(Member {
+        let mut member = Member {
             conversation: self.conversation_id()?,
             user: UserId(self.get()?),
             role: role(self.get()?),
@@ -84,7 +86,26 @@ impl<'a> Row<'a> {
             role_pos: self.get()?,
             read_rev: self.get()?,
             read_pos: self.get()?,
-        })
+        };
+        // What they sent, they have read.
+        if let Some(sent) = self.senders()?.of(member.user).filter(|sent| sent.seq > member.read_seq) {
+            (member.read_seq, member.read_countable) = (sent.seq, sent.countable);
+        }
+        Ok(member)
+    }
+
+    fn senders(&mut self) -> Result<RecentSenders, StoreError> {
+        let bytes: Vec<u8> = self.get()?;
+        let positions = bytes.chunks_exact(16).filter_map(|bytes| {
+            let (user, rest) = bytes.split_first_chunk()?;
+            let (seq, countable) = rest.split_first_chunk()?;
+            Some(SenderPosition {
+                user: UserId(i64::from_be_bytes(*user)),
+                seq: i32::from_be_bytes(*seq),
+                countable: i32::from_be_bytes(*countable.first_chunk()?),
+            })
+        });
+        Ok(positions.collect())
     }
 
     pub fn message(&mut self) -> Result<Message, StoreError> {
@@ -145,6 +166,15 @@ pub(super) const fn role_number(role: MemberRole) -> i16 {
         MemberRole::Admin => 1,
         MemberRole::Owner => 2,
     }
+}
+
+/// User, `seq`, index: 8, 4 and 4 bytes each, big-endian.
+pub(super) fn senders_value(senders: &RecentSenders) -> Value {
+    let bytes = senders.iter().flat_map(|sender| {
+        let user = sender.user.0.to_be_bytes().into_iter();
+        user.chain(sender.seq.to_be_bytes()).chain(sender.countable.to_be_bytes())
+    });
+    Value::from(bytes.collect::<Vec<u8>>())
 }
 
 pub(super) fn id_value(id: ConversationId) -> Value {

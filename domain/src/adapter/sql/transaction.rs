@@ -12,10 +12,10 @@ use sea_orm::{
 
 use super::{
     dialect::{
-        Columns, Dialect, MEMBER_PAIRS, MESSAGE_KEYS, MESSAGE_PLACES, lane_number, statement_rows,
+        Dialect, MEMBER_PAIRS, MESSAGE_KEYS, MESSAGE_PLACES, RowUpdate, lane_number, statement_rows,
         store_error,
     },
-    rows::{CONVERSATION, MEMBER, MESSAGE, Row, id_value, message_values, role_number},
+    rows::{CONVERSATION, MEMBER, MESSAGE, Row, id_value, message_values, role_number, senders_value},
     statement::Sql,
 };
 use crate::{
@@ -36,7 +36,7 @@ pub(super) struct SqlTransaction {
     pub positions: Vec<(LaneId, i64)>,
 }
 
-const HEADS: Columns<7> = Columns {
+const HEADS: RowUpdate<8> = RowUpdate {
     table: "conversation",
     columns: [
         ("id", "bytea"),
@@ -46,15 +46,17 @@ const HEADS: Columns<7> = Columns {
         ("member_count", "int4"),
         ("active_at", "int8"),
         ("pos", "int8"),
+        ("senders", "bytea"),
     ],
     keys: 1,
     unused: (
         "kind, created_at, lane, title_pos, title_rev, creator_id, request_hash",
         "0, 0, 0, 0, 0, 0, ''",
     ),
+    always_change: true,
 };
 
-const READS: Columns<7> = Columns {
+const READS: RowUpdate<7> = RowUpdate {
     table: "member",
     columns: [
         ("conversation_id", "bytea"),
@@ -70,6 +72,7 @@ const READS: Columns<7> = Columns {
         "role, joined_at, joined_rev, joined_pos, removed_pos, role_rev, role_pos",
         "0, 0, 0, 0, 0, 0, 0",
     ),
+    always_change: false,
 };
 
 impl SqlTransaction {
@@ -185,6 +188,7 @@ impl LaneTransaction for SqlTransaction {
             pos: Set(head.pos),
             title_pos: Set(head.title_pos),
             title_rev: Set(head.title_rev),
+            senders: Set(Vec::new()),
             creator_id: Set(new.creator.0),
             client_key: Set(new.client_key.as_ref().map(|key| key.as_str().as_bytes().to_vec())),
             request_hash: Set(new.request_hash.to_vec()),
@@ -227,7 +231,7 @@ impl LaneTransaction for SqlTransaction {
             return Ok(());
         }
         let columns = MESSAGE.replace("g.", "");
-        let insert = format!("INSERT INTO message ({columns}) VALUES ");
+        let insert = format!("{}message ({columns}) VALUES ", self.dialect.insert());
         let whole = if statement_rows(messages.len()) == messages.len() {
             messages.len()
         } else {
@@ -265,6 +269,7 @@ impl LaneTransaction for SqlTransaction {
                 head.member_count.into(),
                 head.active_at.0.into(),
                 head.pos.into(),
+                senders_value(&head.senders),
             ]
         });
         self.dialect.update_rows(&self.transaction, &HEADS, rows.collect()).await
