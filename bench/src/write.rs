@@ -77,7 +77,9 @@ pub async fn b5s(bench: &Bench, plan: &Plan) -> Report {
 
 async fn raw_sqlite(bench: &Bench, load: &Arc<Load>, rows: usize) -> Round {
     use sea_orm::ConnectionTrait as _;
-    bench.raw.execute_unprepared("PRAGMA synchronous = FULL").await.expect("as durable as the engine");
+    for pragma in ["synchronous = FULL", "wal_autocheckpoint = 8192"] {
+        bench.raw.execute_unprepared(&format!("PRAGMA {pragma}")).await.expect("as the engine has it");
+    }
     raw::batched(bench, load, rows, 1, 200).await
 }
 

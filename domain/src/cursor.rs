@@ -14,7 +14,8 @@ use crate::{
     model::cursor::ReplayMark,
 };
 
-const VERSION: u8 = 1;
+/// Cursors of pages begin with 1; one of those is told apart at once.
+const VERSION: u8 = 2;
 /// 128 bits: guessing one takes longer than any key lives (NIST SP 800-107 section 5.3.3).
 const MAC_BYTES: usize = 16;
 /// Lanes of a sound cursor; an installation has 1 or 8.

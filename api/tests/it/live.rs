@@ -1,38 +1,20 @@
 //! Live delivery through real sockets: executed once, delivered to all, resumed without a hole.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use api::{
-    app::{self, ApiSetup},
-    hub::{Hub, HubLimits},
-    settings::{Settings, SocketSettings},
-};
+use api::settings::{Settings, SocketSettings};
 use domain::{
-    Chat, ClientKey, Limits, MessageText, Title,
-    adapter::{
-        ambient::{SystemClock, SystemRandom},
-        sql::{PoolSettings, SqlStore},
-    },
-    keys::KeyRing,
+    ClientKey, MessageText, Title,
     service::{
         create_group::CreateGroup,
         register::{Register, SignedIn},
         remove_member::RemoveMember,
         send_message::SendMessage,
     },
-    wiring::Wiring,
 };
-use futures_util::{SinkExt as _, StreamExt as _};
-use migration::{Migrator, MigratorTrait as _, SCHEMA_VERSION};
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, time::timeout};
-use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Message, client::IntoClientRequest as _},
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-const DEADLINE: Duration = Duration::from_secs(20);
+use crate::{socket::Socket, test_server::TestServer};
 
 const SUBSCRIPTION: &str =
     "subscription($after: EventCursor, $ids: [ID!]) { events(after: $after, conversationIds: $ids) {
@@ -45,48 +27,9 @@ const OWN_VIEW: &str =
     "subscription($after: EventCursor, $ids: [ID!]) { events(after: $after, conversationIds: $ids) {
     __typename cursor ... on ConversationEvent { rev conversation { unreadCount } } } }";
 
-struct Node {
-    chat: Chat,
-    hub: Hub,
-    url: String,
-    stop: CancellationToken,
-    _folder: tempfile::TempDir,
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
-async fn node() -> Node {
-    let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite://{}/confab.sqlite?mode=rwc", folder.path().display());
-    let raw = SqlStore::connect_raw(&url, PoolSettings::default()).await.expect("connects");
-    Migrator::up(&raw, None).await.expect("migrates");
-    raw.close().await.expect("closes");
-    let store = SqlStore::open(&url, PoolSettings::default(), SCHEMA_VERSION).await.expect("opens");
-    let keys = folder.path().join("keys");
-    KeyRing::create(&keys, &SystemClock, &SystemRandom).expect("a key");
-    let limits = Limits { rate_limits: false, ..Limits::default() };
-    let chat = Wiring::new(store, KeyRing::open(&keys).expect("opens"), limits).build();
-    let settings = Settings {
-        listen: ([127, 0, 0, 1], 0).into(),
-        sockets: SocketSettings { per_user_max: 1000, ..SocketSettings::default() },
-        ..Settings::default()
-    };
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let setup = ApiSetup {
-        chat: chat.clone(),
-        settings,
-        hub: HubLimits::default(),
-        tasks: tasks.clone(),
-        stop: stop.clone(),
-    };
-    let (server, hub) = app::start(setup).await.expect("starts");
-    let url = format!("ws://{}/graphql", server.address().expect("bound"));
-    tasks.spawn(server.serve(stop.clone()));
-    Node { chat, hub, url, stop, _folder: folder }
+async fn node() -> TestServer {
+    let sockets = SocketSettings { per_user_max: 1000, ..SocketSettings::default() };
+    TestServer::with(Settings { sockets, ..Settings::default() }).await
 }
 
 struct Person {
@@ -94,7 +37,7 @@ struct Person {
     token: String,
 }
 
-impl Node {
+impl TestServer {
     async fn person(&self, name: &str) -> Person {
         let register = Register {
             username: name.to_owned(),
@@ -125,15 +68,7 @@ impl Node {
 
     /// A socket that is subscribed and live; and what came before it was.
     async fn subscribe(&self, person: &Person, document: &str, variables: Value) -> (Socket, Vec<Value>) {
-        let mut request = self.url.as_str().into_client_request().expect("a request");
-        request
-            .headers_mut()
-            .insert("sec-websocket-protocol", "graphql-transport-ws".parse().expect("a header"));
-        let (stream, _) = connect_async(request).await.expect("connects");
-        let mut socket = Socket(stream);
-        let authorization = format!("Bearer {}", person.token);
-        socket.say(json!({ "type": "connection_init", "payload": { "authorization": authorization } })).await;
-        assert_eq!(socket.hear().await["type"], "connection_ack");
+        let mut socket = Socket::initialised(self, Some(&person.token)).await;
         let payload = json!({ "query": document, "variables": variables });
         socket.say(json!({ "id": "1", "type": "subscribe", "payload": payload })).await;
         let mut before = Vec::new();
@@ -148,23 +83,7 @@ impl Node {
     }
 }
 
-struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
-
 impl Socket {
-    async fn say(&mut self, message: Value) {
-        self.0.send(Message::text(message.to_string())).await.expect("writes");
-    }
-
-    async fn hear(&mut self) -> Value {
-        loop {
-            let message =
-                timeout(DEADLINE, self.0.next()).await.expect("in time").expect("open").expect("reads");
-            if let Message::Text(text) = message {
-                return serde_json::from_str(&text).expect("JSON");
-            }
-        }
-    }
-
     async fn event(&mut self) -> Value {
         let message = self.hear().await;
         assert_eq!(message["type"], "next", "{message}");

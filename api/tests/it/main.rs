@@ -11,4 +11,6 @@ mod schema_paging;
 mod schema_rules;
 mod schema_sdl;
 mod schema_shareable;
+mod socket;
+mod socket_protocol;
 mod test_server;

@@ -1,19 +1,20 @@
 //! A whole node on a private database and a free port, and what a client sees of it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use api::{
     app::{self, ApiSetup},
-    hub::HubLimits,
+    hub::{Hub, HubLimits},
     settings::Settings,
 };
 use domain::{
-    Limits,
+    Chat, Limits,
     adapter::{
         ambient::{SystemClock, SystemRandom},
         sql::{PoolSettings, SqlStore},
     },
     keys::KeyRing,
+    port::Clock,
     wiring::Wiring,
 };
 use migration::{Migrator, MigratorTrait, SCHEMA_VERSION};
@@ -29,8 +30,10 @@ pub const GRAPHQL_RESPONSE: &str = "application/graphql-response+json";
 
 pub struct TestServer {
     pub address: SocketAddr,
+    pub chat: Chat,
+    pub hub: Hub,
+    pub stop: CancellationToken,
     client: reqwest::Client,
-    stop: CancellationToken,
     _folder: tempfile::TempDir,
 }
 
@@ -47,6 +50,11 @@ impl TestServer {
     }
 
     pub async fn with(settings: Settings) -> Self {
+        Self::at(Arc::new(SystemClock), settings).await
+    }
+
+    /// With a clock of the test's own.
+    pub async fn at(clock: Arc<dyn Clock>, settings: Settings) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the database and the keys");
         let url = format!("sqlite://{}/confab.sqlite?mode=rwc", folder.path().display());
         let raw = SqlStore::connect_raw(&url, PoolSettings::default()).await.expect("connects");
@@ -56,19 +64,20 @@ impl TestServer {
         let keys = folder.path().join("keys");
         KeyRing::create(&keys, &SystemClock, &SystemRandom).expect("a key");
         let keys = KeyRing::open(&keys).expect("opens");
-        let chat = Wiring::new(store, keys, Limits { rate_limits: false, ..Limits::default() }).build();
+        let limits = Limits { rate_limits: false, ..Limits::default() };
+        let chat = Wiring { clock, ..Wiring::new(store, keys, limits) }.build();
         let stop = CancellationToken::new();
         let setup = ApiSetup {
-            chat,
+            chat: chat.clone(),
             settings: Settings { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..settings },
             hub: HubLimits::default(),
             tasks: TaskTracker::new(),
             stop: stop.clone(),
         };
-        let (server, _hub) = app::start(setup).await.expect("starts");
+        let (server, hub) = app::start(setup).await.expect("starts");
         let address = server.address().expect("bound");
         TaskTracker::new().spawn(server.serve(stop.clone()));
-        Self { address, client: reqwest::Client::new(), stop, _folder: folder }
+        Self { address, chat, hub, stop, client: reqwest::Client::new(), _folder: folder }
     }
 
     /// A request as a client without a framework sends it.
