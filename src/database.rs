@@ -6,7 +6,13 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
 };
 
-use domain::adapter::sql::{PoolSettings, SqlStore};
+use domain::{
+    adapter::{
+        ambient::SystemClock,
+        sql::{PoolSettings, SqlStore},
+    },
+    port::{Clock as _, Log as _},
+};
 use migration::{Migrator, MigratorTrait as _, SCHEMA_VERSION};
 
 use crate::settings::Settings;
@@ -51,7 +57,8 @@ pub async fn migrate(settings: &Settings, restored: bool) -> Outcome<()> {
     bring_up_to_date(settings).await?;
     let store = SqlStore::open(&settings.database_url(), pool(settings), SCHEMA_VERSION).await?;
     if restored {
-        domain::port::Log::raise_epoch(&store).await?;
+        let epoch = store.heads().await?.epoch;
+        store.raise_epoch(epoch, SystemClock.now()).await?;
         println!("event cursors from before the restore are void");
     }
     store.close().await;

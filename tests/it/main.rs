@@ -1,5 +1,8 @@
 //! The binary as its operator sees it: started, killed, stopped, misconfigured.
 
+mod full_disk;
 mod kill;
+mod listener;
+mod resume;
 mod server;
 mod start;

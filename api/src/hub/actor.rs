@@ -163,10 +163,10 @@ impl Actor {
         if request.open.has_ended() {
             return;
         }
-        if request.epoch != self.epoch {
+        if request.epoch < self.epoch {
             let _ = request.reply.send(WentLive::Resync);
-        } else if !self.positions.covers(&request.seen) {
-            // The snapshot was ahead of this task; it will be there in a moment.
+        } else if request.epoch > self.epoch || !self.positions.covers(&request.seen) {
+            // The snapshot was ahead of this task, which will be there in a moment.
             self.waiting.push(request);
         } else if !request.seen.covers(&self.recent_after) {
             let _ = request.reply.send(WentLive::ReplayMore);
@@ -396,11 +396,9 @@ impl Actor {
         self.recent.clear();
         self.recent_after = heads.positions.clone();
         self.positions = heads.positions;
-        for request in self.waiting.drain(..) {
-            let _ = request.reply.send(WentLive::Resync);
-        }
         // What is known of memberships came from the old log; resuming finds the new one.
         self.close_all();
+        self.retry_waiting();
     }
 
     fn close_all(&mut self) {

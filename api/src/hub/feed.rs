@@ -151,7 +151,7 @@ impl Follower {
     async fn reset(&mut self, heads: Heads) -> ServiceResult<()> {
         tracing::warn!(epoch = heads.epoch, "the log was cut or restored; all subscriptions resynchronise");
         if heads.epoch == self.heads.epoch {
-            self.shared.chat.raise_epoch().await?;
+            self.shared.chat.raise_epoch(heads.epoch).await?;
         }
         self.heads = self.shared.chat.heads().await?;
         self.ahead.iter_mut().for_each(BTreeMap::clear);

@@ -175,7 +175,7 @@ impl Opening<'_> {
         }
         if !heads.positions.covers(&position.seen) {
             // Positions that never were: the database lost a tail. Every cursor is void from now on.
-            chat.raise_epoch().await?;
+            chat.raise_epoch(heads.epoch).await?;
             return Ok((None, Some("the database lost what the cursor has seen")));
         }
         if !position.seen.covers(&chat.resumable_from().await?) {

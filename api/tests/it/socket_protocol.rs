@@ -345,7 +345,7 @@ async fn who_does_not_read_is_closed_with_4290_and_keeps_nobody_waiting() {
             .next()
             .await
     };
-    let (_, closed) =
+    let ((), closed) =
         timeout(Duration::from_secs(20), futures_util::future::join(flood, reading)).await.expect("ends");
     assert_eq!(closed, Some((4290, "slow reader".to_owned())));
 }

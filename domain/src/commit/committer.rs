@@ -260,12 +260,13 @@ impl Committer {
 
     /// Locks the lanes; afterwards, what is known of them is what the database holds.
     async fn begin(&mut self, lanes: &[LaneId]) -> Result<Box<dyn LaneTransaction>, StoreError> {
-        if let Some(last) = self.views.last_positions(lanes)
-            && let Some(tx) = self.log.begin_after(&last).await?
+        if let Some((epoch, last)) = self.views.last_positions(lanes)
+            && let Some(tx) = self.log.begin_after(epoch, &last).await?
         {
             return Ok(tx);
         }
-        let tx = self.log.begin(lanes).await?;
+        let mut tx = self.log.begin(lanes).await?;
+        self.views.set_epoch(tx.epoch().await?);
         for lane in lanes {
             let stands = tx.pos(*lane) - 1;
             let missed = match self.views.known_until(*lane) {

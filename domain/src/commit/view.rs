@@ -20,6 +20,8 @@ pub(super) const CATCH_UP_MAX: u32 = 64;
 /// The lanes of one committer.
 pub(super) struct Views {
     layout: LaneLayout,
+    /// The database's history that all of it belongs to.
+    epoch: Option<i64>,
     lanes: HashMap<LaneId, LaneView>,
 }
 
@@ -39,20 +41,27 @@ struct Known {
 
 impl Views {
     pub fn new(layout: LaneLayout) -> Self {
-        Self { layout, lanes: HashMap::new() }
+        Self { layout, epoch: None, lanes: HashMap::new() }
     }
 
     pub fn lane_of(&self, conversation: ConversationId) -> LaneId {
         self.layout.of_conversation(conversation)
     }
 
-    /// The last positions of these lanes, if all are known and nobody else commits there.
-    pub fn last_positions(&self, lanes: &[LaneId]) -> Option<Vec<(LaneId, i64)>> {
+    /// The epoch and the last positions of these lanes, if all are known and nobody else commits there.
+    pub fn last_positions(&self, lanes: &[LaneId]) -> Option<(i64, Vec<(LaneId, i64)>)> {
         let last = |lane: &LaneId| {
             let view = self.lanes.get(lane).filter(|view| !view.contended)?;
             Some((*lane, view.pos?))
         };
-        lanes.iter().map(last).collect()
+        Some((self.epoch?, lanes.iter().map(last).collect::<Option<_>>()?))
+    }
+
+    /// What was known of another epoch is void: its positions may come again with other content.
+    pub fn set_epoch(&mut self, epoch: i64) {
+        if self.epoch.replace(epoch) != Some(epoch) {
+            self.lanes.clear();
+        }
     }
 
     /// The position up to which the lane is known.
@@ -190,6 +199,7 @@ mod tests {
 
     fn views() -> Views {
         let mut views = Views::new(LaneLayout { count: 1 });
+        views.set_epoch(1);
         views.catch_up(LANE, 4, &[]);
         views.learn_head(head(1));
         views.learn_head(head(2));
@@ -209,7 +219,16 @@ mod tests {
         assert_eq!(views.known_until(LANE), Some(6));
         assert_eq!(views.last_positions(&[LANE]), None, "others commit there");
         views.catch_up(LANE, 6, &[]);
-        assert_eq!(views.last_positions(&[LANE]), Some(vec![(LANE, 6)]));
+        assert_eq!(views.last_positions(&[LANE]), Some((1, vec![(LANE, 6)])));
+    }
+
+    #[test]
+    fn another_epoch_makes_everything_unknown() {
+        let mut views = views();
+        views.set_epoch(1);
+        assert!(views.head(head(1).id).is_some());
+        views.set_epoch(2);
+        assert_eq!((views.known_until(LANE), views.head(head(1).id)), (None, None));
     }
 
     #[test]

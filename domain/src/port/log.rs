@@ -46,10 +46,11 @@ pub trait Log: Send + Sync {
     /// Dropping the transaction rolls it back. Call only from a task of its own that nobody cancels.
     async fn begin(&self, lanes: &[LaneId]) -> Result<Box<dyn LaneTransaction>, StoreError>;
 
-    /// As [`Log::begin`], but only if these are the lanes' last positions; otherwise somebody else has committed there, and
-    /// the answer is `None`. One round trip less, and what the caller knew of the lanes is still so.
+    /// As [`Log::begin`], but only if these are the lanes' last positions in this epoch; otherwise somebody else has committed
+    /// there, and the answer is `None`. What the caller knew of the lanes is still so.
     async fn begin_after(
         &self,
+        epoch: i64,
         last: &[(LaneId, i64)],
     ) -> Result<Option<Box<dyn LaneTransaction>>, StoreError>;
 
@@ -64,8 +65,9 @@ pub trait Log: Send + Sync {
     /// Removes entries and tombstones older than `before`, at most `limit` rows; answers how many went.
     async fn remove_expired(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
 
-    /// Marks everything before as another history: the next `heads` has a higher epoch.
-    async fn raise_epoch(&self) -> Result<(), StoreError>;
+    /// Marks everything before as another history: the next `heads` has a higher epoch, never used before even by a history that
+    /// a restored backup does not know. Does nothing when somebody else has raised it from `epoch` already.
+    async fn raise_epoch(&self, epoch: i64, now: Timestamp) -> Result<(), StoreError>;
 
     /// Leases `span_ms` of Snowflake time from `from_ms` on, to this caller alone and for ever.
     async fn lease_ids(&self, from_ms: i64, span_ms: i64) -> Result<IdRange, StoreError>;
@@ -89,6 +91,8 @@ pub trait LaneTransaction: Send {
 
     /// The position in the lane of a conversation.
     fn pos_of(&self, conversation: ConversationId) -> i64;
+
+    async fn epoch(&mut self) -> Result<i64, StoreError>;
 
     /// Locks and reads conversations. `ids` are in ascending order, so that no two transactions wait for each other.
     async fn lock_conversations(&mut self, ids: &[ConversationId]) -> Result<Vec<Conversation>, StoreError>;

@@ -32,9 +32,9 @@ impl Chat {
         Ok(self.services.log.floor().await?)
     }
 
-    /// Voids every cursor: the database lost a tail or was restored.
-    pub async fn raise_epoch(&self) -> ServiceResult<()> {
-        Ok(self.services.log.raise_epoch().await?)
+    /// Voids every cursor of this epoch: the database lost a tail or was restored.
+    pub async fn raise_epoch(&self, epoch: i64) -> ServiceResult<()> {
+        Ok(self.services.log.raise_epoch(epoch, self.services.clock.now()).await?)
     }
 
     /// What a lane's log says after a position, with the data of its facts as it is now.

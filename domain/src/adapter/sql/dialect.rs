@@ -133,16 +133,18 @@ impl Dialect {
         }
     }
 
-    /// Locks lanes and takes their next positions if these are the last ones; answers whether they were.
+    /// Locks lanes and takes their next positions if these are the last ones in this epoch; answers whether they were.
     pub async fn take_positions_after(
         self,
         on: &impl ConnectionTrait,
+        epoch: i64,
         last: &[(LaneId, i64)],
     ) -> Result<bool, StoreError> {
         let pairs = last.iter().map(|(lane, pos)| [lane_number(*lane).into(), (*pos).into()]);
         if self == Self::Postgres {
             // Its UPDATE locks in no particular order, so that two of them could wait for each other.
             let lock = Sql::new(self, "SELECT id FROM log_lane WHERE (id, pos) IN ").tuples(pairs);
+            let lock = lock.push(" AND (SELECT epoch FROM confab_meta WHERE id = 1) = ").bind(epoch);
             let locked = lock.push(" ORDER BY id FOR UPDATE").all(on).await?;
             if locked.len() != last.len() {
                 return Ok(false);
@@ -151,11 +153,12 @@ impl Dialect {
             let update = Sql::new(self, "UPDATE log_lane SET pos = pos + 1 WHERE id IN ").list(lanes);
             return update.run(on).await.map(|_| true);
         }
-        let update = Sql::new(self, "UPDATE log_lane SET pos = pos + 1 WHERE ");
+        let update = Sql::new(self, "UPDATE log_lane SET pos = pos + 1 WHERE (");
         let update = pairs.enumerate().fold(update, |update, (index, [lane, pos])| {
             let update = update.push(if index > 0 { " OR (id = " } else { "(id = " }).bind(lane);
             update.push(" AND pos = ").bind(pos).push(")")
         });
+        let update = update.push(") AND (SELECT epoch FROM confab_meta WHERE id = 1) = ").bind(epoch);
         let taken = update.run(on).await?.rows_affected();
         Ok(usize::try_from(taken) == Ok(last.len()))
     }

@@ -58,11 +58,12 @@ impl Log for SqlStore {
 
     async fn begin_after(
         &self,
+        epoch: i64,
         last: &[(LaneId, i64)],
     ) -> Result<Option<Box<dyn LaneTransaction>>, StoreError> {
         debug_assert!(last.is_sorted(), "lanes are locked in the order of their numbers");
         let transaction = self.dialect.begin_write(&self.writer).await?;
-        if !self.dialect.take_positions_after(&transaction, last).await? {
+        if !self.dialect.take_positions_after(&transaction, epoch, last).await? {
             transaction.rollback().await.map_err(store_error)?;
             return Ok(None);
         }
@@ -135,9 +136,11 @@ impl Log for SqlStore {
         Ok(removed)
     }
 
-    async fn raise_epoch(&self) -> Result<(), StoreError> {
-        let raise = "UPDATE confab_meta SET epoch = epoch + 1 WHERE id = 1";
-        Sql::new(self.dialect, raise).run(&self.writer).await.map(drop)
+    async fn raise_epoch(&self, epoch: i64, now: Timestamp) -> Result<(), StoreError> {
+        // Time goes on whatever was restored.
+        let next = now.seconds().max(epoch + 1);
+        let raise = Sql::new(self.dialect, "UPDATE confab_meta SET epoch = ").bind(next);
+        raise.push(" WHERE id = 1 AND epoch = ").bind(epoch).run(&self.writer).await.map(drop)
     }
 
     async fn lease_ids(&self, from_ms: i64, span_ms: i64) -> Result<IdRange, StoreError> {

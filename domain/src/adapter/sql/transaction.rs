@@ -91,6 +91,11 @@ impl LaneTransaction for SqlTransaction {
         self.pos(self.layout.of_conversation(conversation))
     }
 
+    async fn epoch(&mut self) -> Result<i64, StoreError> {
+        let row = self.sql("SELECT epoch FROM confab_meta WHERE id = 1").one(&self.transaction).await?;
+        Row::new(&row.ok_or_else(|| StoreError::Fault("the installation has no epoch".into()))?).get()
+    }
+
     async fn lock_conversations(&mut self, ids: &[ConversationId]) -> Result<Vec<Conversation>, StoreError> {
         debug_assert!(ids.is_sorted(), "conversations are locked in the order of their ids");
         if ids.is_empty() {

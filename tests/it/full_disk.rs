@@ -1,0 +1,120 @@
+//! A disk that is full, or cannot be written: typed errors at once, nothing acked is lost, and all is well afterwards.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::{Value, json};
+
+use crate::server::{Server, confab, register, settings};
+
+/// A file system of its own, as large as the test needs; unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None`, loudly, without the right to mount.
+    fn mount(at: &Path, megabytes: u32) -> Option<Self> {
+        fs::create_dir(at).expect("a folder");
+        let size = format!("size={megabytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(at.to_owned()));
+        }
+        eprintln!("SKIPPED: a full disk needs the right to mount one (root)");
+        None
+    }
+
+    fn remount(&self, options: &str) {
+        let done = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status();
+        assert!(done.expect("mount").success(), "{options}");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+async fn ask(client: &reqwest::Client, url: &str, token: &str, query: &str, variables: Value) -> Value {
+    let body = json!({ "query": query, "variables": variables });
+    let answer = client.post(format!("{url}/graphql")).bearer_auth(token).json(&body).send().await;
+    answer.expect("an answer").json().await.expect("JSON")
+}
+
+const SEND: &str = "mutation($id: ID!, $key: String!, $text: String!) { sendMessage(input: { conversationId: $id,
+    clientMessageId: $key, content: { text: { text: $text } } }) { message { seq } userErrors { code message } } }";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_unavailable_and_nothing_acked_is_lost() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(disk) = SmallDisk::mount(&folder.path().join("disk"), 6) else { return };
+    let make = || {
+        let mut command = confab();
+        settings(&mut command, folder.path());
+        command.env("CONFAB_DATA_DIR", disk.0.join("data"));
+        command
+    };
+    let mut server = Server::start(make());
+    let client = reqwest::Client::new();
+    let (_, token) = register(&client, &server.url, "ada").await;
+    let create = "mutation { createGroup(input: { title: \"t\", memberIds: [] }) { conversation { id } } }";
+    let created = ask(&client, &server.url, &token, create, json!({})).await;
+    let id = created["data"]["createGroup"]["conversation"]["id"].clone();
+    let text = "x".repeat(16_000);
+    let send = async |url: &str, key: &str| {
+        let variables = json!({ "id": id, "key": key, "text": text });
+        ask(&client, url, &token, SEND, variables).await
+    };
+    let seq_of = |answer: &Value| answer["data"]["sendMessage"]["message"]["seq"].as_i64();
+    let mut acked = Vec::new();
+    let refused = loop {
+        let key = format!("k{}", acked.len());
+        let answer = send(&server.url, &key).await;
+        match seq_of(&answer) {
+            Some(seq) => acked.push((key, seq)),
+            None => break answer,
+        }
+        assert!(acked.len() < 2000, "the disk is never full");
+    };
+    assert_eq!(refused["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{refused}");
+    assert_eq!(refused["errors"][0]["extensions"]["retryable"], true);
+    // Reading goes on.
+    let last = "query($id: ID!) { conversation(id: $id) { lastSeq } }";
+    let read = ask(&client, &server.url, &token, last, json!({ "id": id })).await;
+    assert_eq!(read["data"]["conversation"]["lastSeq"].as_i64(), acked.last().map(|(_, seq)| *seq));
+
+    disk.remount("size=64m");
+    // What was refused may be sent again, what was acked is known, in this process and after a kill.
+    let (mut known, mut url) = (Vec::new(), server.url.clone());
+    for round in 0..2 {
+        for (key, seq) in acked.iter().step_by(20) {
+            assert_eq!(seq_of(&send(&url, key).await), Some(*seq), "round {round}: {key}");
+        }
+        let key = format!("after{round}");
+        let answer = send(&url, &key).await;
+        let seq = seq_of(&answer).unwrap_or_else(|| panic!("{answer}"));
+        known.push(seq);
+        server.kill();
+        server = Server::start(make());
+        url.clone_from(&server.url);
+    }
+    let last = acked.last().map_or(0, |(_, seq)| *seq);
+    assert_eq!(known, [last + 1, last + 2], "seq goes on without a hole");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_cannot_be_written_is_named_at_the_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(disk) = SmallDisk::mount(&folder.path().join("disk"), 2) else { return };
+    disk.remount("ro");
+    let mut command = confab();
+    settings(&mut command, folder.path());
+    let data = disk.0.join("data");
+    let output = command.env("CONFAB_DATA_DIR", &data).output().expect("runs");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains(&data.display().to_string()) && text.contains("Read-only"), "{text}");
+}
