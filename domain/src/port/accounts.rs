@@ -50,7 +50,8 @@ pub trait Accounts: Send + Sync {
     /// Replaces the password hash if it still is `old` (rehash with grown parameters).
     async fn replace_password_hash(&self, id: UserId, old: &str, new: &str) -> Result<(), StoreError>;
 
-    async fn insert_session(&self, session: &NewSession) -> Result<(), StoreError>;
+    /// Writes a session if the user's password hash still is the one that was checked; otherwise `false`.
+    async fn insert_session(&self, session: &NewSession, password_hash: &str) -> Result<bool, StoreError>;
 
     /// Alive sessions of a user, newest first, at most `limit`.
     async fn sessions(&self, user: UserId, limit: u32) -> Result<Vec<Session>, StoreError>;

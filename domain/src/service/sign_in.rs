@@ -12,6 +12,9 @@ use crate::{
     model::text::check_device_name, passwords::Verdict, port::accounts::UserSecret,
 };
 
+/// Checks of the password, when it changes meanwhile.
+const CHECKS_MAX: usize = 3;
+
 #[derive(Clone)]
 pub struct SignIn {
     pub username: String,
@@ -41,6 +44,16 @@ impl Chat {
     }
 
     async fn check_and_sign_in(&self, key: &str, command: SignIn) -> ServiceResult<SignedIn> {
+        for _ in 0..CHECKS_MAX {
+            if let Some(signed_in) = self.check_once(key, &command).await? {
+                return Ok(signed_in);
+            }
+        }
+        Err(ServiceError::unavailable("the password changes all the time; try again"))
+    }
+
+    /// `None` when the password was changed, or hashed anew, between the check and the session.
+    async fn check_once(&self, key: &str, command: &SignIn) -> ServiceResult<Option<SignedIn>> {
         let Services { accounts, clock, ids, passwords, random, .. } = &*self.services;
         let known = accounts.secret_by_username_key(key).await?;
         let hash = known.as_ref().map(|known| known.password_hash.clone());
@@ -48,16 +61,18 @@ impl Chat {
         let (Some(known), Verdict::Right { needs_rehash }) = (known, verdict) else {
             return Err(wrong_password());
         };
-        if needs_rehash {
-            self.rehash(&known, command.password).await;
-        }
-        let user = known.user;
         let session_id = SessionId(ids.one().await?);
         let token = RefreshToken::new(&**random);
-        let session = new_session(session_id, user.id, command.device_name, &token, clock.now());
-        retried(&**random, || accounts.insert_session(&session)).await?;
-        let credentials = self.credentials(user.id, session_id, &token)?;
-        Ok(SignedIn { user, credentials })
+        let session =
+            new_session(session_id, known.user.id, command.device_name.clone(), &token, clock.now());
+        if !retried(&**random, || accounts.insert_session(&session, &known.password_hash)).await? {
+            return Ok(None);
+        }
+        if needs_rehash {
+            self.rehash(&known, command.password.clone()).await;
+        }
+        let credentials = self.credentials(known.user.id, session_id, &token)?;
+        Ok(Some(SignedIn { user: known.user, credentials }))
     }
 
     /// Keeps the password with today's parameters. The sign-in does not depend on it.

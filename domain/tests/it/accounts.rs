@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use domain::{
-    Caller, Chat, ErrorCode, Fact, ServiceError, SessionId,
-    port::Log as _,
+    Caller, Chat, ErrorCode, Fact, ServiceError, Session, SessionId,
+    port::{Accounts as _, Log as _, accounts::NewSession},
     service::{
         change_password::ChangePassword,
         register::{Register, SignedIn},
@@ -65,6 +65,22 @@ async fn ends(db: &TestDatabase, chat: &Chat) -> BTreeSet<SessionId> {
 }
 
 on_every_database! {
+    async fn no_session_comes_of_a_password_that_was_changed_after_it_was_checked(db: TestDatabase) {
+        let chat = db.chat();
+        let alice = register(&chat, "alice").await;
+        let here = caller(&chat, &alice).await;
+        let checked = db.store.secret_by_id(here.user).await.expect("reads").expect("known").password_hash;
+        let change = ChangePassword { current_password: PASSWORD.to_owned(), new_password: "another horse".to_owned() };
+        chat.change_password(&here, change).await.expect("changes");
+        let session = chat.sessions(&here).await.expect("reads").remove(0);
+        let session = NewSession { session: Session { id: SessionId(7), ..session }, token_hash: [7; 32] };
+        assert!(!db.store.insert_session(&session, &checked).await.expect("asks"));
+        assert_eq!(chat.sessions(&here).await.expect("reads").len(), 1);
+        let holds = db.store.secret_by_id(here.user).await.expect("reads").expect("known").password_hash;
+        assert!(db.store.insert_session(&session, &holds).await.expect("asks"));
+        assert_eq!(chat.sessions(&here).await.expect("reads").len(), 2);
+    }
+
     async fn who_registers_is_signed_in_and_can_sign_in_again(db: TestDatabase) {
         let chat = db.chat();
         let registered = register(&chat, "Alice").await;

@@ -7,7 +7,7 @@ use sea_orm::{
     sea_query::Expr,
 };
 
-use super::{SqlStore, dialect::store_error, rows::Row};
+use super::{SqlStore, dialect::store_error, rows::Row, statement::Sql};
 use crate::{
     Session, SessionId, Timestamp, User, UserId,
     port::{
@@ -94,10 +94,21 @@ impl Accounts for SqlStore {
             .map_err(store_error)
     }
 
-    async fn insert_session(&self, session: &NewSession) -> Result<(), StoreError> {
+    async fn insert_session(&self, session: &NewSession, password_hash: &str) -> Result<bool, StoreError> {
         let transaction = self.dialect.begin_write(&self.writer).await?;
-        self.write_session(&transaction, session).await?;
-        transaction.commit().await.map_err(store_error)
+        // Who changes the password locks the same row first, and then ends the sessions there are.
+        let user = Sql::new(self.dialect, "SELECT password_hash FROM user_account WHERE id = ")
+            .bind(session.session.user.0)
+            .push(self.dialect.for_update())
+            .one(&transaction)
+            .await?;
+        let holds =
+            user.map(|row| Row::new(&row).get::<String>()).transpose()?.as_deref() == Some(password_hash);
+        if holds {
+            self.write_session(&transaction, session).await?;
+        }
+        transaction.commit().await.map_err(store_error)?;
+        Ok(holds)
     }
 
     async fn sessions(&self, user: UserId, limit: u32) -> Result<Vec<Session>, StoreError> {
