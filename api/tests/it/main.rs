@@ -12,5 +12,6 @@ mod schema_rules;
 mod schema_sdl;
 mod schema_shareable;
 mod socket;
+mod socket_end;
 mod socket_protocol;
 mod test_server;
