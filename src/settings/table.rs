@@ -92,7 +92,7 @@ settings! {
     ids_max: usize = "100", 1 ..= 1000;
     /// Conversations up to this many members show each member's reads to the others.
     receipts_members_max: i32 = "50", 0 ..= 10_000;
-    /// Sends and reads that may wait in front of one lane.
+    /// Sends and reads that may wait in front of one committer; a process has one a core, at most one a lane.
     commit_queue_max: usize = "4096", 1 ..= 1_000_000;
     /// Milliseconds that a send or change may take before it is answered `UNAVAILABLE`.
     send_timeout_ms: u64 = "5000", 100 ..= 60_000;

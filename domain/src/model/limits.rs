@@ -10,7 +10,7 @@ pub struct Limits {
     pub ids_max: usize,
     /// Conversations up to this many members show each member's reads to the others.
     pub receipts_members_max: i32,
-    /// Sends and reads waiting in front of one lane's committer.
+    /// Sends and reads waiting in front of one committer.
     pub commit_queue_max: usize,
     /// How long a send waits for its commit before it is told `UNAVAILABLE`.
     pub send_timeout: Duration,
