@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use async_graphql::{ErrorExtensionValues, Pos, Response, ServerError};
 use domain::{ErrorCode, ServiceError};
 
+use crate::schema::error::{log, retry_after_seconds};
+
 /// A request error: nothing ran.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -14,11 +16,13 @@ pub struct Refusal {
     pub message: Cow<'static, str>,
     /// Lines and columns of the document, from 1.
     pub locations: Vec<Pos>,
+    /// When to try again.
+    pub retry_after_seconds: Option<i32>,
 }
 
 impl Refusal {
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), locations: Vec::new() }
+        Self { code, message: message.into(), locations: Vec::new(), retry_after_seconds: None }
     }
 
     pub fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
@@ -51,7 +55,9 @@ impl Refusal {
 
 impl From<&ServiceError> for Refusal {
     fn from(error: &ServiceError) -> Self {
-        Self::new(error.code(), error.message().to_owned())
+        log(error);
+        let retry_after_seconds = retry_after_seconds(error);
+        Self { retry_after_seconds, ..Self::new(error.code(), error.message().to_owned()) }
     }
 }
 
@@ -60,6 +66,9 @@ impl From<Refusal> for ServerError {
         let mut error = Self::new(refusal.message, None);
         error.locations = refusal.locations;
         set_code(&mut error, refusal.code);
+        if let Some(seconds) = refusal.retry_after_seconds {
+            error.extensions.get_or_insert_default().set("retryAfterSeconds", seconds);
+        }
         error
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderMap, HeaderName, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use hyper::service::service_fn;
@@ -170,10 +170,11 @@ impl Routes {
     /// `permit` is the connection's; an upgraded socket keeps it.
     async fn answer(
         &self,
-        request: Request,
+        mut request: Request,
         peer: SocketAddr,
         permit: Arc<OwnedSemaphorePermit>,
     ) -> Response {
+        name_host(&mut request);
         let address = Some(client_address(request.headers(), peer.ip(), self.edge.settings.trusted_hops));
         let path = request.uri().path();
         if path == "/graphql" {
@@ -209,6 +210,18 @@ impl Routes {
                 None => StatusCode::NOT_FOUND.into_response(),
             },
         }
+    }
+}
+
+/// HTTP/2 names the host in the request's target; everything behind looks for it in the headers.
+fn name_host(request: &mut Request) {
+    if request.headers().contains_key(header::HOST) {
+        return;
+    }
+    let authority =
+        request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    if let Some(authority) = authority {
+        request.headers_mut().insert(header::HOST, authority);
     }
 }
 

@@ -42,49 +42,66 @@ pub(super) enum Answer {
     UnsupportedMediaType,
 }
 
-/// The type to answer with; `None` when the client takes neither.
+/// The type to answer with; `None` when the client takes neither. Of several ranges that match a type the most specific one
+/// counts (RFC 9110, section 12.5.1).
 pub(super) fn negotiate(headers: &HeaderMap) -> Option<MediaType> {
-    let mut given = headers.get_all(header::ACCEPT).iter().peekable();
-    if given.peek().is_none() {
+    let given = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let ranges: Vec<&str> =
+        given.flat_map(|value| value.split(',')).filter(|range| !range.trim().is_empty()).collect();
+    if ranges.is_empty() {
         return Some(MediaType::Json);
     }
-    let mut best: Option<(u16, MediaType)> = None;
-    for range in given.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')) {
-        let Some((quality, media)) = offer(range) else { continue };
+    let ranges: Vec<Range> = ranges.into_iter().filter_map(Range::read).collect();
+    let best = |media: MediaType| {
+        let matching = ranges.iter().filter(|range| range.media.is_none_or(|only| only == media));
+        matching.max_by_key(|range| (range.specificity, range.quality)).filter(|range| range.quality > 0)
+    };
+    match (best(MediaType::GraphQlResponse), best(MediaType::Json)) {
         // Of equals the newer type wins where it is named.
-        let better = best.is_none_or(|(known, other)| {
-            quality > known
-                || (quality == known && media == MediaType::GraphQlResponse && other == MediaType::Json)
-        });
-        if quality > 0 && better {
-            best = Some((quality, media));
+        (Some(newer), Some(older)) if newer.media.is_some() && newer.quality >= older.quality => {
+            Some(MediaType::GraphQlResponse)
         }
+        (Some(newer), Some(older)) if newer.quality > older.quality => Some(MediaType::GraphQlResponse),
+        (_, Some(_)) => Some(MediaType::Json),
+        (Some(_), None) => Some(MediaType::GraphQlResponse),
+        (None, None) => None,
     }
-    best.map(|(_, media)| media)
 }
 
-/// One range of `Accept`, with its quality in thousandths.
-fn offer(range: &str) -> Option<(u16, MediaType)> {
-    let mut parts = range.split(';').map(str::trim);
-    let media = match parts.next()?.to_ascii_lowercase().as_str() {
-        "application/graphql-response+json" => MediaType::GraphQlResponse,
-        "application/json" | "application/*" | "*/*" => MediaType::Json,
-        _ => return None,
-    };
-    let mut quality = 1000;
-    for parameter in parts {
-        let Some((name, value)) = parameter.split_once('=') else { continue };
-        let value = value.trim().trim_matches('"');
-        if name.trim().eq_ignore_ascii_case("q") {
-            let given: f32 = value.parse().ok().filter(|given| (0.0..=1.0).contains(given))?;
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]
-            let thousandths = (given * 1000.0) as u16;
-            quality = thousandths;
-        } else if name.trim().eq_ignore_ascii_case("charset") && !value.eq_ignore_ascii_case("utf-8") {
-            return None;
+/// One range of `Accept`.
+struct Range {
+    /// `None` for a wildcard.
+    media: Option<MediaType>,
+    specificity: u8,
+    /// In thousandths.
+    quality: u16,
+}
+
+impl Range {
+    fn read(range: &str) -> Option<Self> {
+        let mut parts = range.split(';').map(str::trim);
+        let (media, specificity) = match parts.next()?.to_ascii_lowercase().as_str() {
+            "application/graphql-response+json" => (Some(MediaType::GraphQlResponse), 2),
+            "application/json" => (Some(MediaType::Json), 2),
+            "application/*" => (None, 1),
+            "*/*" => (None, 0),
+            _ => return None,
+        };
+        let mut quality = 1000;
+        for parameter in parts {
+            let Some((name, value)) = parameter.split_once('=') else { continue };
+            let value = value.trim().trim_matches('"');
+            if name.trim().eq_ignore_ascii_case("q") {
+                let given: f32 = value.parse().ok().filter(|given| (0.0..=1.0).contains(given))?;
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]
+                let thousandths = (given * 1000.0) as u16;
+                quality = thousandths;
+            } else if name.trim().eq_ignore_ascii_case("charset") && !value.eq_ignore_ascii_case("utf-8") {
+                return None;
+            }
         }
+        Some(Self { media, specificity, quality })
     }
-    Some((quality, media))
 }
 
 /// Whether the body says that it is JSON, in UTF-8. Nothing else is accepted, which also means that no form and no

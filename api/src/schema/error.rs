@@ -74,7 +74,7 @@ pub fn retry_after_seconds(error: &ServiceError) -> Option<i32> {
     Some(i32::try_from(seconds).unwrap_or(i32::MAX))
 }
 
-fn log(error: &ServiceError) {
+pub fn log(error: &ServiceError) {
     let Some(first) = error.source() else { return };
     let mut chain = first.to_string();
     let mut next = first.source();

@@ -16,6 +16,10 @@ const ACCEPTS: &[(&str, Option<&str>)] = &[
     ("text/html, */*;q=0.1", Some(JSON)),
     ("text/html", None),
     ("application/json;q=0", None),
+    ("", Some(JSON)),
+    ("application/json;q=0, */*", Some(GRAPHQL_RESPONSE)),
+    ("*/*;q=0, application/json;q=0.1", Some(JSON)),
+    ("application/*;q=0, */*", None),
 ];
 
 /// A body, the status under either type, the error's code, and whether there is `data`.
