@@ -326,7 +326,13 @@ impl Plan {
         Ok(Answer::Read)
     }
 
-    async fn write(&self, tx: &mut dyn LaneTransaction, displaced: Vec<Member>) -> Result<(), StoreError> {
+    async fn write(
+        &mut self,
+        tx: &mut dyn LaneTransaction,
+        displaced: Vec<Member>,
+    ) -> Result<(), StoreError> {
+        // In the order of the primary key, so that neighbours in the table are written together.
+        self.messages.sort_unstable_by_key(|message| (message.conversation, message.seq));
         tx.insert_messages(&self.messages).await?;
         let heads = self.changed_heads.iter().filter_map(|id| self.heads.get(id));
         tx.update_heads(&heads.cloned().collect::<Vec<_>>()).await?;
