@@ -1,5 +1,6 @@
 //! What the GraphQL face promises, seen from outside the crate.
 
+mod bad_input;
 mod edge_run;
 mod hostile_documents;
 mod http_body;
