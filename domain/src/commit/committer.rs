@@ -206,7 +206,8 @@ impl Committer {
             items.iter().map(|item| self.views.lane_of(item.conversation())).collect();
         let lanes: Vec<LaneId> = lanes.into_iter().collect();
         let result = self.commit_in(&lanes, items, every_key).await;
-        if let Err(StoreError::Unavailable(_)) = result {
+        // A deadlock says nothing against what is known; anything else may come of it.
+        if result.as_ref().is_err_and(|error| !matches!(error, StoreError::Conflict(_))) {
             self.views.forget(&lanes);
         }
         result
