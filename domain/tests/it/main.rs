@@ -5,5 +5,6 @@ mod cancel_storm;
 mod groups;
 mod harness;
 mod missed;
+mod recount;
 mod traps;
 mod write_path;
