@@ -15,7 +15,7 @@ struct Assets;
 
 /// Nothing from another origin. The editor writes its styles as it goes, hence `unsafe-inline` for those alone.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
-     font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; \
+     font-src 'self' data:; worker-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
 
 /// What a build without the explorer's files shows.
@@ -75,9 +75,14 @@ pub fn tagged(
 fn page_headers(path: &str) -> [(header::HeaderName, &'static str); 3] {
     [
         (header::CONTENT_TYPE, content_type(path)),
-        (header::CACHE_CONTROL, "no-cache"),
+        (header::CACHE_CONTROL, cache_control(path)),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ]
+}
+
+/// The build gives every asset a name with a hash of its content.
+fn cache_control(path: &str) -> &'static str {
+    if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" }
 }
 
 fn with_policy(mut response: Response) -> Response {

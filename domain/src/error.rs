@@ -87,7 +87,7 @@ error_codes! {
         "Check the id; refetch the list it came from.";
     RateLimited, "RATE_LIMITED", Both, true,
         "Too many calls of this kind in a short time.",
-        "Wait `extensions.retryAfterSeconds`, then try again.";
+        "Wait the `retryAfterSeconds` of the user error or of the error's `extensions`, then try again.";
     Unavailable, "UNAVAILABLE", TopLevel, true,
         "A queue is full, a deadline passed, or a backend is away. A send may or may not have been committed.",
         "Send the same call again with the same key; nothing happens twice.";

@@ -33,3 +33,15 @@ async fn the_explorer_loads_nothing_from_elsewhere() {
         assert_eq!(answer(server.request(Method::GET, path)).await.status, 404, "{path}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_with_a_hash_in_their_name_are_kept_for_ever_and_the_page_is_asked_for_again() {
+    let server = TestServer::start().await;
+    let page = answer(server.request(Method::GET, "/")).await;
+    assert_eq!(page.header("cache-control"), "no-cache");
+    let (_, after) = page.text.split_once("/explorer/assets/").expect("a script");
+    let name = after.split('"').next().expect("a name");
+    let script = answer(server.request(Method::GET, &format!("/explorer/assets/{name}"))).await;
+    let kept = (script.status, script.header("cache-control"));
+    assert_eq!(kept, (200, "public, max-age=31536000, immutable"));
+}
