@@ -2,7 +2,11 @@
 
 use std::error::Error;
 
-use domain::{adapter::sql::SqlStore, keys::KeyRing, port::Log as _};
+use domain::{
+    adapter::{redis, sql::SqlStore},
+    keys::KeyRing,
+    port::Log as _,
+};
 use migration::SCHEMA_VERSION;
 
 use crate::{database, settings::Settings};
@@ -20,6 +24,9 @@ pub async fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>
     let keys = KeyRing::open(&settings.keys_folder());
     report("signing keys", keys.map(|keys| format!("{} known", keys.ids().len())).map_err(chain));
     report("database", database_state(settings).await);
+    if let Some(url) = &settings.redis_url {
+        report("redis", redis::check(&url.0).await.map(|()| "answers".to_owned()).map_err(chain));
+    }
     if problems == 0 { Ok(()) } else { Err(format!("{problems} problem(s)").into()) }
 }
 

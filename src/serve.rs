@@ -8,8 +8,12 @@ use std::{
 
 use api::app::{ApiSetup, StartError};
 use domain::{
-    adapter::ambient::{SystemClock, SystemRandom},
+    adapter::{
+        ambient::{SystemClock, SystemRandom},
+        redis::{RedisBus, RedisBusSetup},
+    },
     keys::{KeyError, KeyRing},
+    port::{Log as _, Random as _},
     wiring::Wiring,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,13 +27,24 @@ pub async fn run(settings: Arc<Settings>) -> Result<(), Box<dyn Error + Send + S
     let _folder = if settings.is_embedded() { Some(database::take_data_folder(&settings)?) } else { None };
     let store = database::open(&settings).await?;
     let keys = open_keys(&settings)?;
-    let wiring = Wiring::new(store.clone(), keys, settings.domain_limits());
-    let tasks = wiring.tasks.clone();
-    let chat = wiring.build();
-
     // Two steps at the end: first no new work, then what serves the work that is left.
     let (stop_serving, stop_rest) = (CancellationToken::new(), CancellationToken::new());
     let background = TaskTracker::new();
+    let mut wiring = Wiring::new(store.clone(), keys, settings.domain_limits());
+    if let Some(url) = &settings.redis_url {
+        let setup = RedisBusSetup {
+            url: url.0.clone(),
+            installation: store.installation().to_owned(),
+            layout: store.layout(),
+            node: random_node(),
+            tasks: background.clone(),
+            stop: stop_rest.clone(),
+        };
+        let bus = RedisBus::start(setup).map_err(|error| format!("CONFAB_REDIS_URL: {error}"))?;
+        wiring.bus = Arc::new(bus);
+    }
+    let tasks = wiring.tasks.clone();
+    let chat = wiring.build();
     let setup = ApiSetup {
         chat: chat.clone(),
         settings: settings.api(),
@@ -79,4 +94,11 @@ fn open_keys(settings: &Settings) -> Result<KeyRing, KeyError> {
         KeyRing::create(&folder, &SystemClock, &SystemRandom)?;
     }
     KeyRing::open(&folder)
+}
+
+/// What tells this process apart on the bus.
+fn random_node() -> u64 {
+    let mut bytes = [0; 8];
+    SystemRandom.fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
 }

@@ -2,4 +2,5 @@
 
 pub mod ambient;
 pub mod in_process;
+pub mod redis;
 pub mod sql;

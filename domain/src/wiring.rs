@@ -21,28 +21,30 @@ use crate::{
     tokens::AccessTokens,
 };
 
-/// What a domain is made of, beside its storage. Tests replace the clock.
+/// What a domain is made of, beside its storage. Tests replace the clock; several nodes share a bus.
 pub struct Wiring {
     pub store: SqlStore,
     pub keys: KeyRing,
     pub limits: Limits,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
+    /// How hubs hear of commits at once.
+    pub bus: Arc<dyn Bus>,
     pub tasks: TaskTracker,
 }
 
 impl Wiring {
     pub fn new(store: SqlStore, keys: KeyRing, limits: Limits) -> Self {
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-        Self { store, keys, limits, clock, random, tasks: TaskTracker::new() }
+        let bus = Arc::new(InProcessBus::default());
+        Self { store, keys, limits, clock, random, bus, tasks: TaskTracker::new() }
     }
 
     /// A domain in this process, in dependency order.
     pub fn build(self) -> Chat {
-        let Self { store, keys, limits, clock, random, tasks } = self;
+        let Self { store, keys, limits, clock, random, bus, tasks } = self;
         let store = Arc::new(store);
         let log: Arc<dyn Log> = store.clone();
-        let bus: Arc<dyn Bus> = Arc::new(InProcessBus::default());
         let ids = Arc::new(IdSource::new(log.clone(), clock.clone()));
         let committers = Committers::start(CommittersSetup {
             log: log.clone(),

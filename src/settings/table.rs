@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use super::{Given, Problem, value::Value};
+use super::{
+    Given, Problem,
+    value::{RedisUrl, Value},
+};
 
 /// What the sample configuration says of a setting.
 pub(super) struct Entry {
@@ -74,6 +77,9 @@ settings! {
     database_url: Option<String> = "";
     /// Connections to the database at most, half of them for transactions. SQLite has one writer and four readers.
     database_connections_max: u32 = "24", 2 ..= 1000;
+    /// `redis://…` or `rediss://…`, over which several nodes tell each other of commits at once. Empty: there is one node, or
+    /// the others look at the log twice a second.
+    redis_url: Option<RedisUrl> = "";
     /// Folder of the signing keys, the same for every node. Empty: `keys` in the data folder.
     keys_dir: Option<PathBuf> = "";
     /// Exact origins that browsers may call from, separated by commas. Empty: the server's own, and any loopback origin while

@@ -68,6 +68,23 @@ impl Value for Option<String> {
     }
 }
 
+/// The URL of a Redis; the text itself may hold a password and is never repeated.
+#[derive(Clone, Debug)]
+pub struct RedisUrl(pub String);
+
+impl Value for Option<RedisUrl> {
+    fn parse(text: &str) -> Result<Self, String> {
+        let known = ["redis://", "rediss://"].iter().any(|scheme| text.starts_with(scheme));
+        if text.is_empty() {
+            Ok(None)
+        } else if known {
+            Ok(Some(RedisUrl(text.to_owned())))
+        } else {
+            Err("expected redis://… or rediss://…".to_owned())
+        }
+    }
+}
+
 /// A comma-separated list of origins.
 impl Value for Vec<String> {
     fn parse(text: &str) -> Result<Self, String> {

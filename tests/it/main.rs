@@ -3,6 +3,7 @@
 mod full_disk;
 mod kill;
 mod listener;
+mod nodes;
 mod resume;
 mod server;
 mod start;

@@ -31,6 +31,7 @@ pub struct SqlStore {
     /// no rollback when they are released.
     snapshots: DatabaseConnection,
     layout: LaneLayout,
+    installation: String,
 }
 
 impl SqlStore {

@@ -24,7 +24,7 @@ struct Payload {
 
 /// All facts in one message: they share most of their fields, and absent ones take no bytes.
 #[derive(Clone, PartialEq, prost::Message)]
-struct FactPayload {
+pub(super) struct FactPayload {
     #[prost(enumeration = "Kind", tag = "1")]
     kind: i32,
     #[prost(bytes = "vec", tag = "2")]
@@ -65,7 +65,7 @@ pub fn decode(payload: &[u8]) -> Result<Vec<Fact>, OutboxError> {
     Payload::decode(payload)?.facts.into_iter().map(to_fact).collect()
 }
 
-fn to_payload(fact: &Fact) -> FactPayload {
+pub(super) fn to_payload(fact: &Fact) -> FactPayload {
     let mut payload = FactPayload {
         conversation: fact.conversation().map(|id| id.as_bytes().to_vec()).unwrap_or_default(),
         rev: fact.rev(),
@@ -95,11 +95,7 @@ fn to_payload(fact: &Fact) -> FactPayload {
         }
         Fact::RoleChanged { user, role, .. } => {
             payload.user = user.0;
-            payload.role = match role {
-                MemberRole::Member => 0,
-                MemberRole::Admin => 1,
-                MemberRole::Owner => 2,
-            };
+            payload.role = role_number(*role);
             Kind::RoleChanged
         }
         Fact::TitleChanged { .. } => Kind::TitleChanged,
@@ -113,7 +109,7 @@ fn to_payload(fact: &Fact) -> FactPayload {
     payload
 }
 
-fn to_fact(payload: FactPayload) -> Result<Fact, OutboxError> {
+pub(super) fn to_fact(payload: FactPayload) -> Result<Fact, OutboxError> {
     let user = UserId(payload.user);
     let rev = payload.rev;
     let kind = Kind::try_from(payload.kind).unwrap_or(Kind::Unknown);
@@ -137,16 +133,25 @@ fn to_fact(payload: FactPayload) -> Result<Fact, OutboxError> {
         Kind::ReadMarked => Fact::ReadMarked { conversation, rev, user, read_seq: payload.seq },
         Kind::MemberJoined => Fact::MemberJoined { conversation, rev, user },
         Kind::MemberLeft => Fact::MemberLeft { conversation, rev, user },
-        Kind::RoleChanged => {
-            let role = match payload.role {
-                2 => MemberRole::Owner,
-                1 => MemberRole::Admin,
-                _ => MemberRole::Member,
-            };
-            Fact::RoleChanged { conversation, rev, user, role }
-        }
+        Kind::RoleChanged => Fact::RoleChanged { conversation, rev, user, role: role(payload.role) },
         Kind::TitleChanged | Kind::SessionEnded | Kind::Unknown => Fact::TitleChanged { conversation, rev },
     })
+}
+
+pub(super) const fn role_number(role: MemberRole) -> i32 {
+    match role {
+        MemberRole::Member => 0,
+        MemberRole::Admin => 1,
+        MemberRole::Owner => 2,
+    }
+}
+
+pub(super) const fn role(number: i32) -> MemberRole {
+    match number {
+        2 => MemberRole::Owner,
+        1 => MemberRole::Admin,
+        _ => MemberRole::Member,
+    }
 }
 
 #[cfg(test)]

@@ -80,9 +80,14 @@ impl SqlStore {
             let writer = connect(dialect, url, settings, half, Use::Transactions).await?;
             (writer.clone(), connect(dialect, url, settings, half, Use::Statements).await?, writer)
         };
-        let lanes = check_schema(dialect, &reader, schema_version).await?;
+        let (lanes, installation) = check_schema(dialect, &reader, schema_version).await?;
         check_durability(dialect, &writer).await?;
-        Ok(Self { dialect, writer, reader, snapshots, layout: LaneLayout { count: lanes } })
+        Ok(Self { dialect, writer, reader, snapshots, layout: LaneLayout { count: lanes }, installation })
+    }
+
+    /// A random id made with the schema: no other installation has it.
+    pub fn installation(&self) -> &str {
+        &self.installation
     }
 
     /// Closes the pools; statements under way finish.
@@ -197,12 +202,12 @@ fn sqlite(options: &mut ConnectOptions) {
     });
 }
 
-/// The number of lanes, if binary and schema fit.
+/// The number of lanes and the installation's id, if binary and schema fit.
 async fn check_schema(
     dialect: Dialect,
     on: &DatabaseConnection,
     schema_version: i32,
-) -> Result<u16, ConnectError> {
+) -> Result<(u16, String), ConnectError> {
     let applied = Sql::new(dialect, "SELECT COUNT(*) FROM seaql_migrations").one(on).await;
     let applied = match applied {
         Ok(Some(row)) => row.try_get_by_index::<i64>(0).unwrap_or(0),
@@ -212,7 +217,9 @@ async fn check_schema(
     if applied < i64::from(schema_version) {
         return Err(ConnectError::SchemaMissing);
     }
-    let meta = Sql::new(dialect, "SELECT lanes, binary_min FROM confab_meta WHERE id = 1").one(on).await?;
+    let meta = Sql::new(dialect, "SELECT lanes, binary_min, installation FROM confab_meta WHERE id = 1")
+        .one(on)
+        .await?;
     let meta = meta.ok_or(ConnectError::SchemaMissing)?;
     let column = |error| ConnectError::Store(store_error(error));
     let lanes: i16 = meta.try_get_by_index(0).map_err(column)?;
@@ -220,7 +227,7 @@ async fn check_schema(
     if schema_version < binary_min {
         return Err(ConnectError::BinaryTooOld { allowed: binary_min, have: schema_version });
     }
-    Ok(lanes.unsigned_abs())
+    Ok((lanes.unsigned_abs(), meta.try_get_by_index(2).map_err(column)?))
 }
 
 /// Acked is kept only on a server that flushes at commit (P1).

@@ -1,0 +1,211 @@
+//! The bus of several nodes: one channel a lane, one publish a batch.
+//!
+//! Publishing and listening are a task and a connection each. A client library may believe that it is subscribed long after it
+//! is not (trap 6), so the publisher sends a heartbeat through a channel of this node's own, and a listener that does not hear it
+//! starts over with a new connection. What is lost meanwhile, the hubs find by the lanes' heads.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt as _;
+use redis::{Client, RedisError, RedisResult, aio::MultiplexedConnection};
+use tokio::{
+    sync::{broadcast, mpsc},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{CALL_TIMEOUT, connection_config};
+use crate::{
+    LaneId, LaneLayout, LoggedBatch,
+    contract::batch::{decode, encode},
+    port::Bus,
+};
+
+/// Batches that wait to be published or heard; more are lost to the bus and found in the log.
+const BACKLOG: usize = 1024;
+/// Batches in one round trip.
+const PIPELINE_MAX: usize = 64;
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// A listener that hears nothing for so long, not even its own heartbeat, is not subscribed.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
+const RECONNECT_MIN: Duration = Duration::from_millis(100);
+const RECONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// What a Redis bus needs.
+pub struct RedisBusSetup {
+    pub url: String,
+    /// Tells the channels of installations apart that share a Redis.
+    pub installation: String,
+    pub layout: LaneLayout,
+    /// This process, as no other has it.
+    pub node: u64,
+    pub tasks: TaskTracker,
+    pub stop: CancellationToken,
+}
+
+pub struct RedisBus {
+    heard: broadcast::Sender<Arc<LoggedBatch>>,
+    outgoing: mpsc::Sender<Arc<LoggedBatch>>,
+}
+
+impl RedisBus {
+    /// Starts to connect, again and again until it is stopped; only an address that is none fails.
+    pub fn start(setup: RedisBusSetup) -> Result<Self, RedisError> {
+        let client = Client::open(setup.url.as_str())?;
+        let heard = broadcast::Sender::new(BACKLOG);
+        let (outgoing, waiting) = mpsc::channel(BACKLOG);
+        let channels = Channels { prefix: format!("confab:{}", setup.installation), node: setup.node };
+        let publisher = Publisher { client: client.clone(), channels: channels.clone(), waiting };
+        let listener = Listener { client, channels, layout: setup.layout, heard: heard.clone() };
+        let stop = setup.stop.clone();
+        setup.tasks.spawn(async move { stop.run_until_cancelled(publisher.run()).await });
+        setup.tasks.spawn(async move { setup.stop.run_until_cancelled(listener.run()).await });
+        Ok(Self { heard, outgoing })
+    }
+}
+
+impl Bus for RedisBus {
+    fn publish(&self, batch: Arc<LoggedBatch>) {
+        // The node's own hub hears it without the way there and back.
+        let _ = self.heard.send(batch.clone());
+        // A full queue loses it; the others find it in the log.
+        let _ = self.outgoing.try_send(batch);
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Arc<LoggedBatch>> {
+        self.heard.subscribe()
+    }
+}
+
+#[derive(Clone)]
+struct Channels {
+    prefix: String,
+    node: u64,
+}
+
+impl Channels {
+    fn lane(&self, lane: LaneId) -> String {
+        format!("{}:lane:{}", self.prefix, lane.0)
+    }
+
+    fn heartbeat(&self) -> String {
+        format!("{}:node:{:016x}", self.prefix, self.node)
+    }
+}
+
+struct Publisher {
+    client: Client,
+    channels: Channels,
+    waiting: mpsc::Receiver<Arc<LoggedBatch>>,
+}
+
+impl Publisher {
+    async fn run(mut self) {
+        let mut pause = Pause::default();
+        loop {
+            let lost = match self.connect().await {
+                Ok(connection) => {
+                    pause.reset();
+                    self.publish_on(connection).await
+                }
+                Err(error) => Err(error),
+            };
+            let Err(error) = lost else { return };
+            tracing::warn!(error = %error, "the bus does not publish; others read the log meanwhile");
+            pause.wait().await;
+        }
+    }
+
+    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        self.client.get_multiplexed_async_connection_with_config(&connection_config()).await
+    }
+
+    /// Until the connection fails; `Ok` when nobody publishes any more.
+    async fn publish_on(&mut self, mut connection: MultiplexedConnection) -> RedisResult<()> {
+        let mut heartbeat = interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let mut pipeline = redis::pipe();
+            tokio::select! {
+                batch = self.waiting.recv() => {
+                    let Some(first) = batch else { return Ok(()) };
+                    let more = std::iter::from_fn(|| self.waiting.try_recv().ok()).take(PIPELINE_MAX - 1);
+                    for batch in std::iter::once(first).chain(more) {
+                        let payload = encode(self.channels.node, &batch);
+                        pipeline.publish(self.channels.lane(batch.lane), payload).ignore();
+                    }
+                }
+                _ = heartbeat.tick() => {
+                    pipeline.publish(self.channels.heartbeat(), "").ignore();
+                }
+            }
+            pipeline.exec_async(&mut connection).await?;
+        }
+    }
+}
+
+struct Listener {
+    client: Client,
+    channels: Channels,
+    layout: LaneLayout,
+    heard: broadcast::Sender<Arc<LoggedBatch>>,
+}
+
+impl Listener {
+    async fn run(self) {
+        let mut pause = Pause::default();
+        loop {
+            match self.listen(&mut pause).await {
+                Ok(()) => tracing::warn!("the bus fell silent; listening anew"),
+                Err(error) => tracing::warn!(error = %error, "the bus does not listen"),
+            }
+            pause.wait().await;
+        }
+    }
+
+    /// Until the connection fails or falls silent.
+    async fn listen(&self, pause: &mut Pause) -> RedisResult<()> {
+        let late = || RedisError::from((redis::ErrorKind::Io, "no answer in time"));
+        let connecting = timeout(CALL_TIMEOUT, self.client.get_async_pubsub()).await;
+        let mut connection = connecting.map_err(|_| late())??;
+        let mut channels: Vec<String> = self.layout.lanes().map(|lane| self.channels.lane(lane)).collect();
+        let heartbeat = self.channels.heartbeat();
+        channels.push(heartbeat.clone());
+        timeout(CALL_TIMEOUT, connection.subscribe(&channels)).await.map_err(|_| late())??;
+        let mut messages = connection.on_message();
+        let mut silent_since = Instant::now();
+        loop {
+            let message = tokio::select! {
+                message = messages.next() => message,
+                () = sleep_until(silent_since + SILENCE_MAX) => return Ok(()),
+            };
+            let Some(message) = message else { return Ok(()) };
+            silent_since = Instant::now();
+            if message.get_channel_name() == heartbeat {
+                pause.reset();
+                continue;
+            }
+            match decode(message.get_payload_bytes()) {
+                Ok((node, _)) if node == self.channels.node => {}
+                Ok((_, batch)) => drop(self.heard.send(Arc::new(batch))),
+                // Of a newer version, perhaps; the log has it.
+                Err(error) => tracing::warn!(error = %error, "a batch on the bus cannot be read"),
+            }
+        }
+    }
+}
+
+/// How long to wait before the next attempt: longer each time.
+#[derive(Default)]
+struct Pause(Duration);
+
+impl Pause {
+    const fn reset(&mut self) {
+        self.0 = Duration::ZERO;
+    }
+
+    async fn wait(&mut self) {
+        self.0 = (self.0 * 2).clamp(RECONNECT_MIN, RECONNECT_MAX);
+        sleep(self.0).await;
+    }
+}

@@ -1,0 +1,60 @@
+//! Two servers on one database.
+
+#![expect(clippy::disallowed_methods, reason = "tests read the environment")]
+
+use std::{path::Path, process::Command, time::Duration};
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::{
+    listener::Listener,
+    server::{Server, ask, confab, mariadb, register, settings},
+};
+
+fn node(folder: &Path, database: &str, redis: Option<&str>) -> Command {
+    let mut command = confab();
+    settings(&mut command, folder);
+    command.env("CONFAB_DATABASE_URL", database).env("CONFAB_KEYS_DIR", folder.join("keys"));
+    if let Some(redis) = redis {
+        command.env("CONFAB_REDIS_URL", redis);
+    }
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_on_one_node_arrives_on_the_other_with_redis_and_without() {
+    let Some(database) = mariadb() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    assert!(node(folder.path(), &database, None).arg("migrate").status().expect("runs").success());
+    assert!(node(folder.path(), &database, None).args(["keys", "new"]).status().expect("runs").success());
+    let redis = std::env::var("CONFAB_TEST_REDIS_URL").ok();
+    if redis.is_none() {
+        eprintln!("SKIPPED on Redis: CONFAB_TEST_REDIS_URL is not set (scripts/test sets it)");
+    }
+    let client = reqwest::Client::new();
+    // Also with one that nobody answers at.
+    let buses = [redis.as_deref(), None, Some("redis://127.0.0.1:1/0")];
+    for (round, bus) in buses.into_iter().enumerate() {
+        let here = Server::start(node(folder.path(), &database, bus));
+        let there = Server::start(node(folder.path(), &database, bus));
+        let (_, token) = register(&client, &here.url, &format!("ada{round}")).await;
+        let create =
+            "mutation { createGroup(input: { title: \"t\", memberIds: [] }) { conversation { id } } }";
+        let data = ask(&client, &here.url, Some(&token), create, json!({})).await.expect("a group");
+        let id = data["createGroup"]["conversation"]["id"].clone();
+        let mut listener = Listener::open(&there.url, &token, None).await.expect("opens");
+        listener.opening().await.expect("live");
+        let send = "mutation($id: ID!, $key: String!) { sendMessage(input: { conversationId: $id, clientMessageId: $key,
+            content: { text: { text: $key } } }) { message { seq } } }";
+        for number in 0..20 {
+            let key = format!("k{number}");
+            let asked = Instant::now();
+            ask(&client, &here.url, Some(&token), send, json!({ "id": id, "key": key })).await.expect("sent");
+            let event = listener.event().await.expect("open");
+            assert_eq!(event["message"]["clientMessageId"], key, "{event}");
+            // Without the bus the heads tell, twice a second.
+            assert!(asked.elapsed() < Duration::from_secs(2), "{:?} over {bus:?}", asked.elapsed());
+        }
+    }
+}
