@@ -240,11 +240,13 @@ mod tests {
             ("trusted_hops", "-1"),
             ("rate_limits", "maybe"),
             ("database_url", "oracle://x"),
-            ("redis_url", "redis://x"),
+            ("redis_url", "http://x"),
+            ("kafka_brokers", "127.0.0.1:9092"),
             ("send_timeout_ms", "0"),
         ]);
         let expected = [
             "CONFAB_DATABASE_URL",
+            "CONFAB_KAFKA_BROKERS",
             "CONFAB_LISTEN",
             "CONFAB_RATE_LIMITS",
             "CONFAB_REDIS_URL",
