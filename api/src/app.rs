@@ -80,7 +80,7 @@ impl Executor for ChatExecutor {
     }
 
     async fn authenticate(&self, access_token: &str) -> ServiceResult<Caller> {
-        self.chat.authenticate(access_token).await
+        self.chat.authenticate(access_token)
     }
 
     fn subscribe(&self, subscription: Subscription) -> Box<dyn Send> {

@@ -9,11 +9,11 @@ use async_graphql::{Request, Response, Variables, parser::types::OperationType};
 use domain::{
     Caller, ErrorCode,
     port::{Clock, Random},
+    trace::{self, TraceId},
 };
 use futures_util::FutureExt;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 
 use crate::{
     coercion::{check_arguments, coerce_variables},
@@ -22,7 +22,6 @@ use crate::{
     parameters::Parameters,
     refusal::{Refusal, complete_errors},
     settings::Settings,
-    trace::TraceId,
     typesystem::{TypeSystem, TypeSystemError},
 };
 
@@ -133,7 +132,7 @@ impl Edge {
                 }
             }
         };
-        self.tasks.spawn(work.instrument(trace.span()));
+        self.tasks.spawn(trace::scope(trace.clone(), work));
     }
 
     /// Who a token speaks for, asked in a task of its own.
@@ -141,7 +140,7 @@ impl Edge {
         let executor = Arc::clone(&self.executor);
         let token = access_token.to_owned();
         let asked = async move { executor.authenticate(&token).await };
-        let asked = self.tasks.spawn(asked.instrument(trace.span()));
+        let asked = self.tasks.spawn(trace::scope(trace.clone(), asked));
         match timeout(self.settings.operation_timeout, asked).await {
             Ok(Ok(Ok(caller))) if caller.expires_at > self.clock.now() => Ok(caller),
             Ok(Ok(Ok(_))) => Err(Refusal::unauthenticated()),

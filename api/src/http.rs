@@ -17,9 +17,8 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use domain::Caller;
+use domain::{Caller, trace::TraceId};
 use tokio::sync::oneshot;
-use tracing::Instrument;
 
 use self::answer::{Answer, MediaType};
 use crate::{
@@ -30,7 +29,7 @@ use crate::{
     origin::Origins,
     parameters::{Malformed, Parameters},
     refusal::Refusal,
-    trace::TraceId,
+    trace,
 };
 
 /// Clients see the trace id under this name.
@@ -43,12 +42,12 @@ pub async fn serve(
     request: Request,
     address: Option<IpAddr>,
 ) -> Response {
-    let trace = TraceId::of(request.headers(), &*edge.random);
+    let trace = trace::of(request.headers(), &*edge.random);
     let origin = origins.allowed(request.headers()).cloned();
     let mut response = if request.method() == Method::OPTIONS {
         preflight(origin.is_some())
     } else {
-        answer(edge, request, address, &trace).instrument(trace.span()).await
+        domain::trace::scope(trace.clone(), answer(edge, request, address, &trace)).await
     };
     let headers = response.headers_mut();
     headers.insert(header::VARY, HeaderValue::from_static("accept, origin"));

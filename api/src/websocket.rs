@@ -21,14 +21,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::Instrument;
 
 pub use self::{
     outbound::{Outbound, serialise_response},
     queue::{Closed, Payload, PendingPayload},
     sockets::Sockets,
 };
-use crate::{edge::Edge, origin::Origins, trace::TraceId};
+use crate::{edge::Edge, origin::Origins, trace};
 
 /// The one subprotocol that is spoken here.
 pub const SUBPROTOCOL: &str = "graphql-transport-ws";
@@ -58,7 +57,7 @@ pub async fn upgrade(
     if !origins.allow(&parts.headers) {
         return (StatusCode::FORBIDDEN, "origin not allowed").into_response();
     }
-    let trace = TraceId::of(&parts.headers, &*edge.random);
+    let trace = trace::of(&parts.headers, &*edge.random);
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
@@ -81,8 +80,8 @@ pub async fn upgrade(
         .max_frame_size(message_bytes_max * 2);
     upgrade.set_selected_protocol(selected);
     let tasks = edge.tasks.clone();
-    let span = trace.span();
     upgrade.on_upgrade(async move |socket| {
+        let of_socket = trace.clone();
         let served = async move {
             if known {
                 connection::serve(edge, sockets, socket, address, trace).await;
@@ -90,7 +89,7 @@ pub async fn upgrade(
                 connection::refuse(socket, close::BAD_SUBPROTOCOL).await;
             }
         };
-        tasks.track_future(served.instrument(span)).await;
+        tasks.track_future(domain::trace::scope(of_socket, served)).await;
         drop(permit);
     })
 }

@@ -1,4 +1,8 @@
-//! What lasts beyond this process and may be read by another version of it. Tagged; old forms stay readable.
+//! What other processes and versions read of ours: outbox rows, batches on the bus, gRPC. The words are in `domain/proto`.
 
 pub mod batch;
 pub mod outbox;
+pub(crate) mod proto;
+pub(crate) mod wire;
+
+pub use wire::WireError;

@@ -1,15 +1,13 @@
-//! The use cases, one file each, as methods of [`Chat`].
+//! The use cases, one file each, as methods of [`Domain`]; [`crate::Chat`] is how others reach them.
 //!
 //! A service checks, then reads or changes; it takes the caller and a command. Durable changes run as a
 //! [`crate::commit::Change`] in the lane of what they change.
 
 pub mod add_members;
-pub mod authenticate;
 pub mod change_password;
 pub mod conversations;
 pub mod create_group;
 mod credentials;
-pub mod cursors;
 mod group;
 pub mod leave_group;
 pub mod live;
@@ -46,9 +44,9 @@ use crate::{
     tokens::AccessTokens,
 };
 
-/// Everything Confab does. Cheap to clone.
+/// Everything Confab does, in this process. Cheap to clone.
 #[derive(Clone)]
-pub struct Chat {
+pub(crate) struct Domain {
     pub(crate) services: Arc<Services>,
 }
 
@@ -63,30 +61,11 @@ pub(crate) struct Services {
     pub bus: Arc<dyn Bus>,
     pub committers: Committers,
     pub keys: KeyRing,
-    pub tokens: AccessTokens,
+    pub tokens: Arc<AccessTokens>,
     pub passwords: Passwords,
     pub attempts: Attempts,
-    pub ended_sessions: EndedSessions,
+    pub ended_sessions: Arc<EndedSessions>,
     pub limits: Limits,
     /// Work that must not be cancelled half way; waited for at shutdown.
     pub tasks: TaskTracker,
-}
-
-impl Chat {
-    pub fn limits(&self) -> &Limits {
-        &self.services.limits
-    }
-
-    /// The keys that sign tokens and cursors; whoever runs the process reloads them now and then.
-    pub fn keys(&self) -> &KeyRing {
-        &self.services.keys
-    }
-
-    pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.services.clock
-    }
-
-    pub fn random(&self) -> &Arc<dyn Random> {
-        &self.services.random
-    }
 }

@@ -12,12 +12,13 @@ use crate::{
         sql::SqlStore,
     },
     attempts::Attempts,
+    chat::{Backend, Local},
     commit::{Committers, CommittersSetup, IdSource},
-    ended_sessions::EndedSessions,
+    grpc::Remote,
     keys::KeyRing,
     passwords::Passwords,
     port::{Bus, Clock, Log, Random},
-    service::Services,
+    service::{Domain, Services},
     tokens::AccessTokens,
 };
 
@@ -43,6 +44,7 @@ impl Wiring {
     /// A domain in this process, in dependency order.
     pub fn build(self) -> Chat {
         let Self { store, keys, limits, clock, random, bus, tasks } = self;
+        let installation = store.installation().to_owned();
         let store = Arc::new(store);
         let log: Arc<dyn Log> = store.clone();
         let ids = Arc::new(IdSource::new(log.clone(), clock.clone()));
@@ -57,11 +59,22 @@ impl Wiring {
             receipts_members_max: limits.receipts_members_max,
             tasks: tasks.clone(),
         });
+        let local = Local {
+            installation,
+            layout: log.layout(),
+            limits: limits.clone(),
+            keys: keys.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            tokens: Arc::new(AccessTokens::new(keys.clone(), clock.clone())),
+            ended_sessions: Arc::default(),
+            bus: bus.clone(),
+        };
         let services = Services {
-            tokens: AccessTokens::new(keys.clone(), clock.clone()),
+            tokens: local.tokens.clone(),
             passwords: Passwords::new(limits.password_hashes_max, random.clone()),
             attempts: Attempts::new(clock.clone(), limits.rate_limits),
-            ended_sessions: EndedSessions::default(),
+            ended_sessions: local.ended_sessions.clone(),
             keys,
             clock,
             random,
@@ -74,6 +87,41 @@ impl Wiring {
             limits,
             tasks,
         };
-        Chat { services: Arc::new(services) }
+        let domain = Domain { services: Arc::new(services) };
+        Chat { local: Arc::new(local), backend: Backend::Here(domain) }
+    }
+}
+
+/// What a process is made of whose domain runs in others.
+pub struct RemoteWiring {
+    pub remote: Remote,
+    pub keys: KeyRing,
+    pub limits: Limits,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    /// How this process hears of commits at once.
+    pub bus: Arc<dyn Bus>,
+}
+
+impl RemoteWiring {
+    pub fn new(remote: Remote, keys: KeyRing, limits: Limits) -> Self {
+        let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+        Self { remote, keys, limits, clock, random, bus: Arc::new(InProcessBus::default()) }
+    }
+
+    pub fn build(self) -> Chat {
+        let Self { remote, keys, limits, clock, random, bus } = self;
+        let local = Local {
+            installation: remote.installation.clone(),
+            layout: remote.layout,
+            limits,
+            tokens: Arc::new(AccessTokens::new(keys.clone(), clock.clone())),
+            keys,
+            clock,
+            random,
+            ended_sessions: Arc::default(),
+            bus,
+        };
+        Chat { local: Arc::new(local), backend: Backend::There(Arc::new(remote)) }
     }
 }

@@ -6,7 +6,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::extract::ws::{Message, WebSocket};
-use domain::{Caller, ErrorCode};
+use domain::{Caller, ErrorCode, trace::TraceId};
 use futures_util::{SinkExt, StreamExt, stream::SplitStream};
 use tokio::{
     sync::{Semaphore, watch},
@@ -26,10 +26,7 @@ use super::{
     sockets::{Place, Sockets},
     writer::Writer,
 };
-use crate::{
-    edge::{Edge, bearer},
-    trace::TraceId,
-};
+use crate::edge::{Edge, bearer};
 
 /// How long the peer may take to answer a close before the connection is dropped.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

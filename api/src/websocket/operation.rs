@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_graphql::{ServerError, parser::types::OperationType};
-use domain::{Caller, ErrorCode};
+use domain::{Caller, ErrorCode, trace::TraceId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::outbound::{Outbound, serialise_response};
@@ -17,7 +17,6 @@ use crate::{
     executor::{Operation, Subscription},
     parameters::Parameters,
     refusal::{Refusal, is_request_error},
-    trace::TraceId,
 };
 
 /// The mutation whose calls on one socket take effect in the order they came.

@@ -47,7 +47,7 @@ impl TestServer {
             address: None,
         };
         let SignedIn { credentials, .. } = self.chat.register(register).await.expect("registers");
-        let caller = self.chat.authenticate(&credentials.access_token).await.expect("a good token");
+        let caller = self.chat.authenticate(&credentials.access_token).expect("a good token");
         Person { caller, token: credentials.access_token }
     }
 

@@ -93,7 +93,7 @@ async fn a_session_that_ends_closes_its_sockets_within_two_seconds() {
     let server = TestServer::start().await;
     let token = server.register("ada").await;
     let mut socket = Socket::initialised(&server, Some(&token)).await;
-    let caller = server.chat.authenticate(&token).await.expect("a good token");
+    let caller = server.chat.authenticate(&token).expect("a good token");
     let ended = Instant::now();
     server.chat.sign_out(&caller, None).await.expect("signs out");
     assert_eq!(socket.closed().await, (4403, "session revoked".to_owned()));

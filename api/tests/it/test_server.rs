@@ -1,6 +1,12 @@
-//! A whole node on a private database and a free port, and what a client sees of it.
+//! A whole node on a private database and a free port, and what a client sees of it. With `CONFAB_TEST_DOMAIN=grpc` the node reaches
+//! its domain over gRPC.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    env,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use api::{
     app::{self, ApiSetup},
@@ -11,11 +17,17 @@ use domain::{
     Chat, Limits,
     adapter::{
         ambient::{SystemClock, SystemRandom},
+        in_process::InProcessBus,
         sql::{PoolSettings, SqlStore},
+    },
+    grpc::{
+        Remote, RemoteSetup,
+        metadata::ServiceSecret,
+        server::{self, ServerSetup},
     },
     keys::KeyRing,
     port::Clock,
-    wiring::Wiring,
+    wiring::{RemoteWiring, Wiring},
 };
 use migration::{Migrator, MigratorTrait, SCHEMA_VERSION};
 use reqwest::{
@@ -23,6 +35,7 @@ use reqwest::{
     header::{self, HeaderMap},
 };
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub const JSON: &str = "application/json";
@@ -65,8 +78,16 @@ impl TestServer {
         KeyRing::create(&keys, &SystemClock, &SystemRandom).expect("a key");
         let keys = KeyRing::open(&keys).expect("opens");
         let limits = Limits { rate_limits: false, ..Limits::default() };
-        let chat = Wiring { clock, ..Wiring::new(store, keys, limits) }.build();
+        let bus = Arc::new(InProcessBus::default());
+        let wiring = Wiring::new(store, keys.clone(), limits.clone());
+        let domain = Wiring { clock: clock.clone(), bus: bus.clone(), ..wiring }.build();
         let stop = CancellationToken::new();
+        let chat = if env::var("CONFAB_TEST_DOMAIN").is_ok_and(|how| how == "grpc") {
+            let remote = behind_grpc(domain, &stop).await;
+            RemoteWiring { clock, bus, ..RemoteWiring::new(remote, keys, limits) }.build()
+        } else {
+            domain
+        };
         let setup = ApiSetup {
             chat: chat.clone(),
             settings: Settings { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..settings },
@@ -107,6 +128,20 @@ impl TestServer {
         let token = &answer["data"]["register"]["credentials"]["accessToken"];
         token.as_str().unwrap_or_else(|| panic!("no token: {answer}")).to_owned()
     }
+}
+
+/// The same domain, reached as by `confab api`.
+async fn behind_grpc(chat: Chat, stop: &CancellationToken) -> Remote {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("binds");
+    let address = listener.local_addr().expect("bound");
+    let secret = ServiceSecret::new("a-secret-of-the-tests-and-nobody-else").expect("long enough");
+    let (tasks, timeout) = (TaskTracker::new(), Duration::from_secs(10));
+    let (served, stopped) = (tasks.clone(), stop.clone());
+    let setup = ServerSetup { chat, listener, secret: secret.clone(), timeout, tasks: served, stop: stopped };
+    tasks.spawn(async move { server::serve(setup).await.expect("serves") });
+    let endpoints = vec![format!("http://{address}")];
+    let setup = RemoteSetup { endpoints, secret, timeout, tasks, stop: stop.clone() };
+    Remote::connect(setup).await.expect("connects")
 }
 
 impl Drop for TestServer {

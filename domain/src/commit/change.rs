@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{ATTEMPTS_MAX, back_off, facts_of, publish};
 use crate::{
-    Chat, Event, LaneId, ServiceError, ServiceResult, Timestamp,
+    Domain, Event, LaneId, ServiceError, ServiceResult, Timestamp,
     port::{LaneTransaction, StoreError},
 };
 
@@ -50,12 +50,12 @@ pub enum ChangeError {
     Refused(#[from] ServiceError),
 }
 
-impl Chat {
+impl Domain {
     /// Runs a change in a task of its own: a caller that goes away never cancels a transaction half way (trap 1).
     pub(crate) async fn change<C: Change>(&self, lane: LaneId, change: C) -> ServiceResult<C::Output> {
-        let chat = self.clone();
+        let domain = self.clone();
         let timeout = self.services.limits.send_timeout;
-        let task = self.services.tasks.spawn(async move { chat.attempt(lane, change).await });
+        let task = self.services.tasks.spawn(async move { domain.attempt(lane, change).await });
         match tokio::time::timeout(timeout, task).await {
             Ok(Ok(result)) => result,
             Ok(Err(join)) => Err(ServiceError::internal(join)),

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::group::{Group, Names};
 use crate::{
-    Caller, Chat, ConversationId, ConversationView, ErrorCode, MemberRole, ServiceError, ServiceResult,
+    Caller, ConversationId, ConversationView, Domain, ErrorCode, MemberRole, ServiceError, ServiceResult,
     Timestamp, UserId,
     commit::{Change, ChangeError, Changed},
     model::message::SystemAction,
@@ -18,7 +18,7 @@ pub struct AddMembers {
     pub users: Vec<UserId>,
 }
 
-impl Chat {
+impl Domain {
     /// For admins and owners. New members see the whole history; nothing before their joining is unread.
     pub async fn add_members(&self, caller: &Caller, command: AddMembers) -> ServiceResult<ConversationView> {
         let users = self.distinct(&["userIds"], &command.users)?;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Services;
 use crate::{
-    Caller, Chat, ErrorCode, Password, ServiceError, ServiceResult, passwords::Verdict,
+    Caller, Domain, ErrorCode, Password, ServiceError, ServiceResult, SessionId, passwords::Verdict,
     port::log::EndSessions,
 };
 
@@ -21,9 +21,13 @@ impl fmt::Debug for ChangePassword {
     }
 }
 
-impl Chat {
+impl Domain {
     /// Sets the password and ends the caller's other sessions, both or neither.
-    pub async fn change_password(&self, caller: &Caller, command: ChangePassword) -> ServiceResult<()> {
+    pub async fn replace_password(
+        &self,
+        caller: &Caller,
+        command: ChangePassword,
+    ) -> ServiceResult<Vec<SessionId>> {
         let new = Password::new(&["newPassword"], command.new_password)?;
         let Services { accounts, attempts, passwords, .. } = &*self.services;
         attempts.check_password(caller.user)?;
@@ -37,6 +41,6 @@ impl Chat {
         attempts.password_was_right(caller.user);
         let hash = passwords.hash(&new).await?;
         let others = EndSessions::AllBut { user: caller.user, session: caller.session };
-        self.end_sessions(caller.user, others, Some(hash)).await.map(drop)
+        self.end_sessions(caller.user, others, Some(hash)).await
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use crate::{
-    Caller, Chat, ConversationId, ConversationView, Page, PageRequest, ServiceResult,
+    Caller, ConversationId, ConversationView, Domain, Page, PageRequest, ServiceResult,
     port::conversations::ListCursor,
 };
 
-impl Chat {
+impl Domain {
     /// Those in which the caller is a member; others are left out, as if they did not exist.
     pub async fn conversations(
         &self,

@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 
 use super::open_direct_conversation::{created, first_head, first_member};
 use crate::{
-    Caller, Chat, ClientKey, ConversationId, ConversationKind, ConversationView, ErrorCode, Member, MemberId,
-    MemberRole, ServiceError, ServiceResult, Timestamp, Title, UserId,
+    Caller, ClientKey, ConversationId, ConversationKind, ConversationView, Domain, ErrorCode, Member,
+    MemberId, MemberRole, ServiceError, ServiceResult, Timestamp, Title, UserId,
     commit::{Change, ChangeError, Changed},
     port::{LaneTransaction, log::NewConversation},
 };
@@ -22,7 +22,7 @@ pub struct CreateGroup {
     pub client_key: Option<ClientKey>,
 }
 
-impl Chat {
+impl Domain {
     pub async fn create_group(
         &self,
         caller: &Caller,

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Chat, Credentials, ErrorCode, ServiceError, ServiceResult, Session, SessionId, Timestamp, UserId,
+    Credentials, Domain, ErrorCode, ServiceError, ServiceResult, Session, SessionId, Timestamp, UserId,
     keys::Key,
     port::{Random, accounts::NewSession},
 };
@@ -57,7 +57,7 @@ impl fmt::Debug for RefreshToken {
     }
 }
 
-impl Chat {
+impl Domain {
     pub(super) fn credentials(
         &self,
         user: UserId,

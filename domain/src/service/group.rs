@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    Chat, Content, Conversation, ConversationId, ConversationKind, ConversationView, Event, Fact, Member,
+    Content, Conversation, ConversationId, ConversationKind, ConversationView, Domain, Event, Fact, Member,
     MemberId, MemberRole, Message, MessageId, ServiceError, ServiceResult, Timestamp, UserId,
     commit::{ChangeError, Changed},
     model::message::{SystemAction, SystemContent, content_hash},
@@ -232,7 +232,7 @@ impl Names {
     }
 }
 
-impl Chat {
+impl Domain {
     pub(super) async fn names(&self, users: impl IntoIterator<Item = UserId>) -> ServiceResult<Names> {
         let ids: Vec<UserId> = users.into_iter().collect();
         let users = self.services.conversations.users(&ids).await?;

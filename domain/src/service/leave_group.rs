@@ -4,13 +4,13 @@ use async_trait::async_trait;
 
 use super::group::{Group, Names, no_such_conversation};
 use crate::{
-    Caller, Chat, ConversationId, ErrorCode, MemberRole, ServiceError, ServiceResult, Timestamp,
+    Caller, ConversationId, Domain, ErrorCode, MemberRole, ServiceError, ServiceResult, Timestamp,
     commit::{Change, ChangeError, Changed},
     model::message::SystemAction,
     port::LaneTransaction,
 };
 
-impl Chat {
+impl Domain {
     /// The last owner hands over first, unless nobody else is left. Leaving again changes nothing and succeeds.
     pub async fn leave_group(&self, caller: &Caller, conversation: ConversationId) -> ServiceResult<()> {
         let lane = self.layout().of_conversation(conversation);

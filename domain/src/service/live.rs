@@ -1,26 +1,19 @@
-//! What the hub of an API node needs: the bus, the log, and what a subscription missed.
+//! What the hub of an API node needs: the log and what a subscription missed.
 
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
-use tokio::sync::broadcast;
-
 use crate::{
-    Caller, Chat, Conversation, ConversationId, Event, Fact, LaneId, LaneLayout, LoggedBatch, Member,
+    Caller, Conversation, ConversationId, Domain, Event, Fact, LaneId, LaneLayout, LoggedBatch, Member,
     MemberId, Message, Positions, ServiceResult,
     port::{conversations::Missed, log::Heads},
 };
 
-impl Chat {
-    pub fn layout(&self) -> LaneLayout {
+impl Domain {
+    pub(crate) fn layout(&self) -> LaneLayout {
         self.services.log.layout()
-    }
-
-    /// The shortcut from commits; a hint.
-    pub fn live(&self) -> broadcast::Receiver<Arc<LoggedBatch>> {
-        self.services.bus.subscribe()
     }
 
     pub async fn heads(&self) -> ServiceResult<Heads> {

@@ -1,7 +1,7 @@
 //! A read position moves forward, on all devices of the reader.
 
 use super::group::no_such_conversation;
-use crate::{Caller, Chat, ConversationId, ConversationView, MemberId, ServiceError, ServiceResult};
+use crate::{Caller, ConversationId, ConversationView, Domain, MemberId, ServiceError, ServiceResult};
 
 #[derive(Clone, Debug)]
 pub struct MarkRead {
@@ -9,7 +9,7 @@ pub struct MarkRead {
     pub seq: i32,
 }
 
-impl Chat {
+impl Domain {
     /// Never backwards, never past `last_seq`. Marks of one reader in one conversation are committed at most once a second;
     /// those between wait for the next and are answered with it.
     pub async fn mark_read(&self, caller: &Caller, command: MarkRead) -> ServiceResult<ConversationView> {

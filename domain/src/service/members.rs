@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::{Caller, Chat, ConversationId, Member, MemberId, Page, PageRequest, ServiceResult, UserId};
+use crate::{Caller, ConversationId, Domain, Member, MemberId, Page, PageRequest, ServiceResult, UserId};
 
-impl Chat {
+impl Domain {
     /// Active members by id, where the caller is a member too.
     pub async fn members(
         &self,

@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::{Caller, Chat, ConversationId, Message, MessageId, Page, PageRequest, ServiceResult};
+use crate::{Caller, ConversationId, Domain, Message, MessageId, Page, PageRequest, ServiceResult};
 
-impl Chat {
+impl Domain {
     /// By id, where the caller is a member.
     pub async fn messages(
         &self,

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    Caller, Chat, Conversation, ConversationId, ConversationKind, ConversationView, Event, Fact, Member,
+    Caller, Conversation, ConversationId, ConversationKind, ConversationView, Domain, Event, Fact, Member,
     MemberId, MemberRole, RecentSenders, ServiceError, ServiceResult, Timestamp, UserId,
     commit::{Change, ChangeError, Changed},
     port::{LaneTransaction, log::NewConversation},
 };
 
-impl Chat {
+impl Domain {
     pub async fn open_direct_conversation(
         &self,
         caller: &Caller,

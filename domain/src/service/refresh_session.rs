@@ -7,7 +7,7 @@ use super::{
     credentials::{REFRESH_TOKEN_LIFETIME, RefreshToken, wrong_token},
 };
 use crate::{
-    Chat, Credentials, ServiceResult, Timestamp,
+    Credentials, Domain, ServiceResult, Timestamp,
     commit::retried,
     port::{accounts::StoredToken, log::EndSessions},
 };
@@ -15,13 +15,13 @@ use crate::{
 /// How long a spent token gets its successor again: a lost answer is asked for within seconds, a stolen token comes later.
 const GRACE: Duration = Duration::from_secs(30);
 
-impl Chat {
+impl Domain {
     /// However many ask at once with the same token, they get the same successor. A token used again later has been copied
     /// by somebody: its session ends.
     pub async fn refresh_session(&self, refresh_token: &str) -> ServiceResult<Credentials> {
         let token = RefreshToken::parse(refresh_token).ok_or_else(wrong_token)?;
-        let chat = self.clone();
-        self.to_the_end(async move { chat.rotate(&token).await }).await
+        let domain = self.clone();
+        self.to_the_end(async move { domain.rotate(&token).await }).await
     }
 
     async fn rotate(&self, token: &RefreshToken) -> ServiceResult<Credentials> {

@@ -7,7 +7,7 @@ use super::{
     credentials::{RefreshToken, new_session},
 };
 use crate::{
-    Chat, Credentials, DisplayName, ErrorCode, Password, ServiceError, ServiceResult, SessionId, User,
+    Credentials, DisplayName, Domain, ErrorCode, Password, ServiceError, ServiceResult, SessionId, User,
     UserId, Username, commit::retried, model::text::check_device_name, port::StoreError,
 };
 
@@ -34,7 +34,7 @@ pub struct SignedIn {
     pub credentials: Credentials,
 }
 
-impl Chat {
+impl Domain {
     /// `USERNAME_TAKEN` when somebody has the name, or one that differs only in case or width.
     pub async fn register(&self, command: Register) -> ServiceResult<SignedIn> {
         let username = Username::new(&command.username)?;
@@ -43,8 +43,8 @@ impl Chat {
         check_device_name(command.device_name.as_deref())?;
         self.services.attempts.register(command.address)?;
         let draft = Draft { username, display_name, password, device_name: command.device_name };
-        let chat = self.clone();
-        self.to_the_end(async move { chat.write_user(draft).await }).await
+        let domain = self.clone();
+        self.to_the_end(async move { domain.write_user(draft).await }).await
     }
 
     async fn write_user(&self, draft: Draft) -> ServiceResult<SignedIn> {

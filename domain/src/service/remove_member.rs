@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::group::{Group, Names};
 use crate::{
-    Caller, Chat, ConversationId, ConversationView, MemberRole, ServiceError, ServiceResult, Timestamp,
+    Caller, ConversationId, ConversationView, Domain, MemberRole, ServiceError, ServiceResult, Timestamp,
     UserId,
     commit::{Change, ChangeError, Changed},
     model::message::SystemAction,
@@ -17,7 +17,7 @@ pub struct RemoveMember {
     pub user: UserId,
 }
 
-impl Chat {
+impl Domain {
     /// Admins remove members, owners also admins; nobody removes an owner. Removing who is no member changes nothing.
     pub async fn remove_member(
         &self,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Caller, Chat, ClientKey, ConversationId, Message, MessageDraft, MessageText, ServiceResult};
+use crate::{Caller, ClientKey, ConversationId, Domain, Message, MessageDraft, MessageText, ServiceResult};
 
 #[derive(Clone, Debug)]
 pub struct SendMessage {
@@ -12,7 +12,7 @@ pub struct SendMessage {
     pub text: MessageText,
 }
 
-impl Chat {
+impl Domain {
     /// Takes the message's place in its lane's queue at once, so that two calls in a row stay in order; the future waits for
     /// the commit. `UNAVAILABLE` at once when the queue is full, later when the deadline passed; the same key is safe to
     /// send again in both cases.

@@ -3,13 +3,12 @@
 use async_trait::async_trait;
 
 use crate::{
-    Chat, Event, Fact, ServiceResult, SessionId, Timestamp, UserId,
+    Domain, Event, Fact, ServiceResult, SessionId, Timestamp, UserId,
     commit::{Change, ChangeError, Changed},
-    ended_sessions::EndedSessions,
     port::{LaneTransaction, log::EndSessions},
 };
 
-impl Chat {
+impl Domain {
     /// Ends sessions of a user; answers those that were still alive.
     pub(super) async fn end_sessions(
         &self,
@@ -19,24 +18,14 @@ impl Chat {
     ) -> ServiceResult<Vec<SessionId>> {
         let lane = self.layout().of_user(user);
         let ended = self.change(lane, EndOfSessions { user, which, password_hash }).await?;
-        for session in &ended {
-            self.note_session_ended(*session);
-        }
+        let now = self.services.clock.now();
+        self.services.ended_sessions.add(ended.iter().map(|session| (*session, now)), now);
         Ok(ended)
     }
 
-    /// From now on this node refuses the session's access tokens. The hub tells what the log says.
-    pub fn note_session_ended(&self, session: SessionId) {
-        let now = self.services.clock.now();
-        self.services.ended_sessions.add([(session, now)], now);
-    }
-
-    /// Learns which sessions ended lately. At the start, once the log is being followed and before the first caller.
-    pub async fn load_ended_sessions(&self) -> ServiceResult<()> {
-        let now = self.services.clock.now();
-        let ended = self.services.accounts.ended_sessions(EndedSessions::horizon(now)).await?;
-        self.services.ended_sessions.add(ended, now);
-        Ok(())
+    /// Sessions that ended since a point in time, with that time.
+    pub async fn ended_sessions(&self, since: Timestamp) -> ServiceResult<Vec<(SessionId, Timestamp)>> {
+        Ok(self.services.accounts.ended_sessions(since).await?)
     }
 }
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::group::{Group, Names};
 use crate::{
-    Caller, Chat, ConversationId, ErrorCode, Member, MemberRole, ServiceError, ServiceResult, Timestamp,
+    Caller, ConversationId, Domain, ErrorCode, Member, MemberRole, ServiceError, ServiceResult, Timestamp,
     UserId,
     commit::{Change, ChangeError, Changed},
     model::message::SystemAction,
@@ -18,7 +18,7 @@ pub struct SetMemberRole {
     pub role: MemberRole,
 }
 
-impl Chat {
+impl Domain {
     /// For owners. A group keeps at least one owner.
     pub async fn set_member_role(&self, caller: &Caller, command: SetMemberRole) -> ServiceResult<Member> {
         let lane = self.layout().of_conversation(command.conversation);

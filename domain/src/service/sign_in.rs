@@ -8,7 +8,7 @@ use super::{
     register::SignedIn,
 };
 use crate::{
-    Chat, Password, ServiceError, ServiceResult, SessionId, Username, commit::retried,
+    Domain, Password, ServiceError, ServiceResult, SessionId, Username, commit::retried,
     model::text::check_device_name, passwords::Verdict, port::accounts::UserSecret,
 };
 
@@ -30,15 +30,15 @@ impl fmt::Debug for SignIn {
     }
 }
 
-impl Chat {
+impl Domain {
     /// `INVALID_CREDENTIALS` for an unknown name and for a wrong password alike, after the same work.
     pub async fn sign_in(&self, command: SignIn) -> ServiceResult<SignedIn> {
         check_device_name(command.device_name.as_deref())?;
         // What can be no username belongs to nobody; all such count as one account.
         let key = Username::new(&command.username).map(|name| name.key().to_owned()).unwrap_or_default();
         let attempt = self.services.attempts.sign_in(&key, command.address)?;
-        let chat = self.clone();
-        let signed_in = self.to_the_end(async move { chat.check_and_sign_in(&key, command).await }).await?;
+        let domain = self.clone();
+        let signed_in = self.to_the_end(async move { domain.check_and_sign_in(&key, command).await }).await?;
         self.services.attempts.signed_in(attempt);
         Ok(signed_in)
     }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::group::{Group, Names};
 use crate::{
-    Caller, Chat, ConversationId, ConversationView, MemberRole, ServiceResult, Timestamp, Title,
+    Caller, ConversationId, ConversationView, Domain, MemberRole, ServiceResult, Timestamp, Title,
     commit::{Change, ChangeError, Changed},
     model::message::SystemAction,
     port::LaneTransaction,
@@ -17,7 +17,7 @@ pub struct UpdateGroup {
     pub title: Option<Title>,
 }
 
-impl Chat {
+impl Domain {
     /// For admins and owners.
     pub async fn update_group(
         &self,

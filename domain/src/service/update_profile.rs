@@ -1,8 +1,8 @@
 //! What others read about the caller.
 
-use crate::{Caller, Chat, DisplayName, ServiceError, ServiceResult, User};
+use crate::{Caller, DisplayName, Domain, ServiceError, ServiceResult, User};
 
-impl Chat {
+impl Domain {
     /// `None` leaves the name as it is.
     pub async fn update_profile(&self, caller: &Caller, display_name: Option<String>) -> ServiceResult<User> {
         let display_name = display_name.map(DisplayName::new).transpose()?;

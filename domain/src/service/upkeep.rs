@@ -1,18 +1,18 @@
 //! What keeps a long-lived installation in shape.
 
 use super::credentials::REFRESH_TOKEN_LIFETIME;
-use crate::{Chat, ServiceError, ServiceResult};
+use crate::{Domain, ServiceError, ServiceResult};
 
 /// Rows removed at once, so that no lock is held for long.
 const ROWS_AT_ONCE: u32 = 1000;
 
-impl Chat {
+impl Domain {
     /// Removes outbox rows and refresh tokens whose retention has passed; answers how many went.
     pub async fn remove_expired(&self) -> ServiceResult<u64> {
-        let chat = self.clone();
+        let domain = self.clone();
         // A task of its own: nobody cancels storage work half way (trap 1).
         let work = self.services.tasks.spawn(async move {
-            let services = &chat.services;
+            let services = &domain.services;
             let now = services.clock.now();
             let mut removed = 0;
             loop {

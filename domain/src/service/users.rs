@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::{Caller, Chat, ServiceResult, User, UserId, Username};
+use crate::{Caller, Domain, ServiceResult, User, UserId, Username};
 
-impl Chat {
+impl Domain {
     pub async fn users(&self, _caller: &Caller, ids: &[UserId]) -> ServiceResult<HashMap<UserId, User>> {
         let users = self.services.conversations.users(ids).await?;
         Ok(users.into_iter().map(|user| (user.id, user)).collect())

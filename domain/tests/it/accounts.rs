@@ -42,11 +42,11 @@ async fn sign_in(chat: &Chat, username: &str, password: &str) -> Result<SignedIn
 }
 
 async fn caller(chat: &Chat, signed_in: &SignedIn) -> Caller {
-    chat.authenticate(&signed_in.credentials.access_token).await.expect("a valid token")
+    chat.authenticate(&signed_in.credentials.access_token).expect("a valid token")
 }
 
 async fn assert_refused(chat: &Chat, access_token: &str) {
-    let refusal = chat.authenticate(access_token).await.expect_err("refused");
+    let refusal = chat.authenticate(access_token).expect_err("refused");
     assert_eq!(refusal.code(), ErrorCode::Unauthenticated);
 }
 
@@ -161,7 +161,7 @@ on_every_database! {
             clock.advance(Duration::from_hours(24 * 29));
             let next = chat.refresh_session(&token).await.expect("refreshes");
             assert_ne!(next.refresh_token, token);
-            let caller = chat.authenticate(&next.access_token).await.expect("a valid token");
+            let caller = chat.authenticate(&next.access_token).expect("a valid token");
             assert_eq!((caller.user, caller.expires_at), (alice.user.id, next.access_token_expires_at));
             token = next.refresh_token;
         }
@@ -182,7 +182,7 @@ on_every_database! {
         let successors: BTreeSet<_> = answers.iter().map(|answer| answer.refresh_token.as_str()).collect();
         assert_eq!(successors.len(), 1);
         for answer in &answers {
-            nodes[0].authenticate(&answer.access_token).await.expect("a valid token");
+            nodes[0].authenticate(&answer.access_token).expect("a valid token");
         }
         let next = nodes[1].refresh_session(&answers[0].refresh_token).await.expect("the family goes on");
         assert!(!successors.contains(next.refresh_token.as_str()));

@@ -38,7 +38,7 @@ async fn run(ctx: &Context<'_>, input: RenewConnectionInput) -> ServiceResult<()
     let caller = ctx.caller()?;
     let renewal = ctx.data_opt::<ConnectionRenewal>();
     let renewal = renewal.ok_or_else(|| bad_request("this renews a WebSocket: send it on one"))?;
-    let renewed = ctx.chat().authenticate(&input.access_token).await?;
+    let renewed = ctx.chat().authenticate(&input.access_token)?;
     if renewed.session != caller.session {
         return Err(ServiceError::unauthenticated("the token is of another session"));
     }

@@ -1,0 +1,178 @@
+//! [`Chat`]: everything Confab does, in this process or behind gRPC.
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures_util::future::Either;
+use tokio::sync::broadcast;
+
+use crate::{
+    Caller, ConversationId, ConversationView, Credentials, CursorError, CursorPosition, Direction, LaneId,
+    LaneLayout, Limits, LoggedBatch, Member, MemberId, Message, MessageId, Page, PageRequest, Positions,
+    ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId,
+    contract::{proto, wire::Wire},
+    cursor,
+    ended_sessions::EndedSessions,
+    grpc::{
+        Remote,
+        calls::calls,
+        convert::{Reply, address_to_proto, page_to_proto},
+        remote::{Again, Ask, Route},
+    },
+    keys::KeyRing,
+    port::{
+        Bus, Clock, Random,
+        conversations::{ListCursor, Missed},
+        log::Heads,
+    },
+    service::{
+        Domain, add_members::AddMembers, change_password::ChangePassword, create_group::CreateGroup,
+        mark_read::MarkRead, register::Register, register::SignedIn, remove_member::RemoveMember,
+        send_message::SendMessage, set_member_role::SetMemberRole, sign_in::SignIn,
+        update_group::UpdateGroup,
+    },
+    tokens::AccessTokens,
+};
+
+/// Everything Confab does. Cheap to clone.
+#[derive(Clone)]
+pub struct Chat {
+    pub(crate) local: Arc<Local>,
+    pub(crate) backend: Backend,
+}
+
+/// What every process does by itself: reading tokens and cursors, hearing of commits.
+pub(crate) struct Local {
+    pub installation: String,
+    pub layout: LaneLayout,
+    pub limits: Limits,
+    pub keys: KeyRing,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub tokens: Arc<AccessTokens>,
+    pub ended_sessions: Arc<EndedSessions>,
+    pub bus: Arc<dyn Bus>,
+}
+
+/// Where the domain runs.
+#[derive(Clone)]
+pub(crate) enum Backend {
+    Here(Domain),
+    There(Arc<Remote>),
+}
+
+macro_rules! methods {
+    ($($(#[$doc:meta])* $vis:vis $name:ident $([$caller:ident])? ($($arg:ident: $kind:ty),*) -> $output:ty
+        = $rpc:ident($message:ident { $($field:ident: $value:expr),* $(,)? }) | $request:ident => ($($given:expr),*)
+        by $route:expr, again $again:ident;)*) => {
+        impl Chat {
+            $($(#[$doc])*
+            $vis async fn $name(&self, $($caller: &Caller,)? $($arg: $kind),*) -> ServiceResult<$output> {
+                match &self.backend {
+                    Backend::Here(domain) => domain.$name($($caller,)? $($arg),*).await,
+                    Backend::There(remote) => {
+                        let caller = None$(.or(Some($caller)))?;
+                        let ask = Ask { caller, route: $route, again: Again::$again };
+                        let request = proto::$message { $($field: $value),* };
+                        let reply = remote.call(ask, request, |mut client, request| {
+                            Box::pin(async move { client.$rpc(request).await })
+                        });
+                        <$output>::from_reply(reply.await?).map_err(ServiceError::internal)
+                    }
+                }
+            })*
+        }
+    };
+}
+
+calls!(methods);
+
+impl Chat {
+    pub fn limits(&self) -> &Limits {
+        &self.local.limits
+    }
+
+    pub fn layout(&self) -> LaneLayout {
+        self.local.layout
+    }
+
+    /// What tells this installation from others: random, made at install.
+    pub fn installation(&self) -> &str {
+        &self.local.installation
+    }
+
+    /// The keys that sign tokens and cursors; whoever runs the process reloads them now and then.
+    pub fn keys(&self) -> &KeyRing {
+        &self.local.keys
+    }
+
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.local.clock
+    }
+
+    pub fn random(&self) -> &Arc<dyn Random> {
+        &self.local.random
+    }
+
+    /// The shortcut from commits; a hint.
+    pub fn live(&self) -> broadcast::Receiver<Arc<LoggedBatch>> {
+        self.local.bus.subscribe()
+    }
+
+    pub fn seal_cursor(&self, position: &CursorPosition) -> String {
+        cursor::seal(position, &self.local.keys, self.local.clock.now())
+    }
+
+    pub fn open_cursor(&self, cursor: &str) -> Result<CursorPosition, CursorError> {
+        cursor::open(cursor, &self.local.keys)
+    }
+
+    /// Verifies an access token and that its session has not been ended. `UNAUTHENTICATED` otherwise.
+    pub fn authenticate(&self, access_token: &str) -> ServiceResult<Caller> {
+        let caller = self.local.tokens.verify(access_token)?;
+        if self.local.ended_sessions.contains(caller.session) {
+            return Err(ServiceError::unauthenticated("the session has ended"));
+        }
+        Ok(caller)
+    }
+
+    /// From now on this node refuses the session's access tokens. The hub tells what the log says.
+    pub fn note_session_ended(&self, session: SessionId) {
+        let now = self.local.clock.now();
+        self.local.ended_sessions.add([(session, now)], now);
+    }
+
+    /// Learns which sessions ended lately. At the start, once the log is being followed and before the first caller.
+    pub async fn load_ended_sessions(&self) -> ServiceResult<()> {
+        let now = self.local.clock.now();
+        let ended = self.ended_sessions(EndedSessions::horizon(now)).await?;
+        self.local.ended_sessions.add(ended, now);
+        Ok(())
+    }
+
+    /// Ends one of the caller's sessions; `None` is the one that calls. One that ended before stays ended.
+    pub async fn sign_out(&self, caller: &Caller, session: Option<SessionId>) -> ServiceResult<()> {
+        let ended = self.end_session(caller, session).await?;
+        ended.into_iter().for_each(|session| self.note_session_ended(session));
+        Ok(())
+    }
+
+    /// Sets the password and ends the caller's other sessions, both or neither.
+    pub async fn change_password(&self, caller: &Caller, command: ChangePassword) -> ServiceResult<()> {
+        let ended = self.replace_password(caller, command).await?;
+        ended.into_iter().for_each(|session| self.note_session_ended(session));
+        Ok(())
+    }
+
+    /// As [`Chat::send_message`], but takes the message's place in its lane's queue at once, so that two calls in a row stay in
+    /// order; the future waits for the commit.
+    pub fn enqueue_message(
+        &self,
+        caller: &Caller,
+        command: SendMessage,
+    ) -> ServiceResult<impl Future<Output = ServiceResult<Arc<Message>>> + Send + use<>> {
+        match &self.backend {
+            Backend::Here(domain) => domain.enqueue_message(caller, command).map(Either::Left),
+            Backend::There(remote) => remote.enqueue(caller, command).map(Either::Right),
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! The words of the model in protobuf, there and back.
+
+use std::sync::Arc;
+
+use super::proto;
+use crate::{
+    ClientKey, Content, Conversation, ConversationId, ConversationKind, ConversationView, Credentials, Event,
+    Fact, LaneId, LoggedBatch, Member, MemberId, MemberRole, Message, MessageId, Positions, SenderPosition,
+    Session, SessionId, Timestamp, User, UserId, port::log::Heads,
+};
+
+/// Why bytes of another process cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    #[error("not protobuf")]
+    Decode(#[from] prost::DecodeError),
+    #[error("no sound {0}")]
+    Unsound(&'static str),
+    #[error("a fact of unknown kind {0}; was it written by a newer version?")]
+    UnknownFact(i32),
+}
+
+/// A type with a form on the wire.
+pub(crate) trait Wire: Sized {
+    type Proto;
+
+    fn to_proto(&self) -> Self::Proto;
+
+    fn from_proto(proto: Self::Proto) -> Result<Self, WireError>;
+}
+
+/// A message field that must be there.
+pub(crate) fn required<T: Wire>(field: Option<T::Proto>, what: &'static str) -> Result<T, WireError> {
+    T::from_proto(field.ok_or(WireError::Unsound(what))?)
+}
+
+impl<T: Wire> Wire for Vec<T> {
+    type Proto = Vec<T::Proto>;
+
+    fn to_proto(&self) -> Self::Proto {
+        self.iter().map(T::to_proto).collect()
+    }
+
+    fn from_proto(proto: Self::Proto) -> Result<Self, WireError> {
+        proto.into_iter().map(T::from_proto).collect()
+    }
+}
+
+impl<T: Wire> Wire for Arc<T> {
+    type Proto = T::Proto;
+
+    fn to_proto(&self) -> Self::Proto {
+        T::to_proto(self)
+    }
+
+    fn from_proto(proto: Self::Proto) -> Result<Self, WireError> {
+        T::from_proto(proto).map(Self::new)
+    }
+}
+
+/// Types that are one number inside.
+macro_rules! numbers {
+    ($($name:ident),*) => {
+        $(impl Wire for $name {
+            type Proto = i64;
+
+            fn to_proto(&self) -> i64 {
+                self.0
+            }
+
+            fn from_proto(proto: i64) -> Result<Self, WireError> {
+                Ok(Self(proto))
+            }
+        })*
+    };
+}
+
+numbers!(MessageId, SessionId, Timestamp, UserId);
+
+impl Wire for ConversationId {
+    type Proto = Vec<u8>;
+
+    fn to_proto(&self) -> Vec<u8> {
+        self.as_bytes().to_vec()
+    }
+
+    fn from_proto(proto: Vec<u8>) -> Result<Self, WireError> {
+        let bytes = proto.try_into().map_err(|_| WireError::Unsound("conversation id"))?;
+        Self::from_bytes(bytes).map_err(|_| WireError::Unsound("conversation id"))
+    }
+}
+
+impl Wire for LaneId {
+    type Proto = u32;
+
+    fn to_proto(&self) -> u32 {
+        self.0.into()
+    }
+
+    fn from_proto(proto: u32) -> Result<Self, WireError> {
+        u16::try_from(proto).map(Self).map_err(|_| WireError::Unsound("lane"))
+    }
+}
+
+impl Wire for MemberId {
+    type Proto = proto::MemberId;
+
+    fn to_proto(&self) -> proto::MemberId {
+        proto::MemberId { conversation: self.conversation.to_proto(), user: self.user.0 }
+    }
+
+    fn from_proto(proto: proto::MemberId) -> Result<Self, WireError> {
+        Ok(Self { conversation: Wire::from_proto(proto.conversation)?, user: UserId(proto.user) })
+    }
+}
+
+/// The place of a message.
+impl Wire for (ConversationId, i32) {
+    type Proto = proto::Place;
+
+    fn to_proto(&self) -> proto::Place {
+        proto::Place { conversation: self.0.to_proto(), seq: self.1 }
+    }
+
+    fn from_proto(proto: proto::Place) -> Result<Self, WireError> {
+        Ok((Wire::from_proto(proto.conversation)?, proto.seq))
+    }
+}
+
+impl Wire for MemberRole {
+    type Proto = i32;
+
+    fn to_proto(&self) -> i32 {
+        let role = match self {
+            Self::Member => proto::Role::Member,
+            Self::Admin => proto::Role::Admin,
+            Self::Owner => proto::Role::Owner,
+        };
+        role.into()
+    }
+
+    fn from_proto(proto: i32) -> Result<Self, WireError> {
+        match proto::Role::try_from(proto) {
+            Ok(proto::Role::Member) => Ok(Self::Member),
+            Ok(proto::Role::Admin) => Ok(Self::Admin),
+            Ok(proto::Role::Owner) => Ok(Self::Owner),
+            Err(_) => Err(WireError::Unsound("role")),
+        }
+    }
+}
+
+impl Wire for Fact {
+    type Proto = proto::Fact;
+
+    fn to_proto(&self) -> proto::Fact {
+        use proto::FactKind as Kind;
+        let conversation = self.conversation().map(|id| id.to_proto()).unwrap_or_default();
+        let mut fact = proto::Fact { conversation, rev: self.rev(), ..proto::Fact::default() };
+        let kind = match self {
+            Self::ConversationCreated { members, .. } => {
+                fact.members = members.to_proto();
+                Kind::ConversationCreated
+            }
+            Self::MessageSent { seq, .. } => {
+                fact.seq = *seq;
+                Kind::MessageSent
+            }
+            Self::ReadMarked { user, read_seq, .. } => {
+                (fact.user, fact.seq) = (user.0, *read_seq);
+                Kind::ReadMarked
+            }
+            Self::MemberJoined { user, .. } => {
+                fact.user = user.0;
+                Kind::MemberJoined
+            }
+            Self::MemberLeft { user, .. } => {
+                fact.user = user.0;
+                Kind::MemberLeft
+            }
+            Self::RoleChanged { user, role, .. } => {
+                (fact.user, fact.role) = (user.0, role.to_proto());
+                Kind::RoleChanged
+            }
+            Self::TitleChanged { .. } => Kind::TitleChanged,
+            Self::SessionEnded { user, session } => {
+                (fact.user, fact.session) = (user.0, session.0);
+                Kind::SessionEnded
+            }
+        };
+        fact.set_kind(kind);
+        fact
+    }
+
+    fn from_proto(fact: proto::Fact) -> Result<Self, WireError> {
+        use proto::FactKind as Kind;
+        let (user, rev) = (UserId(fact.user), fact.rev);
+        let kind = Kind::try_from(fact.kind).unwrap_or(Kind::Unknown);
+        if kind == Kind::SessionEnded {
+            return Ok(Self::SessionEnded { user, session: SessionId(fact.session) });
+        }
+        if kind == Kind::Unknown {
+            return Err(WireError::UnknownFact(fact.kind));
+        }
+        let conversation = ConversationId::from_proto(fact.conversation)?;
+        Ok(match kind {
+            Kind::ConversationCreated => {
+                Self::ConversationCreated { conversation, rev, members: Wire::from_proto(fact.members)? }
+            }
+            Kind::MessageSent => Self::MessageSent { conversation, rev, seq: fact.seq },
+            Kind::ReadMarked => Self::ReadMarked { conversation, rev, user, read_seq: fact.seq },
+            Kind::MemberJoined => Self::MemberJoined { conversation, rev, user },
+            Kind::MemberLeft => Self::MemberLeft { conversation, rev, user },
+            Kind::RoleChanged => {
+                Self::RoleChanged { conversation, rev, user, role: Wire::from_proto(fact.role)? }
+            }
+            Kind::TitleChanged | Kind::SessionEnded | Kind::Unknown => {
+                Self::TitleChanged { conversation, rev }
+            }
+        })
+    }
+}
+
+impl Wire for Event {
+    type Proto = proto::Event;
+
+    fn to_proto(&self) -> proto::Event {
+        proto::Event {
+            fact: Some(self.fact.to_proto()),
+            conversation: self.conversation.as_ref().map(Wire::to_proto),
+            message: self.message.as_ref().map(Wire::to_proto),
+            member: self.member.as_ref().map(Wire::to_proto),
+        }
+    }
+
+    fn from_proto(event: proto::Event) -> Result<Self, WireError> {
+        Ok(Self {
+            fact: required(event.fact, "fact")?,
+            conversation: event.conversation.map(Wire::from_proto).transpose()?,
+            message: event.message.map(Wire::from_proto).transpose()?,
+            member: event.member.map(Wire::from_proto).transpose()?,
+        })
+    }
+}
+
+impl Wire for LoggedBatch {
+    type Proto = proto::Batch;
+
+    fn to_proto(&self) -> proto::Batch {
+        proto::Batch { node: 0, lane: self.lane.to_proto(), pos: self.pos, events: self.events.to_proto() }
+    }
+
+    fn from_proto(batch: proto::Batch) -> Result<Self, WireError> {
+        let (lane, events) = (Wire::from_proto(batch.lane)?, Wire::from_proto(batch.events)?);
+        Ok(Self { lane, pos: batch.pos, events })
+    }
+}
+
+impl Wire for Conversation {
+    type Proto = proto::Conversation;
+
+    fn to_proto(&self) -> proto::Conversation {
+        let senders = self.senders.iter().map(|sender| proto::Sender {
+            user: sender.user.0,
+            seq: sender.seq,
+            countable: sender.countable,
+        });
+        proto::Conversation {
+            id: self.id.to_proto(),
+            group: self.kind == ConversationKind::Group,
+            title: self.title.as_deref().map(str::to_owned),
+            created_at: self.created_at.0,
+            last_seq: self.last_seq,
+            rev: self.rev,
+            countable: self.countable,
+            member_count: self.member_count,
+            active_at: self.active_at.0,
+            pos: self.pos,
+            title_pos: self.title_pos,
+            title_rev: self.title_rev,
+            senders: senders.collect(),
+        }
+    }
+
+    fn from_proto(head: proto::Conversation) -> Result<Self, WireError> {
+        let senders = head.senders.into_iter().map(|sender| SenderPosition {
+            user: UserId(sender.user),
+            seq: sender.seq,
+            countable: sender.countable,
+        });
+        Ok(Self {
+            id: Wire::from_proto(head.id)?,
+            kind: if head.group { ConversationKind::Group } else { ConversationKind::Direct },
+            title: head.title.map(Arc::from),
+            created_at: Timestamp(head.created_at),
+            last_seq: head.last_seq,
+            rev: head.rev,
+            countable: head.countable,
+            member_count: head.member_count,
+            active_at: Timestamp(head.active_at),
+            pos: head.pos,
+            title_pos: head.title_pos,
+            title_rev: head.title_rev,
+            senders: senders.collect(),
+        })
+    }
+}
+
+impl Wire for Message {
+    type Proto = proto::Message;
+
+    fn to_proto(&self) -> proto::Message {
+        let (text, system) = match &self.content {
+            Content::Text(text) => (Some(text.to_string()), None),
+            // A tree of plain values: serialising it cannot fail.
+            Content::System(system) => (None, serde_json::to_string(system).ok()),
+        };
+        proto::Message {
+            id: self.id.0,
+            conversation: self.conversation.to_proto(),
+            seq: self.seq,
+            rev: self.rev,
+            created_rev: self.created_rev,
+            pos: self.pos,
+            sender: self.sender.map(|user| user.0),
+            client_key: self.client_key.as_ref().map(|key| key.as_str().as_bytes().to_vec()),
+            content_hash: self.content_hash.to_vec(),
+            text,
+            system,
+            created_at: self.created_at.0,
+            countable: self.countable,
+        }
+    }
+
+    fn from_proto(message: proto::Message) -> Result<Self, WireError> {
+        let content = match (message.text, message.system) {
+            (Some(text), _) => Content::Text(text.into()),
+            (None, Some(system)) => {
+                let system = serde_json::from_str(&system);
+                Content::System(system.map_err(|_| WireError::Unsound("system message"))?)
+            }
+            (None, None) => return Err(WireError::Unsound("content")),
+        };
+        let content_hash = message.content_hash.try_into();
+        Ok(Self {
+            id: MessageId(message.id),
+            conversation: Wire::from_proto(message.conversation)?,
+            seq: message.seq,
+            rev: message.rev,
+            created_rev: message.created_rev,
+            pos: message.pos,
+            sender: message.sender.map(UserId),
+            client_key: message.client_key.and_then(ClientKey::from_stored),
+            content_hash: content_hash.map_err(|_| WireError::Unsound("hash of the content"))?,
+            content,
+            created_at: Timestamp(message.created_at),
+            countable: message.countable,
+        })
+    }
+}
+
+impl Wire for Member {
+    type Proto = proto::Member;
+
+    fn to_proto(&self) -> proto::Member {
+        proto::Member {
+            conversation: self.conversation.to_proto(),
+            user: self.user.0,
+            role: self.role.to_proto(),
+            read_seq: self.read_seq,
+            read_countable: self.read_countable,
+            joined_at: self.joined_at.0,
+            joined_rev: self.joined_rev,
+            joined_pos: self.joined_pos,
+            removed_rev: self.removed_rev,
+            removed_pos: self.removed_pos,
+            role_rev: self.role_rev,
+            role_pos: self.role_pos,
+            read_rev: self.read_rev,
+            read_pos: self.read_pos,
+        }
+    }
+
+    fn from_proto(member: proto::Member) -> Result<Self, WireError> {
+        Ok(Self {
+            conversation: Wire::from_proto(member.conversation)?,
+            user: UserId(member.user),
+            role: Wire::from_proto(member.role)?,
+            read_seq: member.read_seq,
+            read_countable: member.read_countable,
+            joined_at: Timestamp(member.joined_at),
+            joined_rev: member.joined_rev,
+            joined_pos: member.joined_pos,
+            removed_rev: member.removed_rev,
+            removed_pos: member.removed_pos,
+            role_rev: member.role_rev,
+            role_pos: member.role_pos,
+            read_rev: member.read_rev,
+            read_pos: member.read_pos,
+        })
+    }
+}
+
+impl Wire for ConversationView {
+    type Proto = proto::View;
+
+    fn to_proto(&self) -> proto::View {
+        proto::View { conversation: Some(self.conversation.to_proto()), viewer: Some(self.viewer.to_proto()) }
+    }
+
+    fn from_proto(view: proto::View) -> Result<Self, WireError> {
+        let conversation = required(view.conversation, "conversation")?;
+        Ok(Self { conversation, viewer: required(view.viewer, "viewer")? })
+    }
+}
+
+impl Wire for User {
+    type Proto = proto::User;
+
+    fn to_proto(&self) -> proto::User {
+        proto::User {
+            id: self.id.0,
+            username: self.username.to_string(),
+            display_name: self.display_name.to_string(),
+            created_at: self.created_at.0,
+        }
+    }
+
+    fn from_proto(user: proto::User) -> Result<Self, WireError> {
+        Ok(Self {
+            id: UserId(user.id),
+            username: user.username.into(),
+            display_name: user.display_name.into(),
+            created_at: Timestamp(user.created_at),
+        })
+    }
+}
+
+impl Wire for Session {
+    type Proto = proto::Session;
+
+    fn to_proto(&self) -> proto::Session {
+        proto::Session {
+            id: self.id.0,
+            user: self.user.0,
+            device_name: self.device_name.clone(),
+            created_at: self.created_at.0,
+            last_used_at: self.last_used_at.0,
+        }
+    }
+
+    fn from_proto(session: proto::Session) -> Result<Self, WireError> {
+        Ok(Self {
+            id: SessionId(session.id),
+            user: UserId(session.user),
+            device_name: session.device_name,
+            created_at: Timestamp(session.created_at),
+            last_used_at: Timestamp(session.last_used_at),
+        })
+    }
+}
+
+impl Wire for Credentials {
+    type Proto = proto::Credentials;
+
+    fn to_proto(&self) -> proto::Credentials {
+        proto::Credentials {
+            access_token: self.access_token.clone(),
+            access_token_expires_at: self.access_token_expires_at.0,
+            refresh_token: self.refresh_token.clone(),
+        }
+    }
+
+    fn from_proto(credentials: proto::Credentials) -> Result<Self, WireError> {
+        Ok(Self {
+            access_token: credentials.access_token,
+            access_token_expires_at: Timestamp(credentials.access_token_expires_at),
+            refresh_token: credentials.refresh_token,
+        })
+    }
+}
+
+impl Wire for Positions {
+    type Proto = proto::Positions;
+
+    fn to_proto(&self) -> proto::Positions {
+        proto::Positions { positions: self.as_slice().to_vec() }
+    }
+
+    fn from_proto(positions: proto::Positions) -> Result<Self, WireError> {
+        Ok(Self::from_vec(positions.positions))
+    }
+}
+
+impl Wire for Heads {
+    type Proto = proto::HeadsReply;
+
+    fn to_proto(&self) -> proto::HeadsReply {
+        proto::HeadsReply { epoch: self.epoch, positions: self.positions.as_slice().to_vec() }
+    }
+
+    fn from_proto(heads: proto::HeadsReply) -> Result<Self, WireError> {
+        Ok(Self { epoch: heads.epoch, positions: Positions::from_vec(heads.positions) })
+    }
+}

@@ -1,0 +1,248 @@
+//! Every call of the domain in one table: as a method of `Chat`, as a request on the wire, and back.
+//!
+//! An entry reads: name, `[caller]` if somebody calls, arguments, output; the RPC with its request made of the arguments; the
+//! arguments made of the request; which endpoint to prefer; and whether it may be sent again after its fate became unknown.
+
+/// Hands the table to a macro: `Chat`'s methods and the server are made from it.
+macro_rules! calls {
+    ($made:ident) => {
+        $made! {
+            /// `USERNAME_TAKEN` when somebody has the name, or one that differs only in case or width.
+            pub register(command: Register) -> SignedIn
+                = register(RegisterRequest {
+                    username: command.username,
+                    password: command.password,
+                    display_name: command.display_name,
+                    device_name: command.device_name,
+                    address: command.address.map(address_to_proto),
+                }) | request => (Register {
+                    username: request.username,
+                    password: request.password,
+                    display_name: request.display_name,
+                    device_name: request.device_name,
+                    address: request.address.map(address).transpose()?,
+                })
+                by Route::Any, again IfUnsent;
+            /// `INVALID_CREDENTIALS` for an unknown name and for a wrong password alike, after the same work.
+            pub sign_in(command: SignIn) -> SignedIn
+                = sign_in(SignInRequest {
+                    username: command.username,
+                    password: command.password,
+                    device_name: command.device_name,
+                    address: command.address.map(address_to_proto),
+                }) | request => (SignIn {
+                    username: request.username,
+                    password: request.password,
+                    device_name: request.device_name,
+                    address: request.address.map(address).transpose()?,
+                })
+                by Route::Any, again IfUnsent;
+            /// However many ask at once with the same token, they get the same successor; again much later, the session ends.
+            pub refresh_session(refresh_token: &str) -> Credentials
+                = refresh_session(RefreshSessionRequest { refresh_token: refresh_token.to_owned() })
+                | request => (&request.refresh_token)
+                by Route::Any, again Always;
+            pub(crate) end_session[caller](session: Option<SessionId>) -> Vec<SessionId>
+                = sign_out(SignOutRequest { session: session.map(|id| id.0) })
+                | request => (request.session.map(SessionId))
+                by Route::User(caller.user), again Always;
+            pub(crate) replace_password[caller](command: ChangePassword) -> Vec<SessionId>
+                = change_password(ChangePasswordRequest {
+                    current_password: command.current_password,
+                    new_password: command.new_password,
+                }) | request => (ChangePassword {
+                    current_password: request.current_password,
+                    new_password: request.new_password,
+                })
+                by Route::User(caller.user), again IfUnsent;
+            /// `None` leaves the name as it is.
+            pub update_profile[caller](display_name: Option<String>) -> User
+                = update_profile(UpdateProfileRequest { display_name: display_name })
+                | request => (request.display_name)
+                by Route::Any, again Always;
+            /// Alive sessions, newest first, at most 100.
+            pub sessions[caller]() -> Vec<Session>
+                = sessions(Nothing {}) | _request => ()
+                by Route::Any, again Always;
+            pub(crate) ended_sessions(since: Timestamp) -> Vec<(SessionId, Timestamp)>
+                = ended_sessions(EndedSessionsRequest { since: since.0 }) | request => (Timestamp(request.since))
+                by Route::Any, again Always;
+
+            pub users[caller](ids: &[UserId]) -> HashMap<UserId, User>
+                = users(Ids { ids: ids.iter().map(Wire::to_proto).collect() })
+                | request => (&Vec::from_proto(request.ids)?)
+                by Route::Any, again Always;
+            /// `None` also for what can be nobody's username.
+            pub user_by_username[caller](username: &str) -> Option<User>
+                = user_by_username(UserByUsernameRequest { username: username.to_owned() })
+                | request => (&request.username)
+                by Route::Any, again Always;
+            /// Those in which the caller is a member; others are left out, as if they did not exist.
+            pub conversations[caller](ids: &[ConversationId]) -> HashMap<ConversationId, ConversationView>
+                = conversations(ConversationIds { ids: ids.iter().map(Wire::to_proto).collect() })
+                | request => (&Vec::from_proto(request.ids)?)
+                by Route::Any, again Always;
+            /// Latest activity first.
+            pub list_conversations[caller](request: &PageRequest<ListCursor>) -> Page<ConversationView>
+                = list_conversations(PageOfConversations {
+                    size: request.size,
+                    backward: request.direction == Direction::Backward,
+                    after: request.after.as_ref().map(Wire::to_proto),
+                    before: request.before.as_ref().map(Wire::to_proto),
+                }) | request => (&list_request(request)?)
+                by Route::Any, again Always;
+            /// Active members by id, where the caller is a member too.
+            pub members[caller](ids: &[MemberId]) -> HashMap<MemberId, Member>
+                = members(MemberIds { ids: ids.iter().map(Wire::to_proto).collect() })
+                | request => (&Vec::from_proto(request.ids)?)
+                by Route::Any, again Always;
+            /// The same page of the members of several conversations, ordered by user; those the caller is no member of are absent.
+            pub list_members[caller](conversations: &[ConversationId], request: &PageRequest<UserId>)
+                -> HashMap<ConversationId, Page<Member>>
+                = list_members(ListMembersRequest {
+                    conversations: conversations.iter().map(Wire::to_proto).collect(),
+                    page: Some(page_to_proto(request, |user| user.0)),
+                }) | request => (
+                    &Vec::from_proto(request.conversations)?,
+                    &page_request(request.page, |number| Some(UserId(number)))?
+                )
+                by Route::Any, again Always;
+            /// By id, where the caller is a member.
+            pub messages[caller](ids: &[MessageId]) -> HashMap<MessageId, Arc<Message>>
+                = messages(Ids { ids: ids.iter().map(Wire::to_proto).collect() })
+                | request => (&Vec::from_proto(request.ids)?)
+                by Route::Any, again Always;
+            /// By place, where the caller is a member.
+            pub messages_at[caller](at: &[(ConversationId, i32)]) -> HashMap<(ConversationId, i32), Arc<Message>>
+                = messages_at(Places { places: at.iter().map(Wire::to_proto).collect() })
+                | request => (&Vec::from_proto(request.places)?)
+                by Route::Any, again Always;
+            /// A page of one conversation by `seq`, oldest first; empty where the caller is no member.
+            pub history[caller](conversation: ConversationId, request: &PageRequest<i32>) -> Page<Arc<Message>>
+                = history(HistoryRequest {
+                    conversation: conversation.to_proto(),
+                    page: Some(page_to_proto(request, |seq| i64::from(*seq))),
+                }) | request => (
+                    Wire::from_proto(request.conversation)?,
+                    &page_request(request.page, |number| i32::try_from(number).ok())?
+                )
+                by Route::Conversation(conversation), again Always;
+
+            /// The one conversation of two people, made at the first call from either side.
+            pub open_direct_conversation[caller](other: UserId) -> ConversationView
+                = open_direct_conversation(UserRequest { user: other.0 }) | request => (UserId(request.user))
+                by Route::direct(caller.user, other), again Always;
+            /// A new group; its maker is the owner. The same `client_key` again gives the same group.
+            pub create_group[caller](command: CreateGroup) -> ConversationView
+                = create_group(CreateGroupRequest {
+                    title: command.title.as_str().to_owned(),
+                    members: command.members.to_proto(),
+                    client_key: command.client_key.map(|key| key.as_str().to_owned()),
+                }) | request => (CreateGroup {
+                    title: title(request.title)?,
+                    members: Wire::from_proto(request.members)?,
+                    client_key: request.client_key.map(client_key).transpose()?,
+                })
+                by Route::Any, again IfUnsent;
+            /// For admins and owners.
+            pub update_group[caller](command: UpdateGroup) -> ConversationView
+                = update_group(UpdateGroupRequest {
+                    conversation: command.conversation.to_proto(),
+                    title: command.title.map(|title| title.as_str().to_owned()),
+                }) | request => (UpdateGroup {
+                    conversation: Wire::from_proto(request.conversation)?,
+                    title: request.title.map(title).transpose()?,
+                })
+                by Route::Conversation(command.conversation), again Always;
+            /// For admins and owners; all or nobody. Who is a member already stays one.
+            pub add_members[caller](command: AddMembers) -> ConversationView
+                = add_members(AddMembersRequest {
+                    conversation: command.conversation.to_proto(),
+                    users: command.users.to_proto(),
+                }) | request => (AddMembers {
+                    conversation: Wire::from_proto(request.conversation)?,
+                    users: Wire::from_proto(request.users)?,
+                })
+                by Route::Conversation(command.conversation), again Always;
+            /// For admins and owners. Who is no member any more stays none.
+            pub remove_member[caller](command: RemoveMember) -> ConversationView
+                = remove_member(RemoveMemberRequest {
+                    conversation: command.conversation.to_proto(),
+                    user: command.user.0,
+                }) | request => (RemoveMember {
+                    conversation: Wire::from_proto(request.conversation)?,
+                    user: UserId(request.user),
+                })
+                by Route::Conversation(command.conversation), again Always;
+            /// For owners. A group keeps at least one owner.
+            pub set_member_role[caller](command: SetMemberRole) -> Member
+                = set_member_role(SetMemberRoleRequest {
+                    conversation: command.conversation.to_proto(),
+                    user: command.user.0,
+                    role: command.role.to_proto(),
+                }) | request => (SetMemberRole {
+                    conversation: Wire::from_proto(request.conversation)?,
+                    user: UserId(request.user),
+                    role: Wire::from_proto(request.role)?,
+                })
+                by Route::Conversation(command.conversation), again Always;
+            /// The last owner hands over first, unless nobody else is left. Leaving again changes nothing and succeeds.
+            pub leave_group[caller](conversation: ConversationId) -> ()
+                = leave_group(ConversationRequest { conversation: conversation.to_proto() })
+                | request => (Wire::from_proto(request.conversation)?)
+                by Route::Conversation(conversation), again Always;
+            /// Never backwards, never past `last_seq`. Marks of one reader in one conversation are committed at most once a
+            /// second; those between wait for the next and are answered with it.
+            pub mark_read[caller](command: MarkRead) -> ConversationView
+                = mark_read(MarkReadRequest { conversation: command.conversation.to_proto(), seq: command.seq })
+                | request => (MarkRead {
+                    conversation: Wire::from_proto(request.conversation)?,
+                    seq: request.seq,
+                })
+                by Route::Conversation(command.conversation), again Always;
+            /// Answers after the commit, with the final `id`, `seq` and `created_at`. `UNAVAILABLE` at once when the queue is
+            /// full, later when the deadline passed; the same key is safe to send again in both cases.
+            pub send_message[caller](command: SendMessage) -> Arc<Message>
+                = send_message(SendMessageRequest {
+                    conversation: command.conversation.to_proto(),
+                    client_key: command.client_key.as_str().to_owned(),
+                    text: command.text.into_string(),
+                }) | request => (send_command(request)?)
+                by Route::Conversation(command.conversation), again Always;
+
+            /// Where the log stands.
+            pub heads() -> Heads
+                = heads(Nothing {}) | _request => ()
+                by Route::Any, again Always;
+            /// The oldest position of each lane from which a subscription can be resumed.
+            pub resumable_from() -> Positions
+                = resumable_from(Nothing {}) | _request => ()
+                by Route::Any, again Always;
+            /// Voids every cursor of this epoch: the database lost a tail or was restored.
+            pub raise_epoch(epoch: i64) -> ()
+                = raise_epoch(RaiseEpochRequest { epoch: epoch }) | request => (request.epoch)
+                by Route::Any, again Always;
+            /// What a lane's log says after a position, with the data of its facts as it is now.
+            pub read_log(lane: LaneId, after: i64, limit: u32) -> Vec<LoggedBatch>
+                = read_log(ReadLogRequest { lane: lane.to_proto(), after: after, limit: limit })
+                | request => (Wire::from_proto(request.lane)?, request.after, request.limit)
+                by Route::Lane(lane), again Always;
+            /// What changed for the caller after these positions, from one snapshot; without `since` only heads and memberships.
+            pub missed[caller](since: Option<&Positions>, only: Option<&[ConversationId]>) -> Missed
+                = missed(MissedRequest {
+                    since: since.map(Wire::to_proto),
+                    only: only.map(|ids| proto::ConversationIds { ids: ids.iter().map(Wire::to_proto).collect() }),
+                }) | request => (
+                    request.since.map(Positions::from_proto).transpose()?.as_ref(),
+                    request.only.map(|only| Vec::from_proto(only.ids)).transpose()?.as_deref()
+                )
+                by Route::User(caller.user), again Always;
+            /// Removes outbox rows and refresh tokens whose retention has passed; answers how many went.
+            pub remove_expired() -> u64
+                = remove_expired(Nothing {}) | _request => ()
+                by Route::Any, again Always;
+        }
+    };
+}
+
+pub(crate) use calls;

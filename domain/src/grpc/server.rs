@@ -1,0 +1,225 @@
+//! `confab domain`: the calls of a `Chat` of this process, for others.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, stream, stream::BoxStream};
+use tokio::{net::TcpListener, sync::mpsc, time::sleep};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{
+    Request, Response, Status, Streaming,
+    service::interceptor::InterceptedService,
+    transport::{Error, Server, server::TcpIncoming},
+};
+
+use super::{
+    HEALTH_INTERVAL, HEALTH_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, REPLY_BYTES_MAX,
+    REQUEST_BYTES_MAX,
+    calls::calls,
+    convert::{Reply, address, client_key, list_request, page_request, send_command, title},
+    metadata::{self, Incoming, ServiceSecret, caller_of_bytes},
+    status::{to_proto, to_status},
+};
+use crate::{
+    Chat, ConversationId, ConversationView, Credentials, ErrorCode, LoggedBatch, Member, MemberId, Message,
+    MessageId, Page, Positions, ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId,
+    contract::{
+        proto::{
+            self, DESCRIPTORS, SendMessagesReply, SendMessagesRequest,
+            domain_server::{Domain, DomainServer},
+            send_messages_reply::Outcome,
+        },
+        wire::Wire,
+    },
+    port::{conversations::Missed, log::Heads},
+    service::{
+        add_members::AddMembers, change_password::ChangePassword, create_group::CreateGroup,
+        mark_read::MarkRead, register::Register, register::SignedIn, remove_member::RemoveMember,
+        set_member_role::SetMemberRole, sign_in::SignIn, update_group::UpdateGroup,
+    },
+    trace::{self, TraceId},
+};
+
+/// The name under which health is asked.
+pub(super) const SERVICE: &str = "confab.v1.Domain";
+/// Answers to sends that wait for a slow reader; the committers' queues bound what is on its way.
+const REPLIES_MAX: usize = 1024;
+/// Streams of one connection: calls of one API node at the same time.
+const STREAMS_MAX: u32 = 4096;
+
+pub struct ServerSetup {
+    pub chat: Chat,
+    pub listener: TcpListener,
+    pub secret: ServiceSecret,
+    /// Calls take no longer than this, whatever the caller asks for.
+    pub timeout: Duration,
+    pub tasks: TaskTracker,
+    /// From here on no new calls; those that run are finished.
+    pub stop: CancellationToken,
+}
+
+/// Serves until it is stopped and what ran is done.
+pub async fn serve(setup: ServerSetup) -> Result<(), Error> {
+    let ServerSetup { chat, listener, secret, timeout, tasks, stop } = setup;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_service_status(SERVICE, tonic_health::ServingStatus::NotServing).await;
+    let reported = chat.clone();
+    let ended = CancellationToken::new();
+    let watching = ended.clone();
+    let stopping = stop.clone();
+    tasks.spawn(async move {
+        let report = async {
+            loop {
+                let serves = !stopping.is_cancelled()
+                    && matches!(tokio::time::timeout(HEALTH_TIMEOUT, reported.heads()).await, Ok(Ok(_)));
+                let status = if serves {
+                    tonic_health::ServingStatus::Serving
+                } else {
+                    tonic_health::ServingStatus::NotServing
+                };
+                health.set_service_status(SERVICE, status).await;
+                tokio::select! {
+                    () = sleep(HEALTH_INTERVAL) => {}
+                    () = stopping.cancelled(), if serves => {}
+                }
+            }
+        };
+        watching.run_until_cancelled(report).await
+    });
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1();
+    let reflection =
+        reflection.ok().map(|service| InterceptedService::new(service, Incoming(secret.clone())));
+    let calls = DomainServer::new(Calls { chat, tasks })
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .max_encoding_message_size(REPLY_BYTES_MAX);
+    let drained = async move {
+        stop.cancelled().await;
+        // Callers see it in the health and turn to others before the connections close.
+        sleep(HEALTH_INTERVAL * 2).await;
+    };
+    let served = Server::builder()
+        .timeout(timeout)
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_service(health_service)
+        .add_optional_service(reflection)
+        .add_service(InterceptedService::new(calls, Incoming(secret)))
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), drained)
+        .await;
+    ended.cancel();
+    served
+}
+
+struct Calls {
+    chat: Chat,
+    tasks: TaskTracker,
+}
+
+/// Runs a call in the trace of its caller.
+async fn answer<R: Reply>(
+    trace: Option<TraceId>,
+    call: impl Future<Output = Result<ServiceResult<R>, Status>>,
+) -> Result<Response<R::Proto>, Status> {
+    let answered = match trace {
+        Some(trace) => trace::scope(trace, call).await?,
+        None => call.await?,
+    };
+    match answered {
+        Ok(output) => Ok(Response::new(output.to_reply())),
+        Err(error) => Err(to_status(&error)),
+    }
+}
+
+macro_rules! server {
+    ($($(#[$doc:meta])* $vis:vis $name:ident $([$caller:ident])? ($($arg:ident: $kind:ty),*) -> $output:ty
+        = $rpc:ident($message:ident { $($field:ident: $value:expr),* $(,)? }) | $request:ident => ($($given:expr),*)
+        by $route:expr, again $again:ident;)*) => {
+        #[tonic::async_trait]
+        impl Domain for Calls {
+            $(async fn $rpc(
+                &self,
+                request: Request<proto::$message>,
+            ) -> Result<Response<<$output as Reply>::Proto>, Status> {
+                let trace = metadata::trace(request.metadata());
+                $(let $caller = metadata::caller(request.metadata())?;)?
+                let $request = request.into_inner();
+                answer::<$output>(trace, async {
+                    Ok(self.chat.$name($(&$caller,)? $($given),*).await)
+                }).await
+            })*
+
+            async fn describe(
+                &self,
+                request: Request<proto::DescribeRequest>,
+            ) -> Result<Response<proto::DescribeReply>, Status> {
+                tracing::info!(version = request.into_inner().version, "a process reaches this domain");
+                Ok(Response::new(proto::DescribeReply {
+                    installation: self.chat.installation().to_owned(),
+                    lanes: self.chat.layout().count.into(),
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                }))
+            }
+
+            type SendMessagesStream = BoxStream<'static, Result<SendMessagesReply, Status>>;
+
+            async fn send_messages(
+                &self,
+                request: Request<Streaming<SendMessagesRequest>>,
+            ) -> Result<Response<Self::SendMessagesStream>, Status> {
+                let (replies, answered) = mpsc::channel(REPLIES_MAX);
+                let (chat, tasks) = (self.chat.clone(), self.tasks.clone());
+                self.tasks.spawn(take_in_order(chat, tasks, request.into_inner(), replies));
+                let stream = stream::unfold(answered, |mut answered| async move {
+                    answered.recv().await.map(|reply| (Ok(reply), answered))
+                });
+                Ok(Response::new(stream.boxed()))
+            }
+        }
+    };
+}
+
+calls!(server);
+
+/// Gives each message its place in the queue before the next is looked at; answers come as they are committed.
+async fn take_in_order(
+    chat: Chat,
+    tasks: TaskTracker,
+    mut requests: Streaming<SendMessagesRequest>,
+    replies: mpsc::Sender<SendMessagesReply>,
+) {
+    while let Ok(Some(request)) = requests.message().await {
+        let number = request.number;
+        let trace = TraceId::of_traceparent(&request.traceparent);
+        let pending = enqueue(&chat, request);
+        let replies = replies.clone();
+        let reply = async move {
+            let outcome = match pending {
+                Ok(pending) => pending.await,
+                Err(error) => Err(error),
+            };
+            let outcome = match outcome {
+                Ok(message) => Outcome::Message(message.to_proto()),
+                Err(error) => Outcome::Error(to_proto(&error)),
+            };
+            let _ = replies.send(SendMessagesReply { number, outcome: Some(outcome) }).await;
+        };
+        match trace {
+            Some(trace) => drop(tasks.spawn(trace::scope(trace, reply))),
+            None => drop(tasks.spawn(reply)),
+        }
+    }
+}
+
+fn enqueue(
+    chat: &Chat,
+    request: SendMessagesRequest,
+) -> ServiceResult<impl Future<Output = ServiceResult<Arc<Message>>> + Send + use<>> {
+    let unsound = |status: &Status| ServiceError::new(ErrorCode::BadRequest, status.message().to_owned());
+    let caller = caller_of_bytes(&request.caller).map_err(|status| unsound(&status))?;
+    let message = request.message.ok_or_else(|| ServiceError::new(ErrorCode::BadRequest, "no message"))?;
+    let command = send_command(message).map_err(|error| unsound(&error.into()))?;
+    chat.enqueue_message(&caller, command)
+}
