@@ -14,6 +14,7 @@ const SECRETS: [&str; 6] = [
     "confab.v1.SignedIn",
 ];
 
+#[expect(clippy::disallowed_methods, reason = "cargo tells build scripts by the environment")]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let descriptors = protox::compile(["confab/v1/domain.proto"], ["proto"])?;

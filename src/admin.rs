@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use domain::Chat;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -10,6 +9,8 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::readiness::{Readiness, Verdict};
 
 /// Bytes of a request that are looked at: more than any probe sends.
 const REQUEST_BYTES_MAX: usize = 2048;
@@ -20,7 +21,7 @@ const CONNECTIONS_MAX: usize = 64;
 /// Serves until told to stop; answers where it listens.
 pub async fn start(
     address: SocketAddr,
-    chat: Chat,
+    readiness: Arc<Readiness>,
     tasks: &TaskTracker,
     stop: CancellationToken,
 ) -> std::io::Result<SocketAddr> {
@@ -36,28 +37,29 @@ pub async fn start(
             };
             let Ok((stream, _)) = accepted else { continue };
             let Ok(permit) = permits.clone().try_acquire_owned() else { continue };
-            let chat = chat.clone();
+            let readiness = readiness.clone();
             connections.spawn(async move {
                 let _permit = permit;
-                let _ = timeout(REQUEST_TIMEOUT, answer(stream, chat)).await;
+                let _ = timeout(REQUEST_TIMEOUT, answer(stream, &readiness)).await;
             });
         }
     });
     Ok(bound)
 }
 
-async fn answer(mut stream: TcpStream, chat: Chat) -> std::io::Result<()> {
+async fn answer(mut stream: TcpStream, readiness: &Readiness) -> std::io::Result<()> {
     let mut request = [0; REQUEST_BYTES_MAX];
     let read = stream.read(&mut request).await?;
     let line = String::from_utf8_lossy(&request[..read]);
-    let (status, body) = match line.split(' ').nth(1) {
-        Some("/healthz") => ("200 OK", "ok\n"),
-        Some("/readyz") => match chat.heads().await {
-            Ok(_) => ("200 OK", "ready\n"),
-            Err(_) => ("503 Service Unavailable", "missing: database\n"),
+    let (status, mut body) = match line.split(' ').nth(1) {
+        Some("/healthz") => ("200 OK", "ok".to_owned()),
+        Some("/readyz") => match readiness.verdict().await {
+            Verdict::Ready(text) => ("200 OK", text),
+            Verdict::NotReady(text) => ("503 Service Unavailable", text),
         },
-        _ => ("404 Not Found", "not found\n"),
+        _ => ("404 Not Found", "not found".to_owned()),
     };
+    body.push('\n');
     let length = body.len();
     let head = "Content-Type: text/plain\r\nConnection: close";
     let text = format!("HTTP/1.1 {status}\r\n{head}\r\nContent-Length: {length}\r\n\r\n{body}");

@@ -4,18 +4,25 @@ use std::{
     error::Error,
     fs::{self, File, OpenOptions, TryLockError},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    time::Duration,
 };
 
 use domain::{
     adapter::{
         ambient::SystemClock,
-        sql::{PoolSettings, SqlStore},
+        sql::{ConnectError, PoolSettings, SqlStore},
     },
     port::{Clock as _, Log as _},
 };
 use migration::{Migrator, MigratorTrait as _, SCHEMA_VERSION};
+use tokio::time::{Instant, sleep};
 
-use crate::settings::Settings;
+use crate::{readiness::Readiness, settings::Settings};
+
+/// Between two attempts to reach the database.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Between two words about it.
+const WAITING_NOTE: Duration = Duration::from_secs(5);
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -49,6 +56,29 @@ pub async fn open(settings: &Settings) -> Outcome<SqlStore> {
         bring_up_to_date(settings).await?;
     }
     Ok(SqlStore::open(&settings.database_url(), pool(settings), SCHEMA_VERSION).await?)
+}
+
+/// As [`open`], but waits for a database that is away: a process that ends and is started again all the time helps nobody.
+pub async fn open_patiently(settings: &Settings, readiness: &Readiness) -> Outcome<SqlStore> {
+    if settings.is_embedded() {
+        return open(settings).await;
+    }
+    readiness.waiting_for("database");
+    let mut noted: Option<Instant> = None;
+    loop {
+        let opened = SqlStore::open(&settings.database_url(), pool(settings), SCHEMA_VERSION).await;
+        match opened {
+            Ok(store) => return Ok(store),
+            Err(error @ (ConnectError::Connect(_) | ConnectError::Store(_))) => {
+                if noted.is_none_or(|noted| noted.elapsed() >= WAITING_NOTE) {
+                    noted = Some(Instant::now());
+                    tracing::warn!(error = &error as &dyn Error, "waiting for the database");
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        sleep(RETRY_PAUSE).await;
+    }
 }
 
 /// `confab migrate`.

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 /// How often expired rows are looked for.
 const CLEANING_INTERVAL: Duration = Duration::from_mins(1);
 
-pub async fn run(chat: Chat, stop: CancellationToken) {
+/// `cleans` where the domain runs: once is enough.
+pub async fn run(chat: Chat, cleans: bool, stop: CancellationToken) {
     let mut reload = interval(keys::RELOAD_PERIOD);
     let mut clean = interval(CLEANING_INTERVAL);
     for ticks in [&mut reload, &mut clean] {
@@ -26,7 +27,7 @@ pub async fn run(chat: Chat, stop: CancellationToken) {
                     tracing::error!(error.chain = %error, "the signing keys cannot be read again; the known ones stay");
                 }
             }
-            _ = clean.tick() => {
+            _ = clean.tick(), if cleans => {
                 if let Err(error) = chat.remove_expired().await {
                     tracing::warn!(error.chain = %error, "expired rows cannot be removed now");
                 }

@@ -5,7 +5,8 @@ mod database;
 mod doctor;
 mod housekeeping;
 mod logging;
-mod serve;
+mod readiness;
+mod run;
 mod settings;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
@@ -16,7 +17,7 @@ use domain::{
     keys::KeyRing,
 };
 
-use crate::settings::Settings;
+use crate::{run::Role, settings::Settings};
 
 /// Many small allocations by many threads are what this process does.
 #[global_allocator]
@@ -39,6 +40,10 @@ struct Arguments {
 enum Command {
     /// Run everything in one process (also without a command).
     Serve,
+    /// Run a GraphQL node; the domain is in process, or at CONFAB_DOMAIN_URL.
+    Api,
+    /// Run the domain behind gRPC.
+    Domain,
     /// Bring the schema up to date.
     Migrate {
         /// The database was restored from a backup: event cursors from before are void.
@@ -96,7 +101,9 @@ fn main() -> ExitCode {
         Command::Migrate { restored } => runtime.block_on(database::migrate(&settings, restored)),
         Command::Keys { command: KeysCommand::New } => new_key(&settings),
         Command::Doctor => runtime.block_on(doctor::run(&settings)),
-        _ => runtime.block_on(serve::run(settings)),
+        Command::Api => runtime.block_on(run::run(settings, Role::Api)),
+        Command::Domain => runtime.block_on(run::run(settings, Role::Domain)),
+        _ => runtime.block_on(run::run(settings, Role::Serve)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,7 +14,7 @@ use std::{
 };
 
 use api::{guard, hub::HubLimits, settings::SocketSettings};
-use domain::Limits;
+use domain::{Limits, grpc::metadata::ServiceSecret};
 
 pub use table::Settings;
 
@@ -24,6 +24,9 @@ const PREFIX: &str = "CONFAB_";
 const CONFIG_FILE: &str = "CONFAB_CONFIG";
 /// Read when it is there and no other file is named.
 const DEFAULT_FILE: &str = "confab.toml";
+
+/// What a call of the domain may take beyond the work itself.
+const CALL_MARGIN: Duration = Duration::from_millis(500);
 
 /// What is wrong with one setting.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,6 +81,15 @@ impl Settings {
         }
         if !loopback && !self.rate_limits {
             problem("CONFAB_RATE_LIMITS", "can be lifted on a loopback address only");
+        }
+        if !self.domain_listen.ip().is_loopback() && !self.allow_plaintext {
+            problem(
+                "CONFAB_DOMAIN_LISTEN",
+                "calls of the domain are not encrypted; allow a network that you trust by CONFAB_ALLOW_PLAINTEXT=on",
+            );
+        }
+        if self.domain_url.is_some() && self.service_secret.is_none() {
+            problem("CONFAB_SERVICE_SECRET", "is needed with CONFAB_DOMAIN_URL");
         }
         if self.admin_listen.is_some_and(|address| address.port() != 0 && address == self.listen) {
             problem("CONFAB_ADMIN_LISTEN", "is the address of the API");
@@ -155,6 +167,18 @@ impl Settings {
             drain_spread: Duration::from_millis(self.drain_spread_ms),
             drain_timeout: Duration::from_millis(self.drain_timeout_ms),
         }
+    }
+
+    /// What processes of this installation show each other.
+    pub fn secret(&self) -> Result<ServiceSecret, &'static str> {
+        self.service_secret
+            .clone()
+            .ok_or("CONFAB_SERVICE_SECRET is needed where api, domain or worker run apart")
+    }
+
+    /// How long a call of the domain may take: longer than a send waits for its commit, so that the domain's own word arrives.
+    pub fn call_timeout(&self) -> Duration {
+        Duration::from_millis(self.send_timeout_ms) + CALL_MARGIN
     }
 
     /// How long the rest may take to stop once the listener has drained.

@@ -151,15 +151,17 @@ impl Chat {
 
     /// Ends one of the caller's sessions; `None` is the one that calls. One that ended before stays ended.
     pub async fn sign_out(&self, caller: &Caller, session: Option<SessionId>) -> ServiceResult<()> {
-        let ended = self.end_session(caller, session).await?;
-        ended.into_iter().for_each(|session| self.note_session_ended(session));
+        for ended in self.end_session(caller, session).await? {
+            self.note_session_ended(ended);
+        }
         Ok(())
     }
 
     /// Sets the password and ends the caller's other sessions, both or neither.
     pub async fn change_password(&self, caller: &Caller, command: ChangePassword) -> ServiceResult<()> {
-        let ended = self.replace_password(caller, command).await?;
-        ended.into_iter().for_each(|session| self.note_session_ended(session));
+        for ended in self.replace_password(caller, command).await? {
+            self.note_session_ended(ended);
+        }
         Ok(())
     }
 

@@ -2,9 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use domain::grpc::metadata::ServiceSecret;
+
 use super::{
     Given, Problem,
-    value::{RedisUrl, Value},
+    value::{DomainUrls, RedisUrl, Value},
 };
 
 /// What the sample configuration says of a setting.
@@ -80,6 +82,14 @@ settings! {
     /// `redis://…` or `rediss://…`, over which several nodes tell each other of commits at once. Empty: there is one node, or
     /// the others look at the log twice a second.
     redis_url: Option<RedisUrl> = "";
+    /// Address of `confab domain`, for gRPC.
+    domain_listen: SocketAddr = "127.0.0.1:4100";
+    /// Where `confab api` and `confab worker` reach the domain: `http://host:port` of each `confab domain`, separated by commas.
+    /// Empty: the domain runs in their own process.
+    domain_url: Option<DomainUrls> = "";
+    /// What api, domain and worker know of each other: at least 32 visible ASCII characters, the same for all. Needed with
+    /// `domain_url` and by `confab domain`.
+    service_secret: Option<ServiceSecret> = "";
     /// Folder of the signing keys, the same for every node. Empty: `keys` in the data folder.
     keys_dir: Option<PathBuf> = "";
     /// Exact origins that browsers may call from, separated by commas. Empty: the server's own, and any loopback origin while

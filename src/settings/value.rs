@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use domain::grpc::metadata::ServiceSecret;
+
 /// A kind of value that a setting can have.
 pub(super) trait Value: Sized {
     /// `Err` says what is expected.
@@ -82,6 +84,37 @@ impl Value for Option<RedisUrl> {
         } else {
             Err("expected redis://… or rediss://…".to_owned())
         }
+    }
+}
+
+/// Addresses of the domain.
+#[derive(Clone, Debug)]
+pub struct DomainUrls(pub Vec<String>);
+
+impl Value for Option<DomainUrls> {
+    fn parse(text: &str) -> Result<Self, String> {
+        let items: Vec<_> = text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
+        let sound = |item: &&str| {
+            let host = item.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+            host.is_some_and(|host| !host.is_empty() && !host.contains('/'))
+        };
+        if items.iter().all(sound) {
+            let urls =
+                items.into_iter().map(|item| item.trim_end_matches('/').to_owned()).collect::<Vec<_>>();
+            Ok((!urls.is_empty()).then_some(DomainUrls(urls)))
+        } else {
+            Err("expected addresses such as http://10.0.0.1:4100, separated by commas".to_owned())
+        }
+    }
+}
+
+impl Value for Option<ServiceSecret> {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let secret = ServiceSecret::new(text).map(Some);
+        secret.ok_or_else(|| "expected at least 32 visible ASCII characters".to_owned())
     }
 }
 

@@ -5,5 +5,6 @@ mod kill;
 mod listener;
 mod nodes;
 mod resume;
+mod roles;
 mod server;
 mod start;

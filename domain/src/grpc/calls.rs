@@ -20,7 +20,7 @@ macro_rules! calls {
                     password: request.password,
                     display_name: request.display_name,
                     device_name: request.device_name,
-                    address: request.address.map(address).transpose()?,
+                    address: request.address.as_deref().map(address).transpose()?,
                 })
                 by Route::Any, again IfUnsent;
             /// `INVALID_CREDENTIALS` for an unknown name and for a wrong password alike, after the same work.
@@ -34,7 +34,7 @@ macro_rules! calls {
                     username: request.username,
                     password: request.password,
                     device_name: request.device_name,
-                    address: request.address.map(address).transpose()?,
+                    address: request.address.as_deref().map(address).transpose()?,
                 })
                 by Route::Any, again IfUnsent;
             /// However many ask at once with the same token, they get the same successor; again much later, the session ends.

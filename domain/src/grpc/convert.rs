@@ -293,9 +293,9 @@ pub(crate) fn address_to_proto(address: IpAddr) -> Vec<u8> {
     }
 }
 
-pub(super) fn address(bytes: Vec<u8>) -> Result<IpAddr, WireError> {
-    let v4 = <[u8; 4]>::try_from(bytes.as_slice()).map(IpAddr::from);
-    let address = v4.or_else(|_| <[u8; 16]>::try_from(bytes.as_slice()).map(IpAddr::from));
+pub(super) fn address(bytes: &[u8]) -> Result<IpAddr, WireError> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    let address = v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from));
     address.map_err(|_| WireError::Unsound("address"))
 }
 

@@ -14,7 +14,7 @@ const TRACE: &str = "traceparent";
 const AUTHORIZATION: &str = "authorization";
 
 /// The secret that api, domain and worker share.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ServiceSecret(MetadataValue<Ascii>);
 
 impl ServiceSecret {

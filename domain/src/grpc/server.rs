@@ -91,7 +91,7 @@ pub async fn serve(setup: ServerSetup) -> Result<(), Error> {
         .build_v1();
     let reflection =
         reflection.ok().map(|service| InterceptedService::new(service, Incoming(secret.clone())));
-    let calls = DomainServer::new(Calls { chat, tasks })
+    let calls = DomainServer::new(Calls { chat, tasks, stop: stop.clone() })
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(REPLY_BYTES_MAX);
     let drained = async move {
@@ -116,6 +116,7 @@ pub async fn serve(setup: ServerSetup) -> Result<(), Error> {
 struct Calls {
     chat: Chat,
     tasks: TaskTracker,
+    stop: CancellationToken,
 }
 
 /// Runs a call in the trace of its caller.
@@ -171,7 +172,10 @@ macro_rules! server {
             ) -> Result<Response<Self::SendMessagesStream>, Status> {
                 let (replies, answered) = mpsc::channel(REPLIES_MAX);
                 let (chat, tasks) = (self.chat.clone(), self.tasks.clone());
-                self.tasks.spawn(take_in_order(chat, tasks, request.into_inner(), replies));
+                let taken = take_in_order(chat, tasks, request.into_inner(), replies);
+                let stop = self.stop.clone();
+                // A stream has no end of its own; what is left of it comes again as single calls.
+                self.tasks.spawn(async move { stop.run_until_cancelled(taken).await });
                 let stream = stream::unfold(answered, |mut answered| async move {
                     answered.recv().await.map(|reply| (Ok(reply), answered))
                 });

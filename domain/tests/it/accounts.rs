@@ -41,11 +41,11 @@ async fn sign_in(chat: &Chat, username: &str, password: &str) -> Result<SignedIn
     chat.sign_in(SignIn { username, password, device_name: None, address: None }).await
 }
 
-async fn caller(chat: &Chat, signed_in: &SignedIn) -> Caller {
+fn caller(chat: &Chat, signed_in: &SignedIn) -> Caller {
     chat.authenticate(&signed_in.credentials.access_token).expect("a valid token")
 }
 
-async fn assert_refused(chat: &Chat, access_token: &str) {
+fn assert_refused(chat: &Chat, access_token: &str) {
     let refusal = chat.authenticate(access_token).expect_err("refused");
     assert_eq!(refusal.code(), ErrorCode::Unauthenticated);
 }
@@ -68,7 +68,7 @@ on_every_database! {
     async fn no_session_comes_of_a_password_that_was_changed_after_it_was_checked(db: TestDatabase) {
         let chat = db.chat();
         let alice = register(&chat, "alice").await;
-        let here = caller(&chat, &alice).await;
+        let here = caller(&chat, &alice);
         let checked = db.store.secret_by_id(here.user).await.expect("reads").expect("known").password_hash;
         let change = ChangePassword { current_password: PASSWORD.to_owned(), new_password: "another horse".to_owned() };
         chat.change_password(&here, change).await.expect("changes");
@@ -85,12 +85,12 @@ on_every_database! {
         let chat = db.chat();
         let registered = register(&chat, "Alice").await;
         assert_eq!((&*registered.user.username, &*registered.user.display_name), ("Alice", "Alice"));
-        assert_eq!(caller(&chat, &registered).await.user, registered.user.id);
+        assert_eq!(caller(&chat, &registered).user, registered.user.id);
         let again = sign_in(&chat, "ａＬＩＣＥ", PASSWORD).await.expect("the same name in other clothes");
         assert_eq!(again.user, registered.user);
-        assert_ne!(caller(&chat, &again).await.session, caller(&chat, &registered).await.session);
+        assert_ne!(caller(&chat, &again).session, caller(&chat, &registered).session);
         let elsewhere = db.chat();
-        assert_eq!(caller(&elsewhere, &again).await.user, registered.user.id);
+        assert_eq!(caller(&elsewhere, &again).user, registered.user.id);
     }
 
     async fn a_name_that_differs_only_in_case_or_width_is_taken(db: TestDatabase) {
@@ -155,7 +155,7 @@ on_every_database! {
         let chat = db.chat_at(clock.clone());
         let alice = register(&chat, "alice").await;
         clock.advance(Duration::from_mins(15));
-        assert_refused(&chat, &alice.credentials.access_token).await;
+        assert_refused(&chat, &alice.credentials.access_token);
         let mut token = alice.credentials.refresh_token.clone();
         for _ in 0..5 {
             clock.advance(Duration::from_hours(24 * 29));
@@ -170,7 +170,7 @@ on_every_database! {
         for bad in ["", "cfr_", "cfr_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", alice.credentials.access_token.as_str()] {
             assert_eq!(chat.refresh_session(bad).await.err().map(|e| e.code()), Some(ErrorCode::InvalidCredentials));
         }
-        assert_refused(&chat, &token).await;
+        assert_refused(&chat, &token);
     }
 
     async fn fifty_refreshes_at_once_get_one_successor(db: TestDatabase) {
@@ -193,7 +193,7 @@ on_every_database! {
         let chat = db.chat_at(clock.clone());
         let alice = register(&chat, "alice").await;
         let other = sign_in(&chat, "alice", PASSWORD).await.expect("signs in");
-        let session = caller(&chat, &alice).await.session;
+        let session = caller(&chat, &alice).session;
         let spent = &alice.credentials.refresh_token;
         let next = chat.refresh_session(spent).await.expect("refreshes");
         clock.advance(Duration::from_secs(30));
@@ -203,9 +203,9 @@ on_every_database! {
         let refusal = chat.refresh_session(spent).await.err().expect("reused");
         assert_eq!(refusal.code(), ErrorCode::InvalidCredentials);
         assert_eq!(ends(&db, &chat).await, BTreeSet::from([session]));
-        assert_refused(&chat, &again.access_token).await;
+        assert_refused(&chat, &again.access_token);
         assert!(chat.refresh_session(&next.refresh_token).await.is_err(), "the whole family is dead");
-        caller(&chat, &other).await;
+        caller(&chat, &other);
         chat.refresh_session(&other.credentials.refresh_token).await.expect("another session goes on");
     }
 
@@ -214,35 +214,35 @@ on_every_database! {
         let alice = register(&chat, "alice").await;
         let phone = sign_in(&chat, "alice", PASSWORD).await.expect("signs in");
         let mallory = register(&chat, "mallory").await;
-        let (here, there) = (caller(&chat, &alice).await, caller(&chat, &phone).await);
-        let stranger = caller(&chat, &mallory).await;
+        let (here, there) = (caller(&chat, &alice), caller(&chat, &phone));
+        let stranger = caller(&chat, &mallory);
         for (who, session) in [(stranger, there.session), (here, SessionId(12_345))] {
             let refusal = chat.sign_out(&who, Some(session)).await.expect_err("not theirs");
             assert_eq!((refusal.code(), refusal.message()), (ErrorCode::NotFound, "no such session"));
         }
-        caller(&chat, &phone).await;
+        caller(&chat, &phone);
         chat.sign_out(&here, Some(there.session)).await.expect("signs the phone out");
         chat.sign_out(&here, Some(there.session)).await.expect("again changes nothing");
-        assert_refused(&chat, &phone.credentials.access_token).await;
+        assert_refused(&chat, &phone.credentials.access_token);
         assert!(chat.refresh_session(&phone.credentials.refresh_token).await.is_err());
         assert_eq!(ends(&db, &chat).await, BTreeSet::from([there.session]));
-        caller(&elsewhere, &phone).await;
+        caller(&elsewhere, &phone);
         elsewhere.note_session_ended(there.session);
-        assert_refused(&elsewhere, &phone.credentials.access_token).await;
+        assert_refused(&elsewhere, &phone.credentials.access_token);
         let restarted = db.chat();
         restarted.load_ended_sessions().await.expect("loads");
-        assert_refused(&restarted, &phone.credentials.access_token).await;
-        caller(&restarted, &alice).await;
+        assert_refused(&restarted, &phone.credentials.access_token);
+        caller(&restarted, &alice);
         chat.sign_out(&here, None).await.expect("signs out");
-        assert_refused(&chat, &alice.credentials.access_token).await;
-        caller(&chat, &mallory).await;
+        assert_refused(&chat, &alice.credentials.access_token);
+        caller(&chat, &mallory);
     }
 
     async fn a_new_password_ends_the_other_sessions(db: TestDatabase) {
         let chat = db.chat();
         let alice = register(&chat, "alice").await;
         let phone = sign_in(&chat, "alice", PASSWORD).await.expect("signs in");
-        let here = caller(&chat, &alice).await;
+        let here = caller(&chat, &alice);
         let change = |current: &str, new: &str| ChangePassword {
             current_password: current.to_owned(),
             new_password: new.to_owned(),
@@ -251,10 +251,10 @@ on_every_database! {
         assert_eq!((refusal.code(), refusal.field()), (ErrorCode::InvalidCredentials, ["currentPassword"].as_slice()));
         let refusal = chat.change_password(&here, change(PASSWORD, "short")).await.expect_err("too short");
         assert_eq!((refusal.code(), refusal.field()), (ErrorCode::InvalidInput, ["newPassword"].as_slice()));
-        caller(&chat, &phone).await;
+        caller(&chat, &phone);
         chat.change_password(&here, change(PASSWORD, "another horse")).await.expect("changes");
-        assert_refused(&chat, &phone.credentials.access_token).await;
-        caller(&chat, &alice).await;
+        assert_refused(&chat, &phone.credentials.access_token);
+        caller(&chat, &alice);
         assert!(sign_in(&chat, "alice", PASSWORD).await.is_err());
         // No other session is left to end, and the password changes all the same.
         chat.change_password(&here, change("another horse", "a third horse")).await.expect("changes");
@@ -268,7 +268,7 @@ on_every_database! {
         clock.advance(Duration::from_mins(1));
         let phone = sign_in(&chat, "alice", PASSWORD).await.expect("signs in");
         register(&chat, "bob").await;
-        let (here, there) = (caller(&chat, &alice).await, caller(&chat, &phone).await);
+        let (here, there) = (caller(&chat, &alice), caller(&chat, &phone));
         clock.advance(Duration::from_mins(1));
         chat.refresh_session(&alice.credentials.refresh_token).await.expect("refreshes");
         let sessions = chat.sessions(&here).await.expect("lists");
@@ -282,7 +282,7 @@ on_every_database! {
 
     async fn a_display_name_changes_when_it_is_given(db: TestDatabase) {
         let chat = db.chat();
-        let here = caller(&chat, &register(&chat, "alice").await).await;
+        let here = caller(&chat, &register(&chat, "alice").await);
         let name = async |name: Option<&str>| {
             chat.update_profile(&here, name.map(str::to_owned)).await.map(|user| user.display_name.to_string())
         };

@@ -26,15 +26,16 @@ pub struct RenewConnectionPayload {
     user_errors: Vec<UserError>,
 }
 
+#[expect(clippy::unused_async, reason = "one shape for every mutation")]
 pub async fn renew_connection(
     ctx: &Context<'_>,
     input: RenewConnectionInput,
 ) -> Result<RenewConnectionPayload> {
-    let (_, user_errors) = settle(run(ctx, input).await)?;
+    let (_, user_errors) = settle(run(ctx, &input))?;
     Ok(RenewConnectionPayload { user_errors })
 }
 
-async fn run(ctx: &Context<'_>, input: RenewConnectionInput) -> ServiceResult<()> {
+fn run(ctx: &Context<'_>, input: &RenewConnectionInput) -> ServiceResult<()> {
     let caller = ctx.caller()?;
     let renewal = ctx.data_opt::<ConnectionRenewal>();
     let renewal = renewal.ok_or_else(|| bad_request("this renews a WebSocket: send it on one"))?;

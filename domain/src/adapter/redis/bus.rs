@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::StreamExt as _;
 use redis::{Client, RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::{
-    sync::{broadcast, mpsc},
+    sync::{broadcast, mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -44,6 +44,7 @@ pub struct RedisBusSetup {
 }
 
 pub struct RedisBus {
+    connected: watch::Receiver<bool>,
     heard: broadcast::Sender<Arc<LoggedBatch>>,
     outgoing: mpsc::Sender<Arc<LoggedBatch>>,
 }
@@ -56,11 +57,17 @@ impl RedisBus {
         let (outgoing, waiting) = mpsc::channel(BACKLOG);
         let channels = Channels { prefix: format!("confab:{}", setup.installation), node: setup.node };
         let publisher = Publisher { client: client.clone(), channels: channels.clone(), waiting };
-        let listener = Listener { client, channels, layout: setup.layout, heard: heard.clone() };
+        let (report, connected) = watch::channel(false);
+        let listener = Listener { client, channels, layout: setup.layout, heard: heard.clone(), report };
         let stop = setup.stop.clone();
         setup.tasks.spawn(async move { stop.run_until_cancelled(publisher.run()).await });
         setup.tasks.spawn(async move { setup.stop.run_until_cancelled(listener.run()).await });
-        Ok(Self { heard, outgoing })
+        Ok(Self { connected, heard, outgoing })
+    }
+
+    /// Whether the listener hears its own heartbeat.
+    pub fn is_connected(&self) -> watch::Receiver<bool> {
+        self.connected.clone()
     }
 }
 
@@ -149,6 +156,7 @@ struct Listener {
     channels: Channels,
     layout: LaneLayout,
     heard: broadcast::Sender<Arc<LoggedBatch>>,
+    report: watch::Sender<bool>,
 }
 
 impl Listener {
@@ -159,6 +167,7 @@ impl Listener {
                 Ok(()) => tracing::warn!("the bus fell silent; listening anew"),
                 Err(error) => tracing::warn!(error = %error, "the bus does not listen"),
             }
+            self.report.send_replace(false);
             pause.wait().await;
         }
     }
@@ -183,6 +192,7 @@ impl Listener {
             silent_since = Instant::now();
             if message.get_channel_name() == heartbeat {
                 pause.reset();
+                self.report.send_if_modified(|connected| !std::mem::replace(connected, true));
                 continue;
             }
             match decode(message.get_payload_bytes()) {

@@ -1,0 +1,252 @@
+//! The roles, composed in dependency order: all in one process, or one of api, domain and worker.
+
+use std::{
+    error::Error,
+    io::{self, Write as _},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use api::app::{ApiSetup, StartError};
+use domain::{
+    Chat,
+    adapter::{
+        ambient::{SystemClock, SystemRandom},
+        redis::{RedisBus, RedisBusSetup},
+        sql::SqlStore,
+    },
+    grpc::{Remote, RemoteSetup, server, server::ServerSetup},
+    keys::{KeyError, KeyRing},
+    port::{Bus, Log as _, Random as _},
+    wiring::{RemoteWiring, Wiring},
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{admin, database, housekeeping, readiness::Readiness, settings::Settings};
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// What this process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Everything.
+    Serve,
+    /// GraphQL; the domain in process, or elsewhere by `CONFAB_DOMAIN_URL`.
+    Api,
+    /// The domain behind gRPC.
+    Domain,
+}
+
+pub async fn run(settings: Arc<Settings>, role: Role) -> Outcome<()> {
+    let mut told = Told::new()?;
+    let process = Process::start(settings, role).await?;
+    let (mut listener, storage) = tokio::select! {
+        begun = process.begin(role) => begun?,
+        () = told.to_stop() => return Ok(()),
+    };
+    tokio::select! {
+        _ = &mut listener => return Err("the listener ended by itself".into()),
+        () = told.to_stop() => {}
+    }
+    tracing::info!("stopping: finishing what runs");
+    process.readiness.stopping();
+    process.stop_serving.cancel();
+    let _ = listener.await;
+    process.end(storage).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The signals that end a process.
+struct Told {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Told {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn to_stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// What every role has.
+struct Process {
+    settings: Arc<Settings>,
+    readiness: Arc<Readiness>,
+    /// Work that ends with the process.
+    background: TaskTracker,
+    /// Two steps at the end: first no new work, then what serves the work that is left.
+    stop_serving: CancellationToken,
+    stop_rest: CancellationToken,
+    _folder: Option<database::DataFolder>,
+}
+
+impl Process {
+    async fn start(settings: Arc<Settings>, role: Role) -> Outcome<Self> {
+        let keeps_data = settings.is_embedded() && (role != Role::Api || settings.domain_url.is_none());
+        let folder = if keeps_data { Some(database::take_data_folder(&settings)?) } else { None };
+        let process = Self {
+            settings,
+            readiness: Arc::default(),
+            background: TaskTracker::new(),
+            stop_serving: CancellationToken::new(),
+            stop_rest: CancellationToken::new(),
+            _folder: folder,
+        };
+        if let Some(address) = process.settings.admin_listen {
+            let (readiness, stop) = (process.readiness.clone(), process.stop_rest.clone());
+            let bound = admin::start(address, readiness, &process.background, stop).await;
+            let bound = bound.map_err(|error| format!("cannot listen on {address} (admin): {error}"))?;
+            tracing::info!(admin.address = %bound, "admin endpoints");
+        }
+        Ok(process)
+    }
+
+    /// Composes the role and begins to serve; waits for back ends that are away.
+    async fn begin(&self, role: Role) -> Outcome<(JoinHandle<()>, Option<Storage>)> {
+        let keys = open_keys(&self.settings)?;
+        let (chat, storage) = match self.settings.domain_url.clone().filter(|_| role == Role::Api) {
+            Some(endpoints) => (self.remote(endpoints.0, keys).await?, None),
+            None => self.local(keys).await.map(|(chat, storage)| (chat, Some(storage)))?,
+        };
+        self.readiness.running(chat.clone(), storage.is_some());
+        self.background.spawn(housekeeping::run(chat.clone(), storage.is_some(), self.stop_rest.clone()));
+        let (address, listener) = match role {
+            Role::Serve | Role::Api => self.serve_api(chat).await?,
+            Role::Domain => self.serve_domain(chat).await?,
+        };
+        println!("listening on http://{address}");
+        io::stdout().flush()?;
+        Ok((listener, storage))
+    }
+
+    /// The domain in this process.
+    async fn local(&self, keys: KeyRing) -> Outcome<(Chat, Storage)> {
+        let store = database::open_patiently(&self.settings, &self.readiness).await?;
+        let mut wiring = Wiring::new(store.clone(), keys, self.settings.domain_limits());
+        if let Some(bus) = self.bus(store.installation(), store.layout())? {
+            wiring.bus = bus;
+        }
+        let tasks = wiring.tasks.clone();
+        Ok((wiring.build(), Storage { store, tasks }))
+    }
+
+    /// The domain in others.
+    async fn remote(&self, endpoints: Vec<String>, keys: KeyRing) -> Outcome<Chat> {
+        self.readiness.waiting_for("domain");
+        let setup = RemoteSetup {
+            endpoints,
+            secret: self.settings.secret()?,
+            timeout: self.settings.call_timeout(),
+            tasks: self.background.clone(),
+            stop: self.stop_rest.clone(),
+        };
+        let remote = Remote::connect(setup).await?;
+        let bus = self.bus(&remote.installation, remote.layout)?;
+        let mut wiring = RemoteWiring::new(remote, keys, self.settings.domain_limits());
+        if let Some(bus) = bus {
+            wiring.bus = bus;
+        }
+        Ok(wiring.build())
+    }
+
+    fn bus(&self, installation: &str, layout: domain::LaneLayout) -> Outcome<Option<Arc<dyn Bus>>> {
+        let Some(url) = &self.settings.redis_url else { return Ok(None) };
+        let setup = RedisBusSetup {
+            url: url.0.clone(),
+            installation: installation.to_owned(),
+            layout,
+            node: random_node(),
+            tasks: self.background.clone(),
+            stop: self.stop_rest.clone(),
+        };
+        let bus = RedisBus::start(setup).map_err(|error| format!("CONFAB_REDIS_URL: {error}"))?;
+        self.readiness.without("redis", bus.is_connected());
+        Ok(Some(Arc::new(bus)))
+    }
+
+    async fn serve_api(&self, chat: Chat) -> Outcome<(SocketAddr, JoinHandle<()>)> {
+        let setup = ApiSetup {
+            chat,
+            settings: self.settings.api(),
+            hub: self.settings.hub_limits(),
+            tasks: self.background.clone(),
+            stop: self.stop_rest.clone(),
+        };
+        let (server, _hub) = api::app::start(setup).await.map_err(|error| match error {
+            StartError::Listen(error) => format!("cannot listen on {}: {error}", self.settings.listen).into(),
+            other => Box::<dyn Error + Send + Sync>::from(other),
+        })?;
+        Ok((server.address()?, tokio::spawn(server.serve(self.stop_serving.clone()))))
+    }
+
+    async fn serve_domain(&self, chat: Chat) -> Outcome<(SocketAddr, JoinHandle<()>)> {
+        let address = self.settings.domain_listen;
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(|error| format!("cannot listen on {address} (domain): {error}"))?;
+        let bound = listener.local_addr()?;
+        let setup = ServerSetup {
+            chat,
+            listener,
+            secret: self.settings.secret()?,
+            timeout: self.settings.call_timeout(),
+            tasks: self.background.clone(),
+            stop: self.stop_serving.clone(),
+        };
+        let served = async move {
+            if let Err(error) = server::serve(setup).await {
+                tracing::error!(error = &error as &dyn Error, "the domain's listener failed");
+            }
+        };
+        Ok((bound, tokio::spawn(served)))
+    }
+
+    /// Finishes what is left, within the time for it.
+    async fn end(&self, storage: Option<Storage>) {
+        self.stop_rest.cancel();
+        self.background.close();
+        // The hub and the committers end with their last handle; nothing they do is worth waiting for longer.
+        let _ = timeout(self.settings.stop_timeout(), self.background.wait()).await;
+        if let Some(Storage { store, tasks }) = storage {
+            tasks.close();
+            let _ = timeout(self.settings.stop_timeout(), tasks.wait()).await;
+            store.close().await;
+        }
+    }
+}
+
+/// The database of a domain in this process, and the work on it that nobody cancels.
+struct Storage {
+    store: SqlStore,
+    tasks: TaskTracker,
+}
+
+/// The embedded default makes its first key by itself; elsewhere every node needs the same folder.
+fn open_keys(settings: &Settings) -> Result<KeyRing, KeyError> {
+    let folder = settings.keys_folder();
+    let none = std::fs::read_dir(&folder).map_or(true, |mut entries| entries.next().is_none());
+    if settings.is_embedded() && settings.domain_url.is_none() && none {
+        KeyRing::create(&folder, &SystemClock, &SystemRandom)?;
+    }
+    KeyRing::open(&folder)
+}
+
+/// What tells this process apart on the bus.
+fn random_node() -> u64 {
+    let mut bytes = [0; 8];
+    SystemRandom.fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}
