@@ -40,7 +40,7 @@ struct Arguments {
 enum Command {
     /// Run everything in one process (also without a command).
     Serve,
-    /// Run a GraphQL node; the domain is in process, or at CONFAB_DOMAIN_URL.
+    /// Run a GraphQL node; the domain is in process, or where `CONFAB_DOMAIN_URL` says.
     Api,
     /// Run the domain behind gRPC.
     Domain,

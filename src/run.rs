@@ -48,11 +48,11 @@ pub async fn run(settings: Arc<Settings>, role: Role) -> Outcome<()> {
     let process = Process::start(settings, role).await?;
     let (mut listener, storage) = tokio::select! {
         begun = process.begin(role) => begun?,
-        () = told.to_stop() => return Ok(()),
+        () = told.stop() => return Ok(()),
     };
     tokio::select! {
         _ = &mut listener => return Err("the listener ended by itself".into()),
-        () = told.to_stop() => {}
+        () = told.stop() => {}
     }
     tracing::info!("stopping: finishing what runs");
     process.readiness.stopping();
@@ -74,7 +74,7 @@ impl Told {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn to_stop(&mut self) {
+    async fn stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -190,7 +190,7 @@ impl Process {
             StartError::Listen(error) => format!("cannot listen on {}: {error}", self.settings.listen).into(),
             other => Box::<dyn Error + Send + Sync>::from(other),
         })?;
-        Ok((server.address()?, tokio::spawn(server.serve(self.stop_serving.clone()))))
+        Ok((server.address()?, self.background.spawn(server.serve(self.stop_serving.clone()))))
     }
 
     async fn serve_domain(&self, chat: Chat) -> Outcome<(SocketAddr, JoinHandle<()>)> {
@@ -211,7 +211,7 @@ impl Process {
                 tracing::error!(error = &error as &dyn Error, "the domain's listener failed");
             }
         };
-        Ok((bound, tokio::spawn(served)))
+        Ok((bound, self.background.spawn(served)))
     }
 
     /// Finishes what is left, within the time for it.
