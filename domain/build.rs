@@ -17,7 +17,7 @@ const SECRETS: [&str; 6] = [
 #[expect(clippy::disallowed_methods, reason = "cargo tells build scripts by the environment")]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let descriptors = protox::compile(["confab/v1/domain.proto"], ["proto"])?;
+    let descriptors = protox::compile(["confab/v1/domain.proto", "confab/v1/queue.proto"], ["proto"])?;
     // What the reflection service tells.
     fs::write(Path::new(&env::var("OUT_DIR")?).join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure().skip_debug(SECRETS).compile_fds(descriptors)?;

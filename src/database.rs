@@ -10,6 +10,7 @@ use std::{
 use domain::{
     adapter::{
         ambient::SystemClock,
+        kafka::{self, TopicSettings},
         sql::{ConnectError, PoolSettings, SqlStore},
     },
     port::{Clock as _, Log as _},
@@ -17,7 +18,7 @@ use domain::{
 use migration::{Migrator, MigratorTrait as _, SCHEMA_VERSION};
 use tokio::time::{Instant, sleep};
 
-use crate::{readiness::Readiness, settings::Settings};
+use crate::{failure::chain, readiness::Readiness, settings::Settings};
 
 /// Between two attempts to reach the database.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -90,6 +91,14 @@ pub async fn migrate(settings: &Settings, restored: bool) -> Outcome<()> {
         let epoch = store.heads().await?.epoch;
         store.raise_epoch(epoch, SystemClock.now()).await?;
         println!("event cursors from before the restore are void");
+    }
+    if let Some(kafka) = settings.kafka() {
+        let topics =
+            TopicSettings { partitions: settings.kafka_partitions, replication: settings.kafka_replication };
+        let names = kafka::create(&kafka, topics)
+            .await
+            .map_err(|error| format!("CONFAB_KAFKA_BROKERS: {}", chain(&error)))?;
+        println!("the topics are there ({})", names.join(", "));
     }
     store.close().await;
     println!("the schema is up to date (version {SCHEMA_VERSION})");

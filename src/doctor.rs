@@ -3,13 +3,13 @@
 use std::error::Error;
 
 use domain::{
-    adapter::{redis, sql::SqlStore},
+    adapter::{kafka, redis, sql::SqlStore},
     keys::KeyRing,
     port::Log as _,
 };
 use migration::SCHEMA_VERSION;
 
-use crate::{database, settings::Settings};
+use crate::{database, failure::chain, settings::Settings};
 
 pub async fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut problems = 0;
@@ -22,10 +22,25 @@ pub async fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>
     };
     report("settings", Ok(format!("read; listening on {}", settings.listen)));
     let keys = KeyRing::open(&settings.keys_folder());
-    report("signing keys", keys.map(|keys| format!("{} known", keys.ids().len())).map_err(chain));
+    report(
+        "signing keys",
+        keys.map(|keys| format!("{} known", keys.ids().len())).map_err(|error| chain(&error)),
+    );
     report("database", database_state(settings).await);
     if let Some(url) = &settings.redis_url {
-        report("redis", redis::check(&url.0).await.map(|()| "answers".to_owned()).map_err(chain));
+        report(
+            "redis",
+            redis::check(&url.0).await.map(|()| "answers".to_owned()).map_err(|error| chain(&error)),
+        );
+    }
+    if let Some(kafka) = settings.kafka() {
+        report(
+            "kafka",
+            kafka::check(&kafka)
+                .await
+                .map(|()| "answers, with all topics".to_owned())
+                .map_err(|error| chain(&error)),
+        );
     }
     if problems == 0 { Ok(()) } else { Err(format!("{problems} problem(s)").into()) }
 }
@@ -36,20 +51,12 @@ async fn database_state(settings: &Settings) -> Result<String, String> {
         return Ok("embedded; will be made at the first start".to_owned());
     }
     let url = settings.database_url();
-    let store = SqlStore::open(&url, database::pool(settings), SCHEMA_VERSION).await.map_err(chain)?;
-    let heads = store.heads().await.map_err(chain)?;
+    let store = SqlStore::open(&url, database::pool(settings), SCHEMA_VERSION)
+        .await
+        .map_err(|error| chain(&error))?;
+    let heads = store.heads().await.map_err(|error| chain(&error))?;
     let entries: i64 = heads.positions.as_slice().iter().sum();
     let lanes = heads.positions.as_slice().len();
     store.close().await;
     Ok(format!("schema {SCHEMA_VERSION}, durable, epoch {}, {lanes} lanes, {entries} entries", heads.epoch))
-}
-
-fn chain(error: impl Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

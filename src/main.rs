@@ -3,6 +3,7 @@
 mod admin;
 mod database;
 mod doctor;
+mod failure;
 mod housekeeping;
 mod logging;
 mod readiness;
@@ -44,7 +45,9 @@ enum Command {
     Api,
     /// Run the domain behind gRPC.
     Domain,
-    /// Bring the schema up to date.
+    /// Relay what was committed to Kafka.
+    Worker,
+    /// Bring the schema up to date, and the topics of Kafka.
     Migrate {
         /// The database was restored from a backup: event cursors from before are void.
         #[arg(long)]
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
         Command::Keys { command: KeysCommand::New } => new_key(&settings),
         Command::Doctor => runtime.block_on(doctor::run(&settings)),
         Command::Api => runtime.block_on(run::run(settings, Role::Api)),
+        Command::Worker => runtime.block_on(run::run(settings, Role::Worker)),
         Command::Domain => runtime.block_on(run::run(settings, Role::Domain)),
         _ => runtime.block_on(run::run(settings, Role::Serve)),
     };
@@ -118,15 +122,8 @@ fn new_key(settings: &Settings) -> Result<(), Box<dyn std::error::Error + Send +
     Ok(())
 }
 
-/// Says why, with the whole chain, for people.
+/// Says why, for people.
 fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    eprintln!("confab: {text}");
+    eprintln!("confab: {}", failure::chain(error));
     ExitCode::FAILURE
 }

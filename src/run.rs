@@ -9,9 +9,10 @@ use std::{
 
 use api::app::{ApiSetup, StartError};
 use domain::{
-    Chat,
+    Chat, WorkerId,
     adapter::{
         ambient::{SystemClock, SystemRandom},
+        kafka::KafkaQueue,
         redis::{RedisBus, RedisBusSetup},
         sql::SqlStore,
     },
@@ -28,6 +29,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use workers::relay::{self, RelaySetup};
+
 use crate::{admin, database, housekeeping, readiness::Readiness, settings::Settings};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -41,6 +44,15 @@ pub enum Role {
     Api,
     /// The domain behind gRPC.
     Domain,
+    /// The relay to Kafka; the domain as for `Api`.
+    Worker,
+}
+
+impl Role {
+    /// Whether the domain may run elsewhere.
+    const fn calls_the_domain(self) -> bool {
+        matches!(self, Self::Api | Self::Worker)
+    }
 }
 
 pub async fn run(settings: Arc<Settings>, role: Role) -> Outcome<()> {
@@ -96,8 +108,12 @@ struct Process {
 
 impl Process {
     async fn start(settings: Arc<Settings>, role: Role) -> Outcome<Self> {
-        let keeps_data = settings.is_embedded() && (role != Role::Api || settings.domain_url.is_none());
+        let keeps_data =
+            settings.is_embedded() && (!role.calls_the_domain() || settings.domain_url.is_none());
         let folder = if keeps_data { Some(database::take_data_folder(&settings)?) } else { None };
+        if role == Role::Worker && settings.kafka_brokers.is_none() {
+            return Err("CONFAB_KAFKA_BROKERS is needed by `confab worker`".into());
+        }
         let process = Self {
             settings,
             readiness: Arc::default(),
@@ -118,15 +134,24 @@ impl Process {
     /// Composes the role and begins to serve; waits for back ends that are away.
     async fn begin(&self, role: Role) -> Outcome<(JoinHandle<()>, Option<Storage>)> {
         let keys = open_keys(&self.settings)?;
-        let (chat, storage) = match self.settings.domain_url.clone().filter(|_| role == Role::Api) {
+        let (chat, storage) = match self.settings.domain_url.clone().filter(|_| role.calls_the_domain()) {
             Some(endpoints) => (self.remote(endpoints.0, keys).await?, None),
             None => self.local(keys).await.map(|(chat, storage)| (chat, Some(storage)))?,
         };
         self.readiness.running(chat.clone(), storage.is_some());
         self.background.spawn(housekeeping::run(chat.clone(), storage.is_some(), self.stop_rest.clone()));
+        if matches!(role, Role::Serve | Role::Worker) {
+            self.relay(&chat)?;
+        }
         let (address, listener) = match role {
             Role::Serve | Role::Api => self.serve_api(chat).await?,
             Role::Domain => self.serve_domain(chat).await?,
+            Role::Worker => {
+                println!("working");
+                io::stdout().flush()?;
+                let stop = self.stop_serving.clone();
+                return Ok((self.background.spawn(stop.cancelled_owned()), storage));
+            }
         };
         println!("listening on http://{address}");
         io::stdout().flush()?;
@@ -176,6 +201,21 @@ impl Process {
         let bus = RedisBus::start(setup).map_err(|error| format!("CONFAB_REDIS_URL: {error}"))?;
         self.readiness.without("redis", bus.is_connected());
         Ok(Some(Arc::new(bus)))
+    }
+
+    /// Brings the outbox to Kafka, where there is one.
+    fn relay(&self, chat: &Chat) -> Outcome<()> {
+        let Some(kafka) = self.settings.kafka() else { return Ok(()) };
+        let setup = RelaySetup {
+            chat: chat.clone(),
+            queue: Arc::new(KafkaQueue::new(kafka)?),
+            // Never zero, which nobody is.
+            worker: WorkerId((random_node() >> 1).cast_signed().max(1)),
+            tasks: self.background.clone(),
+            stop: self.stop_serving.clone(),
+        };
+        self.background.spawn(relay::run(setup));
+        Ok(())
     }
 
     async fn serve_api(&self, chat: Chat) -> Outcome<(SocketAddr, JoinHandle<()>)> {

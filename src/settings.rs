@@ -14,9 +14,10 @@ use std::{
 };
 
 use api::{guard, hub::HubLimits, settings::SocketSettings};
-use domain::{Limits, grpc::metadata::ServiceSecret};
+use domain::{Limits, adapter::kafka::KafkaSettings, grpc::metadata::ServiceSecret};
 
 pub use table::Settings;
+use value::Brokers;
 
 /// The prefix of every setting in the environment.
 const PREFIX: &str = "CONFAB_";
@@ -169,6 +170,12 @@ impl Settings {
         }
     }
 
+    /// Which Kafka, if any.
+    pub fn kafka(&self) -> Option<KafkaSettings> {
+        let Brokers(brokers) = self.kafka_brokers.clone()?;
+        Some(KafkaSettings { brokers, prefix: self.kafka_topic_prefix.0.clone() })
+    }
+
     /// What processes of this installation show each other.
     pub fn secret(&self) -> Result<ServiceSecret, &'static str> {
         self.service_secret
@@ -265,7 +272,7 @@ mod tests {
             ("rate_limits", "maybe"),
             ("database_url", "oracle://x"),
             ("redis_url", "http://x"),
-            ("kafka_brokers", "127.0.0.1:9092"),
+            ("kafka_brokers", "127.0.0.1"),
             ("send_timeout_ms", "0"),
         ]);
         let expected = [

@@ -110,7 +110,7 @@ impl Edge {
         let permit = Arc::clone(&self.running).try_acquire_owned();
         let executor = Arc::clone(&self.executor);
         let deadline = self.settings.operation_timeout;
-        let request_id = trace.clone();
+        let request_id = *trace;
         let work = async move {
             let Ok(_permit) = permit else {
                 let refusal = Refusal::new(ErrorCode::Unavailable, "too many operations are running");
@@ -120,7 +120,7 @@ impl Edge {
             match timeout(deadline, &mut work).await {
                 Ok(outcome) => {
                     let mut response = outcome.unwrap_or_else(|_| panicked(&request_id));
-                    complete_errors(&mut response, request_id.as_str());
+                    complete_errors(&mut response, &request_id.to_string());
                     answer(response).await;
                 }
                 Err(_) => {
@@ -132,7 +132,7 @@ impl Edge {
                 }
             }
         };
-        self.tasks.spawn(trace::scope(trace.clone(), work));
+        self.tasks.spawn(trace::scope(*trace, work));
     }
 
     /// Who a token speaks for, asked in a task of its own.
@@ -140,7 +140,7 @@ impl Edge {
         let executor = Arc::clone(&self.executor);
         let token = access_token.to_owned();
         let asked = async move { executor.authenticate(&token).await };
-        let asked = self.tasks.spawn(trace::scope(trace.clone(), asked));
+        let asked = self.tasks.spawn(trace::scope(*trace, asked));
         match timeout(self.settings.operation_timeout, asked).await {
             Ok(Ok(Ok(caller))) if caller.expires_at > self.clock.now() => Ok(caller),
             Ok(Ok(Ok(_))) => Err(Refusal::unauthenticated()),
@@ -164,6 +164,6 @@ const TOKEN_BYTES_MAX: usize = 4096;
 
 /// What panicked is on standard error, from the panic hook.
 fn panicked(request_id: &TraceId) -> Response {
-    tracing::error!(request_id = request_id.as_str(), "an operation panicked");
+    tracing::error!(request_id = %request_id, "an operation panicked");
     Refusal::new(ErrorCode::Internal, "internal error").into_response()
 }

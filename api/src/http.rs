@@ -47,7 +47,7 @@ pub async fn serve(
     let mut response = if request.method() == Method::OPTIONS {
         preflight(origin.is_some())
     } else {
-        domain::trace::scope(trace.clone(), answer(edge, request, address, &trace)).await
+        domain::trace::scope(trace, answer(edge, request, address, &trace)).await
     };
     let headers = response.headers_mut();
     headers.insert(header::VARY, HeaderValue::from_static("accept, origin"));
@@ -58,7 +58,7 @@ pub async fn serve(
             HeaderValue::from_static("x-request-id, retry-after"),
         );
     }
-    if let Ok(id) = HeaderValue::from_str(trace.as_str()) {
+    if let Ok(id) = HeaderValue::from_str(&trace.to_string()) {
         headers.insert(REQUEST_ID, id);
     }
     response
@@ -93,7 +93,7 @@ async fn answer(edge: &Arc<Edge>, request: Request, address: Option<IpAddr>, tra
         Some(_) => Err(Answer::MethodNotAllowed),
     };
     let answer = outcome.unwrap_or_else(|refused| refused);
-    answer.into_response(media.unwrap_or(MediaType::Json), trace.as_str())
+    answer.into_response(media.unwrap_or(MediaType::Json), &trace.to_string())
 }
 
 async fn post(

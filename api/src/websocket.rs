@@ -81,7 +81,7 @@ pub async fn upgrade(
     upgrade.set_selected_protocol(selected);
     let tasks = edge.tasks.clone();
     upgrade.on_upgrade(async move |socket| {
-        let of_socket = trace.clone();
+        let of_socket = trace;
         let served = async move {
             if known {
                 connection::serve(edge, sockets, socket, address, trace).await;

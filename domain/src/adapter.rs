@@ -2,5 +2,6 @@
 
 pub mod ambient;
 pub mod in_process;
+pub mod kafka;
 pub mod redis;
 pub mod sql;

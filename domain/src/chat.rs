@@ -8,7 +8,7 @@ use tokio::sync::broadcast;
 use crate::{
     Caller, ConversationId, ConversationView, Credentials, CursorError, CursorPosition, Direction, LaneId,
     LaneLayout, Limits, LoggedBatch, Member, MemberId, Message, MessageId, Page, PageRequest, Positions,
-    ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId,
+    RelayLane, ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId, WorkerId,
     contract::{proto, wire::Wire},
     cursor,
     ended_sessions::EndedSessions,

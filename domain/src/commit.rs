@@ -21,15 +21,15 @@ pub use queue::{Committers, CommittersSetup};
 use std::sync::Arc;
 
 use crate::{
-    Event, Fact, LaneId, LoggedBatch,
+    Event, LaneId, LoggedBatch, LoggedFact,
     port::{Bus, Random, StoreError},
 };
 
 /// Transactions that meet a deadlock or a taken key are tried this often as a whole (trap 7).
 const ATTEMPTS_MAX: u32 = 5;
 
-fn facts_of(events: &[Event]) -> Vec<Fact> {
-    events.iter().map(|event| event.fact.clone()).collect()
+fn facts_of(events: &[Event]) -> Vec<LoggedFact> {
+    events.iter().map(|event| LoggedFact { fact: event.fact.clone(), trace: event.trace }).collect()
 }
 
 fn publish(bus: &dyn Bus, lane: LaneId, pos: i64, events: Vec<Event>) {

@@ -5,12 +5,16 @@ pub mod ambient;
 pub mod bus;
 pub mod conversations;
 pub mod log;
+pub mod queue;
+pub mod relays;
 
 pub use accounts::Accounts;
 pub use ambient::{Clock, Random};
 pub use bus::Bus;
 pub use conversations::Conversations;
 pub use log::{LaneTransaction, Log};
+pub use queue::Queue;
+pub use relays::Relays;
 
 use std::error::Error;
 

@@ -17,6 +17,7 @@ pub mod messages;
 pub mod open_direct_conversation;
 pub mod refresh_session;
 pub mod register;
+pub mod relay;
 pub mod remove_member;
 pub mod send_message;
 mod session_end;
@@ -40,7 +41,7 @@ use crate::{
     keys::KeyRing,
     model::Limits,
     passwords::Passwords,
-    port::{Accounts, Bus, Clock, Conversations, Log, Random},
+    port::{Accounts, Bus, Clock, Conversations, Log, Random, Relays},
     tokens::AccessTokens,
 };
 
@@ -59,6 +60,7 @@ pub(crate) struct Services {
     pub accounts: Arc<dyn Accounts>,
     pub conversations: Arc<dyn Conversations>,
     pub bus: Arc<dyn Bus>,
+    pub relays: Arc<dyn Relays>,
     pub committers: Committers,
     pub keys: KeyRing,
     pub tokens: Arc<AccessTokens>,

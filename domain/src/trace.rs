@@ -3,7 +3,7 @@
 //! An edge takes the id from its client's `traceparent` or makes one, and runs the request in its [`scope`]; calls to other
 //! processes and tasks for workers carry [`current`] along.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use tokio::task::futures::TaskLocalFuture;
 use tracing::{Instrument as _, Span, instrument::Instrumented};
@@ -15,8 +15,8 @@ tokio::task_local! {
 }
 
 /// A W3C trace id: 32 lower-case hex digits. Clients see it as the request id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TraceId(Arc<str>);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceId(u128);
 
 impl TraceId {
     /// The trace of a `traceparent`: `00-<trace id>-<parent id>-<flags>`; later versions may have more after it.
@@ -28,34 +28,40 @@ impl TraceId {
         hex(parts.next()?, 2)?;
         let ends = version != "00" || parts.next().is_none();
         let zero = |digits: &str| digits.bytes().all(|digit| digit == b'0');
-        (version != "ff" && ends && !zero(trace) && !zero(parent)).then(|| Self(trace.into()))
+        (version != "ff" && ends && !zero(trace) && !zero(parent))
+            .then(|| u128::from_str_radix(trace, 16).ok().map(Self))
+            .flatten()
     }
 
     pub fn generate(random: &dyn Random) -> Self {
         let mut bytes = [0; 16];
         random.fill(&mut bytes);
-        Self(format!("{:032x}", u128::from_be_bytes(bytes)).into())
+        Self(u128::from_be_bytes(bytes))
     }
 
     /// A `traceparent` for the next process; the parent is the trace's own lower half, as no single span is meant.
-    pub fn to_traceparent(&self) -> String {
-        let parent = self.0.get(16..).filter(|parent| parent.bytes().any(|digit| digit != b'0'));
-        format!("00-{}-{}-00", self.0, parent.unwrap_or("0000000000000001"))
+    pub fn to_traceparent(self) -> String {
+        let low = self.0 & u128::from(u64::MAX);
+        format!("00-{self}-{:016x}-00", low.max(1))
     }
 
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
     }
 
     /// The span that everything done for the request runs in.
-    pub fn span(&self) -> Span {
+    pub fn span(self) -> Span {
         tracing::info_span!("request", trace_id = %self)
     }
 }
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "{:032x}", self.0)
     }
 }
 
@@ -67,7 +73,7 @@ pub fn scope<F: Future>(trace: TraceId, future: F) -> Instrumented<TaskLocalFutu
 
 /// The trace that runs here, if any.
 pub fn current() -> Option<TraceId> {
-    CURRENT.try_with(TraceId::clone).ok()
+    CURRENT.try_with(|trace| *trace).ok()
 }
 
 fn hex(text: &str, digits: usize) -> Option<&str> {
@@ -83,7 +89,7 @@ mod tests {
     fn only_a_valid_traceparent_is_taken() {
         let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
         let taken = TraceId::of_traceparent(&format!("00-{trace}-00f067aa0ba902b7-01")).expect("valid");
-        assert_eq!(taken.as_str(), trace);
+        assert_eq!(taken.to_string(), trace);
         assert_eq!(TraceId::of_traceparent(&taken.to_traceparent()), Some(taken));
         assert!(TraceId::of_traceparent(&format!("01-{trace}-00f067aa0ba902b7-01-more")).is_some());
         for text in [

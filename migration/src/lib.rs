@@ -11,9 +11,10 @@ mod m0001_installation;
 mod m0002_accounts;
 mod m0003_conversations;
 mod m0004_log;
+mod m0005_relay;
 
 /// The schema version this binary needs: how many of the migrations below it relies on.
-pub const SCHEMA_VERSION: i32 = 4;
+pub const SCHEMA_VERSION: i32 = 5;
 
 pub struct Migrator;
 
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_accounts::Migration),
             Box::new(m0003_conversations::Migration),
             Box::new(m0004_log::Migration),
+            Box::new(m0005_relay::Migration),
         ]
     }
 }

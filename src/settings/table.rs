@@ -6,7 +6,7 @@ use domain::grpc::metadata::ServiceSecret;
 
 use super::{
     Given, Problem,
-    value::{DomainUrls, RedisUrl, Value},
+    value::{Brokers, DomainUrls, RedisUrl, TopicPrefix, Value},
 };
 
 /// What the sample configuration says of a setting.
@@ -90,6 +90,15 @@ settings! {
     /// What api, domain and worker know of each other: at least 32 visible ASCII characters, the same for all. Needed with
     /// `domain_url` and by `confab domain`.
     service_secret: Option<ServiceSecret> = "";
+    /// Kafka brokers as `host:port`, separated by commas, to which `confab worker` (or `confab serve`) relays what happened. Empty: it
+    /// stays in the outbox.
+    kafka_brokers: Option<Brokers> = "";
+    /// What the names of our topics begin with, before a dot.
+    kafka_topic_prefix: TopicPrefix = "confab";
+    /// Partitions of topics that `confab migrate` makes.
+    kafka_partitions: i32 = "8", 1 ..= 10_000;
+    /// Brokers that keep each record, in topics that `confab migrate` makes.
+    kafka_replication: i32 = "1", 1 ..= 100;
     /// Folder of the signing keys, the same for every node. Empty: `keys` in the data folder.
     keys_dir: Option<PathBuf> = "";
     /// Exact origins that browsers may call from, separated by commas. Empty: the server's own, and any loopback origin while

@@ -87,6 +87,40 @@ impl Value for Option<RedisUrl> {
     }
 }
 
+/// Kafka brokers.
+#[derive(Clone, Debug)]
+pub struct Brokers(pub String);
+
+impl Value for Option<Brokers> {
+    fn parse(text: &str) -> Result<Self, String> {
+        let items: Vec<_> = text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
+        let sound = |item: &&str| {
+            let port = item.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains('/'));
+            port.is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+        };
+        if items.iter().all(sound) {
+            Ok((!items.is_empty()).then(|| Brokers(items.join(","))))
+        } else {
+            Err("expected brokers such as 10.0.0.1:9092, separated by commas".to_owned())
+        }
+    }
+}
+
+/// What names of topics begin with: the characters that Kafka allows, and short enough for the rest of the name.
+#[derive(Clone, Debug)]
+pub struct TopicPrefix(pub String);
+
+impl Value for TopicPrefix {
+    fn parse(text: &str) -> Result<Self, String> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if (1..=100).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("expected 1 to 100 letters, digits, dots, underscores or hyphens".to_owned())
+        }
+    }
+}
+
 /// Addresses of the domain.
 #[derive(Clone, Debug)]
 pub struct DomainUrls(pub Vec<String>);

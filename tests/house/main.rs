@@ -11,7 +11,7 @@ use domain::{ErrorCode, error::Surface};
 
 use paths::paths_of;
 
-const CRATES: &[&str] = &["api", "domain", "entity", "migration"];
+const CRATES: &[&str] = &["api", "domain", "entity", "migration", "workers"];
 
 // ---------------------------------------------------------------- borders
 
@@ -53,10 +53,11 @@ const CRATE_RULES: &[CrateRule] = &[
     ),
     (
         &["domain"],
-        &["domain/src/", "api/src/"],
+        &["domain/src/", "api/src/", "workers/src/"],
         "`entity` and `migration` know the tables and nothing of the product",
     ),
     (&["api"], &["api/src/"], "nothing points back at `api`: move what both need into `domain`"),
+    (&["workers"], &["workers/src/"], "nothing points back at `workers`: move what both need into `domain`"),
 ];
 
 /// Files, the paths that they must not name, the exceptions to that, and what to do instead.
@@ -103,6 +104,20 @@ const PATH_RULES: &[PathRule] = &[
         never: &["domain::wiring"],
         but: &[],
         fix: "take what you need as an argument; `wiring` hands it out and nobody asks it",
+    },
+    PathRule {
+        within: "workers/src/",
+        except_within: &[],
+        never: &["domain::adapter", "domain::commit", "domain::wiring"],
+        but: &[],
+        fix: "`workers` reaches everything through `domain::Chat` and the queue: add a method there",
+    },
+    PathRule {
+        within: "workers/src/",
+        except_within: &[],
+        never: &["domain::port"],
+        but: &["domain::port::queue", "domain::port::Queue"],
+        fix: "`workers` calls no storage: add a method to `domain::Chat`",
     },
     PathRule {
         within: "api/src/",
@@ -168,10 +183,11 @@ fn a_crossed_border_names_its_fix() {
     for (file, path) in [
         ("domain/src/service/send_message.rs", "sea_orm::Value"),
         ("domain/src/model/id.rs", "domain::port::Clock"),
-        ("domain/src/model/id.rs", "domain::service::Chat"),
+        ("domain/src/model/id.rs", "domain::service::Domain"),
         ("domain/src/commit/batch.rs", "domain::adapter::sql"),
         ("domain/src/adapter/in_process.rs", "entity::user_account"),
         ("api/src/schema.rs", "domain::port::Log"),
+        ("workers/src/relay.rs", "domain::port::Relays"),
         ("api/src/schema.rs", "domain::adapter::sql::SqlStore"),
         ("entity/src/lib.rs", "domain::UserId"),
     ] {
@@ -187,7 +203,7 @@ fn a_crossed_border_names_its_fix() {
     }
 }
 
-/// What the crate root offers under a shorter name: `domain::Chat` is `domain::service::Chat`.
+/// What the crate root offers under a shorter name: `domain::Chat` is `domain::chat::Chat`.
 fn exports(root: &str) -> Vec<(String, String)> {
     let paths = paths_of("domain/src/lib.rs", root).into_iter().map(|(_, path)| path);
     paths.filter_map(|path| Some((format!("domain::{}", path.rsplit_once("::")?.1), path))).collect()
@@ -208,7 +224,8 @@ const HEADER_LINES_MAX: usize = 25;
 #[test]
 fn crate_roots_and_top_modules_open_with_what_they_are() {
     let mut faults = Vec::new();
-    for folder in ["src", "api/src", "bench/src", "domain/src", "entity/src", "migration/src"] {
+    for folder in ["src", "api/src", "bench/src", "domain/src", "entity/src", "migration/src", "workers/src"]
+    {
         let tables = ["entity/src", "migration/src"].contains(&folder);
         for file in rust_files(folder) {
             let is_root = file.ends_with("/lib.rs") || file.ends_with("/main.rs");
@@ -232,7 +249,7 @@ fn crate_roots_and_top_modules_open_with_what_they_are() {
 #[test]
 fn long_files_say_why_and_none_is_called_mod() {
     let mut faults = Vec::new();
-    for folder in ["src", "tests", "api", "bench", "domain", "entity", "migration"] {
+    for folder in ["src", "tests", "api", "bench", "domain", "entity", "migration", "workers"] {
         for file in rust_files(folder) {
             let text = read(&file);
             let code =

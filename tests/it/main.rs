@@ -4,6 +4,7 @@ mod full_disk;
 mod kill;
 mod listener;
 mod nodes;
+mod relay;
 mod resume;
 mod roles;
 mod server;

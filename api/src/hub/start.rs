@@ -353,7 +353,8 @@ struct MissedEvent {
 
 impl MissedEvent {
     fn new(one: &MissedInConversation, fact: Fact, pos: i64, as_seen: AsSeen) -> Self {
-        let event = Event { fact, conversation: Some(one.conversation.clone()), message: None, member: None };
+        let conversation = Some(one.conversation.clone());
+        let event = Event { fact, conversation, message: None, member: None, trace: None };
         Self { event, pos, as_seen }
     }
 }

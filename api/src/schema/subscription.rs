@@ -114,7 +114,7 @@ mod tests {
 
     fn durable(fact: Fact, as_seen: AsSeen) -> EventItem {
         let message = matches!(fact, Fact::MessageSent { .. }).then(message);
-        let event = Event { fact, conversation: Some(conversation()), message, member: None };
+        let event = Event { fact, conversation: Some(conversation()), message, member: None, trace: None };
         item(EventBody::Durable { event: Arc::new(event), as_seen })
     }
 

@@ -106,9 +106,9 @@ impl Opener {
         match catch_unwind(AssertUnwindSafe(|| executor.subscribe(subscription))) {
             Ok(guard) => self.outbound.queue.attach(id, guard),
             Err(_) => {
-                tracing::error!(request_id = trace.as_str(), "a subscription panicked");
+                tracing::error!(request_id = %trace, "a subscription panicked");
                 let mut response = Refusal::new(ErrorCode::Internal, "internal error").into_response();
-                crate::refusal::complete_errors(&mut response, trace.as_str());
+                crate::refusal::complete_errors(&mut response, &trace.to_string());
                 self.outbound.error(id, &response.errors);
             }
         }

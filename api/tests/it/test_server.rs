@@ -1,6 +1,8 @@
 //! A whole node on a private database and a free port, and what a client sees of it. With `CONFAB_TEST_DOMAIN=grpc` the node reaches
 //! its domain over gRPC.
 
+#![expect(clippy::disallowed_methods, reason = "tests read the environment")]
+
 use std::{
     env,
     net::{Ipv4Addr, SocketAddr},

@@ -267,6 +267,7 @@ impl Plan {
             conversation: Some(Arc::new(head.clone())),
             message: Some(message.clone()),
             member: None,
+            trace: draft.trace,
         };
         self.events.push((at.lane, event));
         self.changed_heads.insert(draft.conversation);
@@ -315,6 +316,7 @@ impl Plan {
             conversation: Some(Arc::new(head.clone())),
             message: None,
             member: None,
+            trace: None,
         };
         self.events.push((at.lane, event));
         self.changed_heads.insert(id.conversation);

@@ -6,6 +6,8 @@ use super::{ATTEMPTS_MAX, back_off, facts_of, publish};
 use crate::{
     Domain, Event, LaneId, ServiceError, ServiceResult, Timestamp,
     port::{LaneTransaction, StoreError},
+    trace,
+    trace::TraceId,
 };
 
 /// Something durable to do under the lock of a lane. `apply` may run several times; it keeps nothing from a run that failed.
@@ -55,7 +57,8 @@ impl Domain {
     pub(crate) async fn change<C: Change>(&self, lane: LaneId, change: C) -> ServiceResult<C::Output> {
         let domain = self.clone();
         let timeout = self.services.limits.send_timeout;
-        let task = self.services.tasks.spawn(async move { domain.attempt(lane, change).await });
+        let trace = trace::current();
+        let task = self.services.tasks.spawn(async move { domain.attempt(lane, change, trace).await });
         match tokio::time::timeout(timeout, task).await {
             Ok(Ok(result)) => result,
             Ok(Err(join)) => Err(ServiceError::internal(join)),
@@ -63,10 +66,15 @@ impl Domain {
         }
     }
 
-    async fn attempt<C: Change>(&self, lane: LaneId, mut change: C) -> ServiceResult<C::Output> {
+    async fn attempt<C: Change>(
+        &self,
+        lane: LaneId,
+        mut change: C,
+        trace: Option<TraceId>,
+    ) -> ServiceResult<C::Output> {
         let mut attempt = 0;
         loop {
-            match self.run_once(lane, &mut change).await {
+            match self.run_once(lane, &mut change, trace).await {
                 Ok(output) => return Ok(output),
                 Err(ChangeError::Refused(refusal)) => return Err(refusal),
                 Err(ChangeError::Store(StoreError::Conflict(_) | StoreError::Duplicate(_)))
@@ -80,7 +88,12 @@ impl Domain {
         }
     }
 
-    async fn run_once<C: Change>(&self, lane: LaneId, change: &mut C) -> Result<C::Output, ChangeError> {
+    async fn run_once<C: Change>(
+        &self,
+        lane: LaneId,
+        change: &mut C,
+        trace: Option<TraceId>,
+    ) -> Result<C::Output, ChangeError> {
         let now = self.services.clock.now();
         let mut tx = self.services.log.begin(&[lane]).await?;
         let pos = tx.pos(lane);
@@ -89,7 +102,8 @@ impl Domain {
                 tx.rollback().await;
                 Ok(changed.output)
             }
-            Ok(changed) => {
+            Ok(mut changed) => {
+                changed.events.iter_mut().for_each(|event| event.trace = trace);
                 tx.commit(&[(lane, facts_of(&changed.events))], now).await?;
                 publish(&*self.services.bus, lane, pos, changed.events);
                 Ok(changed.output)

@@ -24,7 +24,7 @@ use super::{
     view::{CATCH_UP_MAX, Views},
 };
 use crate::{
-    ClientKey, Event, Fact, LaneId, MessageId, ServiceError, UserId,
+    ClientKey, Event, LaneId, LoggedFact, MessageId, ServiceError, UserId,
     port::{Bus, Clock, LaneTransaction, Log, Random, StoreError},
 };
 
@@ -240,7 +240,7 @@ impl Committer {
         };
         let positions: Vec<(LaneId, i64)> = lanes.iter().map(|lane| (*lane, tx.pos(*lane))).collect();
         let events = by_lane(lanes, std::mem::take(&mut decided.events));
-        let facts: Vec<(LaneId, Vec<Fact>)> =
+        let facts: Vec<(LaneId, Vec<LoggedFact>)> =
             events.iter().map(|(lane, events)| (*lane, facts_of(events))).collect();
         let committed = tx.commit(&facts, now).await;
         // Also when the outcome is unknown: the retry looks.

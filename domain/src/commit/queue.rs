@@ -136,6 +136,7 @@ fn committers(layout: LaneLayout) -> usize {
 }
 
 impl Inner {
+    #[expect(clippy::result_large_err, reason = "what finds no place goes back to whom it belongs")]
     fn enqueue(&self, waiting: Waiting) -> Result<(), Waiting> {
         let lane = self.layout.of_conversation(waiting.conversation());
         let Some(queue) = self.queues.get(lane.index() % self.queues.len()) else { return Err(waiting) };

@@ -79,7 +79,8 @@ impl Views {
         }
         view.contended = view.pos.is_some_and(|known| known != pos);
         if next == Some(pos + 1) {
-            let changed = missed.iter().flat_map(|entry| &entry.facts).filter_map(crate::Fact::conversation);
+            let changed =
+                missed.iter().flat_map(|entry| &entry.facts).filter_map(|entry| entry.fact.conversation());
             for conversation in changed {
                 view.forget(conversation);
             }
@@ -207,7 +208,8 @@ mod tests {
     }
 
     fn entry(pos: i64, conversation: ConversationId) -> LogEntry {
-        LogEntry { lane: LANE, pos, facts: vec![Fact::TitleChanged { conversation, rev: 1 }] }
+        let fact = Fact::TitleChanged { conversation, rev: 1 };
+        LogEntry { lane: LANE, pos, facts: vec![crate::LoggedFact { fact, trace: None }] }
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod tests {
     use crate::{
         ClientKey, Content, Conversation, ConversationId, ConversationKind, Event, Fact, LaneId, Member,
         MemberRole, Message, MessageId, SenderPosition, Timestamp, UserId, model::message::SystemContent,
+        trace::TraceId,
     };
 
     fn batch() -> LoggedBatch {
@@ -82,7 +83,13 @@ mod tests {
         });
         let sent = Fact::MessageSent { conversation, rev: 5, seq: 3 };
         let event = |message: Option<Arc<Message>>, member: Option<Arc<Member>>| {
-            Arc::new(Event { fact: sent.clone(), conversation: Some(head.clone()), message, member })
+            Arc::new(Event {
+                fact: sent.clone(),
+                conversation: Some(head.clone()),
+                message,
+                member,
+                trace: Some(TraceId::from_bytes([7; 16])),
+            })
         };
         let system: SystemContent = serde_json::from_str(SYSTEM).expect("a system message");
         let events = vec![
@@ -94,6 +101,7 @@ mod tests {
                 conversation: None,
                 message: None,
                 member: None,
+                trace: None,
             }),
         ];
         LoggedBatch { lane: LaneId(3), pos: 8, events }

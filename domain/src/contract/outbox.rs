@@ -6,25 +6,25 @@ use super::{
     proto,
     wire::{Wire as _, WireError},
 };
-use crate::Fact;
+use crate::LoggedFact;
 
-pub fn encode(facts: &[Fact]) -> Vec<u8> {
-    proto::Facts { facts: facts.iter().map(Fact::to_proto).collect() }.encode_to_vec()
+pub fn encode(facts: &[LoggedFact]) -> Vec<u8> {
+    proto::Facts { facts: facts.iter().map(LoggedFact::to_proto).collect() }.encode_to_vec()
 }
 
-pub fn decode(payload: &[u8]) -> Result<Vec<Fact>, WireError> {
+pub fn decode(payload: &[u8]) -> Result<Vec<LoggedFact>, WireError> {
     Vec::from_proto(proto::Facts::decode(payload)?.facts)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ConversationId, MemberRole, SessionId, UserId};
+    use crate::{ConversationId, Fact, MemberRole, SessionId, UserId, trace::TraceId};
 
-    fn samples() -> Vec<Fact> {
+    fn samples() -> Vec<LoggedFact> {
         let conversation = ConversationId::group(77);
         let user = UserId(9);
-        vec![
+        let facts = vec![
             Fact::ConversationCreated { conversation, rev: 1, members: vec![UserId(3), user] },
             Fact::MessageSent { conversation, rev: 2, seq: 1 },
             Fact::ReadMarked { conversation, rev: 3, user, read_seq: 1 },
@@ -33,7 +33,9 @@ mod tests {
             Fact::RoleChanged { conversation, rev: 6, user, role: MemberRole::Owner },
             Fact::TitleChanged { conversation, rev: 7 },
             Fact::SessionEnded { user, session: SessionId(5) },
-        ]
+        ];
+        let traced = |fact| LoggedFact { fact, trace: Some(TraceId::from_bytes([9; 16])) };
+        facts.into_iter().map(traced).collect()
     }
 
     #[test]
@@ -48,6 +50,7 @@ mod tests {
             0x20, 0x01,
         ];
         let fact = Fact::MessageSent { conversation: ConversationId::group(77), rev: 2, seq: 1 };
+        let fact = LoggedFact { fact, trace: None };
         assert_eq!(decode(golden).expect("decodes"), vec![fact.clone()]);
         assert_eq!(encode(&[fact]), golden);
     }

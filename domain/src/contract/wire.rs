@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::proto;
 use crate::{
-    ConversationId, Credentials, Event, Fact, LaneId, LoggedBatch, MemberId, MemberRole, MessageId,
-    Positions, Session, SessionId, Timestamp, User, UserId, port::log::Heads,
+    ConversationId, Credentials, Event, Fact, LaneId, LoggedBatch, LoggedFact, MemberId, MemberRole,
+    MessageId, Positions, Session, SessionId, Timestamp, User, UserId, port::log::Heads, trace::TraceId,
 };
 
 /// Why bytes of another process cannot be read.
@@ -221,12 +221,26 @@ impl Wire for Fact {
     }
 }
 
+impl Wire for LoggedFact {
+    type Proto = proto::Fact;
+
+    fn to_proto(&self) -> proto::Fact {
+        let trace = self.trace.map(|trace| trace.to_bytes().to_vec()).unwrap_or_default();
+        proto::Fact { trace, ..self.fact.to_proto() }
+    }
+
+    fn from_proto(fact: proto::Fact) -> Result<Self, WireError> {
+        let trace = <[u8; 16]>::try_from(fact.trace.as_slice()).ok().map(TraceId::from_bytes);
+        Ok(Self { fact: Fact::from_proto(fact)?, trace })
+    }
+}
+
 impl Wire for Event {
     type Proto = proto::Event;
 
     fn to_proto(&self) -> proto::Event {
         proto::Event {
-            fact: Some(self.fact.to_proto()),
+            fact: Some(LoggedFact { fact: self.fact.clone(), trace: self.trace }.to_proto()),
             conversation: self.conversation.as_ref().map(Wire::to_proto),
             message: self.message.as_ref().map(Wire::to_proto),
             member: self.member.as_ref().map(Wire::to_proto),
@@ -234,8 +248,10 @@ impl Wire for Event {
     }
 
     fn from_proto(event: proto::Event) -> Result<Self, WireError> {
+        let LoggedFact { fact, trace } = required(event.fact, "fact")?;
         Ok(Self {
-            fact: required(event.fact, "fact")?,
+            fact,
+            trace,
             conversation: event.conversation.map(Wire::from_proto).transpose()?,
             message: event.message.map(Wire::from_proto).transpose()?,
             member: event.member.map(Wire::from_proto).transpose()?,

@@ -237,6 +237,19 @@ macro_rules! calls {
                     request.only.map(|only| Vec::from_proto(only.ids)).transpose()?.as_deref()
                 )
                 by Route::User(caller.user), again Always;
+            /// Prolongs what the worker relays, adds at most one lane that nobody has, and answers all of them.
+            pub hold_lanes(worker: WorkerId) -> Vec<RelayLane>
+                = hold_lanes(HoldLanesRequest { worker: worker.0 }) | request => (WorkerId(request.worker))
+                by Route::Any, again Always;
+            /// Notes how far a lane has been relayed; `false` when another worker has it by now, or it was noted before.
+            pub note_relayed(lane: LaneId, fence: i64, pos: i64) -> bool
+                = note_relayed(NoteRelayedRequest { lane: lane.to_proto(), fence: fence, pos: pos })
+                | request => (Wire::from_proto(request.lane)?, request.fence, request.pos)
+                by Route::Any, again Always;
+            /// Gives up what the worker relays, so that others need not wait.
+            pub release_lanes(worker: WorkerId) -> ()
+                = release_lanes(HoldLanesRequest { worker: worker.0 }) | request => (WorkerId(request.worker))
+                by Route::Any, again Always;
             /// Removes outbox rows and refresh tokens whose retention has passed; answers how many went.
             pub remove_expired() -> u64
                 = remove_expired(Nothing {}) | _request => ()

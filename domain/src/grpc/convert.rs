@@ -4,8 +4,8 @@ use std::{collections::HashMap, hash::Hash, net::IpAddr, sync::Arc};
 
 use crate::{
     ClientKey, ConversationId, ConversationView, Credentials, Direction, LoggedBatch, Member, MemberId,
-    Message, MessageId, MessageText, Page, PageRequest, Positions, Session, SessionId, Timestamp, Title,
-    User, UserId,
+    Message, MessageId, MessageText, Page, PageRequest, Positions, RelayLane, Session, SessionId, Timestamp,
+    Title, User, UserId,
     contract::{
         WireError, proto,
         wire::{Wire, required},
@@ -77,6 +77,7 @@ lists! {
         as (|messages| by(messages, |message| message.id), values);
     HashMap<(ConversationId, i32), Arc<Message>> = MessagesReply { messages: Arc<Message> }
         as (|messages| by(messages, |message| (message.conversation, message.seq)), values);
+    Vec<RelayLane> = HoldLanesReply { lanes: RelayLane } as (|lanes| lanes, Wire::to_proto);
     Vec<(SessionId, Timestamp)> = EndedSessionsReply { sessions: (SessionId, Timestamp) } as (|ended| ended, Wire::to_proto);
 }
 
@@ -97,6 +98,30 @@ impl Wire for (SessionId, Timestamp) {
 
     fn from_proto(ended: proto::EndedSession) -> Result<Self, WireError> {
         Ok((SessionId(ended.session), Timestamp(ended.ended_at)))
+    }
+}
+
+impl Wire for RelayLane {
+    type Proto = proto::RelayLane;
+
+    fn to_proto(&self) -> proto::RelayLane {
+        proto::RelayLane { lane: self.lane.to_proto(), fence: self.fence, pos: self.pos }
+    }
+
+    fn from_proto(held: proto::RelayLane) -> Result<Self, WireError> {
+        Ok(Self { lane: Wire::from_proto(held.lane)?, fence: held.fence, pos: held.pos })
+    }
+}
+
+impl Reply for bool {
+    type Proto = proto::YesOrNo;
+
+    fn to_reply(&self) -> proto::YesOrNo {
+        proto::YesOrNo { yes: *self }
+    }
+
+    fn from_reply(proto: proto::YesOrNo) -> Result<Self, WireError> {
+        Ok(proto.yes)
     }
 }
 

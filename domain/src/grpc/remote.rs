@@ -23,6 +23,7 @@ use crate::{
     contract::{proto, wire::Wire as _},
     service::send_message::SendMessage,
     trace,
+    trace::TraceId,
 };
 
 /// Between two rounds over all endpoints.
@@ -183,7 +184,7 @@ impl Remote {
             number: 0,
             caller: caller_to_bytes(caller).to_vec(),
             message: Some(message.clone()),
-            traceparent: trace::current().map(|trace| trace.to_traceparent()).unwrap_or_default(),
+            traceparent: trace::current().map(TraceId::to_traceparent).unwrap_or_default(),
         };
         let preferred = self.by_preference(route).into_iter().next();
         let answered = preferred.and_then(|endpoint| endpoint.sends.enqueue(request));

@@ -21,7 +21,8 @@ use super::{
 };
 use crate::{
     Chat, ConversationId, ConversationView, Credentials, ErrorCode, LoggedBatch, Member, MemberId, Message,
-    MessageId, Page, Positions, ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId,
+    MessageId, Page, Positions, RelayLane, ServiceError, ServiceResult, Session, SessionId, Timestamp, User,
+    UserId, WorkerId,
     contract::{
         proto::{
             self, DESCRIPTORS, SendMessagesReply, SendMessagesRequest,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Conversation, ConversationId, LaneId, Member, MemberRole, Message, SessionId, UserId};
+use crate::trace::TraceId;
 
 /// One entry of a lane's log that names a change. The outbox stores facts; an [`Event`] is a fact with its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,14 @@ impl Fact {
     }
 }
 
+/// A fact as the log keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedFact {
+    pub fact: Fact,
+    /// The request that changed it, if one alone did.
+    pub trace: Option<TraceId>,
+}
+
 /// A fact with what is needed to show it to a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -57,6 +66,8 @@ pub struct Event {
     pub message: Option<Arc<Message>>,
     /// The membership of a `MemberJoined` or `RoleChanged`.
     pub member: Option<Arc<Member>>,
+    /// The request that changed it, if one alone did.
+    pub trace: Option<TraceId>,
 }
 
 /// All events of one position of a lane: one transaction.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::{ClientKey, ConversationId, MessageId, MessageText, Timestamp, UserId};
+use crate::trace::TraceId;
 
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,8 @@ pub struct MessageDraft {
     pub client_key: ClientKey,
     pub text: MessageText,
     pub content_hash: ContentHash,
+    /// The request that sends it.
+    pub trace: Option<TraceId>,
 }
 
 impl MessageDraft {
@@ -78,9 +81,10 @@ impl MessageDraft {
         sender: UserId,
         client_key: ClientKey,
         text: MessageText,
+        trace: Option<TraceId>,
     ) -> Self {
         let content_hash = content_hash("text", text.as_str().as_bytes());
-        Self { conversation, sender, client_key, text, content_hash }
+        Self { conversation, sender, client_key, text, content_hash, trace }
     }
 
     /// Bytes that count against the size of a batch.

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use super::StoreError;
 use crate::{
-    ClientKey, Conversation, ConversationId, Fact, LaneId, LaneLayout, Member, MemberId, Message, Positions,
-    SessionId, Timestamp, UserId,
+    ClientKey, Conversation, ConversationId, LaneId, LaneLayout, LoggedFact, Member, MemberId, Message,
+    Positions, SessionId, Timestamp, UserId,
 };
 
 /// Where the log stands.
@@ -23,7 +23,7 @@ pub struct Heads {
 pub struct LogEntry {
     pub lane: LaneId,
     pub pos: i64,
-    pub facts: Vec<Fact>,
+    pub facts: Vec<LoggedFact>,
 }
 
 /// A range of Snowflake time that belongs to one process for ever: milliseconds since the Snowflake epoch.
@@ -145,8 +145,11 @@ pub trait LaneTransaction: Send {
 
     /// Writes the outbox rows, one a lane, and commits. A lane without facts gets an empty row: its position is taken.
     /// After an error whether it committed is unknown unless the error says more.
-    async fn commit(self: Box<Self>, facts: &[(LaneId, Vec<Fact>)], now: Timestamp)
-    -> Result<(), StoreError>;
+    async fn commit(
+        self: Box<Self>,
+        facts: &[(LaneId, Vec<LoggedFact>)],
+        now: Timestamp,
+    ) -> Result<(), StoreError>;
 
     async fn rollback(self: Box<Self>);
 }

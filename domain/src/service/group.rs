@@ -203,7 +203,8 @@ impl Group {
     }
 
     fn tell(&mut self, fact: Fact, message: Option<Arc<Message>>, member: Option<Arc<Member>>) {
-        self.events.push(Event { fact, conversation: Some(Arc::new(self.head.clone())), message, member });
+        let conversation = Some(Arc::new(self.head.clone()));
+        self.events.push(Event { fact, conversation, message, member, trace: None });
     }
 }
 

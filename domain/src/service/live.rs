@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    Caller, Conversation, ConversationId, Domain, Event, Fact, LaneId, LaneLayout, LoggedBatch, Member,
-    MemberId, Message, Positions, ServiceResult,
+    Caller, Conversation, ConversationId, Domain, Event, Fact, LaneId, LaneLayout, LoggedBatch, LoggedFact,
+    Member, MemberId, Message, Positions, ServiceResult,
     port::{conversations::Missed, log::Heads},
 };
 
@@ -33,7 +33,8 @@ impl Domain {
     /// What a lane's log says after a position, with the data of its facts as it is now.
     pub async fn read_log(&self, lane: LaneId, after: i64, limit: u32) -> ServiceResult<Vec<LoggedBatch>> {
         let entries = self.services.log.read(lane, after, limit).await?;
-        let known = self.data_of(entries.iter().flat_map(|entry| &entry.facts)).await?;
+        let known =
+            self.data_of(entries.iter().flat_map(|entry| &entry.facts).map(|entry| &entry.fact)).await?;
         let batches = entries.into_iter().map(|entry| LoggedBatch {
             lane: entry.lane,
             pos: entry.pos,
@@ -91,7 +92,8 @@ struct Known {
 }
 
 impl Known {
-    fn event(&self, fact: Fact) -> Event {
+    fn event(&self, logged: LoggedFact) -> Event {
+        let LoggedFact { fact, trace } = logged;
         let conversation = fact.conversation().and_then(|id| self.conversations.get(&id).cloned());
         let message = match fact {
             Fact::MessageSent { conversation, seq, .. } => self.messages.get(&(conversation, seq)).cloned(),
@@ -103,6 +105,6 @@ impl Known {
             }
             _ => None,
         };
-        Event { fact, conversation, message, member }
+        Event { fact, conversation, message, member, trace }
     }
 }

@@ -122,5 +122,6 @@ pub(super) fn created(head: &Arc<Conversation>, members: Vec<UserId>) -> Event {
         conversation: Some(head.clone()),
         message: None,
         member: None,
+        trace: None,
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{Caller, ClientKey, ConversationId, Domain, Message, MessageDraft, MessageText, ServiceResult};
+use crate::{
+    Caller, ClientKey, ConversationId, Domain, Message, MessageDraft, MessageText, ServiceResult, trace,
+};
 
 #[derive(Clone, Debug)]
 pub struct SendMessage {
@@ -22,7 +24,8 @@ impl Domain {
         command: SendMessage,
     ) -> ServiceResult<impl Future<Output = ServiceResult<Arc<Message>>> + Send + use<>> {
         let SendMessage { conversation, client_key, text } = command;
-        self.services.committers.send(MessageDraft::new(conversation, caller.user, client_key, text))
+        let draft = MessageDraft::new(conversation, caller.user, client_key, text, trace::current());
+        self.services.committers.send(draft)
     }
 
     /// Answers after the commit, with the final `id`, `seq` and `created_at`.

@@ -54,6 +54,7 @@ impl Change for EndOfSessions {
             conversation: None,
             message: None,
             member: None,
+            trace: None,
         };
         Ok(Changed { events: ended.iter().map(event).collect(), output: ended })
     }

@@ -55,7 +55,7 @@ async fn ends(db: &TestDatabase, chat: &Chat) -> BTreeSet<SessionId> {
     let mut ended = BTreeSet::new();
     for lane in chat.layout().lanes() {
         for entry in db.store.read(lane, 0, 1000).await.expect("the log") {
-            ended.extend(entry.facts.iter().filter_map(|fact| match fact {
+            ended.extend(entry.facts.iter().filter_map(|entry| match &entry.fact {
                 Fact::SessionEnded { session, .. } => Some(*session),
                 _ => None,
             }));

@@ -27,7 +27,7 @@ const LAYOUT: LaneLayout = LaneLayout { count: 4 };
 
 fn batch(pos: i64) -> Arc<LoggedBatch> {
     let fact = Fact::TitleChanged { conversation: ConversationId::group(7), rev: 1 };
-    let event = Event { fact, conversation: None, message: None, member: None };
+    let event = Event { fact, conversation: None, message: None, member: None, trace: None };
     Arc::new(LoggedBatch { lane: LaneId(2), pos, events: vec![Arc::new(event)] })
 }
 

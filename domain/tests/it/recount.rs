@@ -120,7 +120,7 @@ async fn recount(db: &TestDatabase) {
         let log = db.store.read(lane, 0, 100_000).await.expect("the log");
         let positions: Vec<i64> = log.iter().map(|entry| entry.pos).collect();
         assert_eq!(positions, (1..).take(log.len()).collect::<Vec<_>>(), "seed {seed}: lane {}", lane.0);
-        for fact in log.into_iter().flat_map(|entry| entry.facts) {
+        for fact in log.into_iter().flat_map(|entry| entry.facts).map(|entry| entry.fact) {
             facts.entry(fact.conversation().expect("no sessions end here")).or_default().push(fact);
         }
     }

@@ -1,5 +1,7 @@
 //! Lanes, outbox, epoch, id leases.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use sea_orm::{DatabaseTransaction, QueryResult};
 
@@ -25,6 +27,20 @@ const LEASE_ATTEMPTS_MAX: u32 = 64;
 impl SqlStore {
     fn transaction(&self, transaction: DatabaseTransaction, positions: Vec<(LaneId, i64)>) -> SqlTransaction {
         SqlTransaction { dialect: self.dialect, transaction, layout: self.layout, positions }
+    }
+
+    /// How far each lane has been relayed; those that nobody has ever relayed are absent.
+    async fn relayed(&self) -> Result<HashMap<LaneId, i64>, StoreError> {
+        let rows = Sql::new(self.dialect, "SELECT lane, pos FROM relay_lane WHERE fence > 0")
+            .all(&self.reader)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let mut row = Row::new(row);
+                let lane: i16 = row.get()?;
+                Ok((LaneId(lane.cast_unsigned()), row.get()?))
+            })
+            .collect()
     }
 
     pub(super) fn decode_heads(&self, rows: &[QueryResult]) -> Result<Heads, StoreError> {
@@ -111,6 +127,7 @@ impl Log for SqlStore {
 
     async fn remove_expired(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
         let mut removed = 0;
+        let relayed = self.relayed().await?;
         for lane in self.layout.lanes() {
             let rows = Sql::new(self.dialect, "SELECT pos, created_at FROM outbox WHERE lane = ")
                 .bind(lane_number(lane))
@@ -122,7 +139,7 @@ impl Log for SqlStore {
             for row in &rows {
                 let mut row = Row::new(row);
                 let pos: i64 = row.get()?;
-                if row.time()? >= before {
+                if row.time()? >= before || relayed.get(&lane).is_some_and(|relayed| pos > *relayed) {
                     break;
                 }
                 last = Some(pos);

@@ -19,8 +19,8 @@ use super::{
     statement::Sql,
 };
 use crate::{
-    ClientKey, Conversation, ConversationId, ConversationKind, Fact, LaneId, LaneLayout, Member, MemberId,
-    Message, SessionId, Timestamp, UserId,
+    ClientKey, Conversation, ConversationId, ConversationKind, LaneId, LaneLayout, LoggedFact, Member,
+    MemberId, Message, SessionId, Timestamp, UserId,
     contract::outbox,
     port::{
         LaneTransaction, StoreError,
@@ -354,7 +354,7 @@ impl LaneTransaction for SqlTransaction {
 
     async fn commit(
         self: Box<Self>,
-        facts: &[(LaneId, Vec<Fact>)],
+        facts: &[(LaneId, Vec<LoggedFact>)],
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let rows = self.positions.iter().map(|(lane, pos)| {

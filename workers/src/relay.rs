@@ -1,0 +1,198 @@
+//! The relay of the outbox: what was committed, to the queue.
+//!
+//! Several workers share the lanes by lease. Whoever has a lane reads it by position, delivers, and notes how far it came only after
+//! the queue's word; so nothing is lost, and what a crash repeats is known by its place. A worker that was paused longer than its lease
+//! stops at the next look; what it had on its way carries an older fence.
+
+use std::{collections::HashMap, error::Error, fmt, sync::Arc, time::Duration};
+
+use domain::{
+    Chat, LaneId, LoggedBatch, RelayLane, WorkerId,
+    contract::envelope::{self, Place},
+    port::queue::{Queue, Record, Topic},
+    service::relay::RELAY_LEASE,
+};
+use tokio::{
+    sync::{broadcast::error::RecvError, watch},
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How often leases are prolonged, and how soon a free lane finds an owner.
+const HOLD_INTERVAL: Duration = Duration::from_secs(1);
+/// How soon after a lane another is taken: workers that start together share them.
+const TAKE_INTERVAL: Duration = Duration::from_millis(100);
+/// How often a lane is looked at when the bus says nothing.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// Positions read and delivered at once.
+const POSITIONS_MAX: u32 = 256;
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+pub struct RelaySetup {
+    pub chat: Chat,
+    pub queue: Arc<dyn Queue>,
+    pub worker: WorkerId,
+    pub tasks: TaskTracker,
+    pub stop: CancellationToken,
+}
+
+/// Relays until it is stopped; then others may have the lanes at once.
+pub async fn run(setup: RelaySetup) {
+    let RelaySetup { chat, queue, worker, tasks, stop } = setup;
+    let mut held: HashMap<LaneId, Held> = HashMap::new();
+    let mut pause = Duration::ZERO;
+    while stop.run_until_cancelled(sleep(pause)).await.is_some() {
+        pause = HOLD_INTERVAL;
+        // The lease counts from before the question.
+        let valid_until = Instant::now() + RELAY_LEASE;
+        let lanes = match chat.hold_lanes(worker).await {
+            Ok(lanes) => lanes,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn Error, "the leases of lanes cannot be prolonged");
+                continue;
+            }
+        };
+        held.retain(|lane, held| {
+            let still = lanes.iter().any(|now| now.lane == *lane && now.fence == held.fence)
+                && !held.lost.is_cancelled();
+            if !still {
+                held.lost.cancel();
+            }
+            still
+        });
+        for lane in lanes {
+            if let Some(held) = held.get(&lane.lane) {
+                held.valid_until.send_replace(valid_until);
+                continue;
+            }
+            // There may be another one without an owner.
+            pause = TAKE_INTERVAL;
+            tracing::info!(lane = lane.lane.0, fence = lane.fence, pos = lane.pos, "relaying a lane");
+            let (valid, lease) = watch::channel(valid_until);
+            let lost = stop.child_token();
+            held.insert(lane.lane, Held { fence: lane.fence, valid_until: valid, lost: lost.clone() });
+            let relayed = LaneRelay { chat: chat.clone(), queue: queue.clone(), lane, lease, lost };
+            tasks.spawn(relayed.run());
+        }
+    }
+    for held in held.into_values() {
+        held.lost.cancel();
+    }
+    if let Err(error) = chat.release_lanes(worker).await {
+        tracing::warn!(error = &error as &dyn Error, "the lanes are free once their leases run out");
+    }
+}
+
+/// A lane that this worker has.
+struct Held {
+    fence: i64,
+    valid_until: watch::Sender<Instant>,
+    lost: CancellationToken,
+}
+
+struct LaneRelay {
+    chat: Chat,
+    queue: Arc<dyn Queue>,
+    lane: RelayLane,
+    lease: watch::Receiver<Instant>,
+    lost: CancellationToken,
+}
+
+impl LaneRelay {
+    async fn run(mut self) {
+        let lost = self.lost.clone();
+        lost.run_until_cancelled(self.follow()).await;
+        // Whoever cancelled knows already; an end of its own is told by this.
+        lost.cancel();
+    }
+
+    /// Until the lane belongs to somebody else.
+    async fn follow(&mut self) {
+        let mut live = self.chat.live();
+        let mut pause = RETRY_MIN;
+        loop {
+            match self.relay_what_is_there().await {
+                Ok(true) => pause = RETRY_MIN,
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(
+                        lane = self.lane.lane.0,
+                        error.chain = %Chain(&*error),
+                        "a lane is not relayed now"
+                    );
+                    sleep(pause).await;
+                    pause = (pause * 2).min(RETRY_MAX);
+                    continue;
+                }
+            }
+            let more = async {
+                loop {
+                    match live.recv().await {
+                        Ok(batch) if batch.lane == self.lane.lane && batch.pos > self.lane.pos => return,
+                        Err(RecvError::Lagged(_)) => return,
+                        Err(RecvError::Closed) => std::future::pending().await,
+                        Ok(_) => {}
+                    }
+                }
+            };
+            let _ = timeout(LOOK_INTERVAL, more).await;
+        }
+    }
+
+    /// `false` when the lane belongs to somebody else.
+    async fn relay_what_is_there(&mut self) -> Result<bool, Failure> {
+        loop {
+            let RelayLane { lane, fence, pos } = self.lane;
+            let batches = self.chat.read_log(lane, pos, POSITIONS_MAX).await?;
+            let Some(last) = batches.last().map(|batch| batch.pos) else { return Ok(true) };
+            if Instant::now() >= *self.lease.borrow() {
+                return Ok(false);
+            }
+            let records = batches.iter().flat_map(|batch| self.records_of(batch)).collect();
+            self.queue.deliver(records).await?;
+            if !self.chat.note_relayed(lane, fence, last).await? {
+                tracing::warn!(lane = lane.0, fence, "another worker has the lane");
+                return Ok(false);
+            }
+            self.lane.pos = last;
+            if batches.len() < POSITIONS_MAX as usize {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn records_of<'a>(&'a self, batch: &'a LoggedBatch) -> impl Iterator<Item = Record> + 'a {
+        let place = Place {
+            lane: batch.lane,
+            pos: batch.pos,
+            index: 0,
+            fence: self.lane.fence,
+            installation: self.chat.installation().to_owned(),
+        };
+        (0..).zip(&batch.events).map(move |(index, event)| {
+            if let Some(trace) = event.trace {
+                tracing::debug!(trace_id = %trace, lane = batch.lane.0, pos = batch.pos, "relaying");
+            }
+            let payload = envelope::seal(event, &Place { index, ..place.clone() });
+            Record { topic: Topic::Events, key: envelope::key(event), payload }
+        })
+    }
+}
+
+/// A failure with all its causes, for the log.
+struct Chain<'a>(&'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            write!(f, ": {cause}")?;
+            next = cause.source();
+        }
+        Ok(())
+    }
+}
