@@ -116,6 +116,7 @@ impl Edge {
                 let refusal = Refusal::new(ErrorCode::Unavailable, "too many operations are running");
                 return answer(refusal.into_response()).await;
             };
+            tracing::debug!("an operation runs");
             let mut work = pin!(AssertUnwindSafe(executor.execute(operation)).catch_unwind());
             match timeout(deadline, &mut work).await {
                 Ok(outcome) => {

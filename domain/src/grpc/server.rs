@@ -149,6 +149,7 @@ macro_rules! server {
                 $(let $caller = metadata::caller(request.metadata())?;)?
                 let $request = request.into_inner();
                 answer::<$output>(trace, async {
+                    tracing::debug!(call = stringify!($name), "answering");
                     Ok(self.chat.$name($(&$caller,)? $($given),*).await)
                 }).await
             })*
@@ -201,6 +202,7 @@ async fn take_in_order(
         let pending = enqueue(&chat, request);
         let replies = replies.clone();
         let reply = async move {
+            tracing::debug!(call = "send_message", "answering");
             let outcome = match pending {
                 Ok(pending) => pending.await,
                 Err(error) => Err(error),
