@@ -1,7 +1,8 @@
-//! `/healthz` and `/readyz`, on a listener of their own that clients never reach.
+//! `/healthz`, `/readyz` and `/metrics`, on a listener of their own that clients never reach.
 
 use std::{net::SocketAddr, sync::Arc};
 
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -22,6 +23,7 @@ const CONNECTIONS_MAX: usize = 64;
 pub async fn start(
     address: SocketAddr,
     readiness: Arc<Readiness>,
+    metrics: PrometheusHandle,
     tasks: &TaskTracker,
     stop: CancellationToken,
 ) -> std::io::Result<SocketAddr> {
@@ -37,17 +39,21 @@ pub async fn start(
             };
             let Ok((stream, _)) = accepted else { continue };
             let Ok(permit) = permits.clone().try_acquire_owned() else { continue };
-            let readiness = readiness.clone();
+            let (readiness, metrics) = (readiness.clone(), metrics.clone());
             connections.spawn(async move {
                 let _permit = permit;
-                let _ = timeout(REQUEST_TIMEOUT, answer(stream, &readiness)).await;
+                let _ = timeout(REQUEST_TIMEOUT, answer(stream, &readiness, &metrics)).await;
             });
         }
     });
     Ok(bound)
 }
 
-async fn answer(mut stream: TcpStream, readiness: &Readiness) -> std::io::Result<()> {
+async fn answer(
+    mut stream: TcpStream,
+    readiness: &Readiness,
+    metrics: &PrometheusHandle,
+) -> std::io::Result<()> {
     let mut request = [0; REQUEST_BYTES_MAX];
     let read = stream.read(&mut request).await?;
     let line = String::from_utf8_lossy(&request[..read]);
@@ -57,9 +63,12 @@ async fn answer(mut stream: TcpStream, readiness: &Readiness) -> std::io::Result
             Verdict::Ready(text) => ("200 OK", text),
             Verdict::NotReady(text) => ("503 Service Unavailable", text),
         },
+        Some("/metrics") => ("200 OK", metrics.render()),
         _ => ("404 Not Found", "not found".to_owned()),
     };
-    body.push('\n');
+    if !body.ends_with('\n') {
+        body.push('\n');
+    }
     let length = body.len();
     let head = "Content-Type: text/plain\r\nConnection: close";
     let text = format!("HTTP/1.1 {status}\r\n{head}\r\nContent-Length: {length}\r\n\r\n{body}");

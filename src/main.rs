@@ -6,6 +6,7 @@ mod doctor;
 mod failure;
 mod housekeeping;
 mod logging;
+mod metrics;
 mod readiness;
 mod run;
 mod settings;

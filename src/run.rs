@@ -31,7 +31,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use workers::relay::{self, RelaySetup};
 
-use crate::{admin, database, housekeeping, readiness::Readiness, settings::Settings};
+use crate::{admin, database, housekeeping, metrics, readiness::Readiness, settings::Settings};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -124,7 +124,9 @@ impl Process {
         };
         if let Some(address) = process.settings.admin_listen {
             let (readiness, stop) = (process.readiness.clone(), process.stop_rest.clone());
-            let bound = admin::start(address, readiness, &process.background, stop).await;
+            let recorded = metrics::install()?;
+            process.background.spawn(metrics::upkeep(recorded.clone(), stop.clone()));
+            let bound = admin::start(address, readiness, recorded, &process.background, stop).await;
             let bound = bound.map_err(|error| format!("cannot listen on {address} (admin): {error}"))?;
             tracing::info!(admin.address = %bound, "admin endpoints");
         }

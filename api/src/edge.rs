@@ -7,12 +7,15 @@ use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
 use async_graphql::{Request, Response, Variables, parser::types::OperationType};
 use domain::{
-    Caller, ErrorCode,
+    Caller, ErrorCode, measure,
     port::{Clock, Random},
     trace::{self, TraceId},
 };
 use futures_util::FutureExt;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -102,6 +105,7 @@ impl Edge {
     pub fn run<F>(
         &self,
         operation: Operation,
+        kind: &'static str,
         trace: &TraceId,
         answer: impl FnOnce(Response) -> F + Send + 'static,
     ) where
@@ -112,7 +116,14 @@ impl Edge {
         let deadline = self.settings.operation_timeout;
         let request_id = *trace;
         let work = async move {
+            let _running = measure::Open::new(measure::OPERATIONS_RUNNING);
+            let begun = Instant::now();
+            let measured = move |outcome| {
+                measure::count(measure::OPERATIONS, &[("kind", kind), ("outcome", outcome)], 1);
+                measure::latency(measure::OPERATION_SECONDS, &[("kind", kind)], begun);
+            };
             let Ok(_permit) = permit else {
+                measured("refused");
                 let refusal = Refusal::new(ErrorCode::Unavailable, "too many operations are running");
                 return answer(refusal.into_response()).await;
             };
@@ -122,10 +133,12 @@ impl Edge {
                 Ok(outcome) => {
                     let mut response = outcome.unwrap_or_else(|_| panicked(&request_id));
                     complete_errors(&mut response, &request_id.to_string());
+                    measured(if response.errors.is_empty() { "ok" } else { "error" });
                     answer(response).await;
                 }
                 Err(_) => {
                     tracing::warn!("an operation passed its deadline");
+                    measured("error");
                     let (outcome, ()) = tokio::join!(work, answer(Refusal::late().into_response()));
                     if outcome.is_err() {
                         panicked(&request_id);

@@ -3,12 +3,13 @@
 use std::{collections::HashMap, sync::Arc};
 
 use futures_util::future::Either;
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, time::Instant};
 
 use crate::{
     Caller, ConversationId, ConversationView, Credentials, CursorError, CursorPosition, Direction, LaneId,
     LaneLayout, Limits, LoggedBatch, Member, MemberId, Message, MessageId, Page, PageRequest, Positions,
-    RelayLane, ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId, WorkerId,
+    RelayBacklog, RelayLane, ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId,
+    WorkerId,
     contract::{proto, wire::Wire},
     cursor,
     ended_sessions::EndedSessions,
@@ -19,6 +20,7 @@ use crate::{
         remote::{Again, Ask, Route},
     },
     keys::KeyRing,
+    measure,
     port::{
         Bus, Clock, Random,
         conversations::{ListCursor, Missed},
@@ -67,7 +69,8 @@ macro_rules! methods {
         impl Chat {
             $($(#[$doc])*
             $vis async fn $name(&self, $($caller: &Caller,)? $($arg: $kind),*) -> ServiceResult<$output> {
-                match &self.backend {
+                let begun = Instant::now();
+                let outcome = match &self.backend {
                     Backend::Here(domain) => domain.$name($($caller,)? $($arg),*).await,
                     Backend::There(remote) => {
                         let caller = None$(.or(Some($caller)))?;
@@ -76,15 +79,24 @@ macro_rules! methods {
                         let reply = remote.call(ask, request, |mut client, request| {
                             Box::pin(async move { client.$rpc(request).await })
                         });
-                        <$output>::from_reply(reply.await?).map_err(ServiceError::internal)
+                        let read = |reply| <$output>::from_reply(reply).map_err(ServiceError::internal);
+                        reply.await.and_then(read)
                     }
-                }
+                };
+                measured(stringify!($name), begun, &outcome);
+                outcome
             })*
         }
     };
 }
 
 calls!(methods);
+
+fn measured<T>(call: &'static str, begun: Instant, outcome: &ServiceResult<T>) {
+    let code = outcome.as_ref().err().map_or("ok", |error| error.code().name());
+    measure::count(measure::CALLS, &[("call", call), ("outcome", code)], 1);
+    measure::latency(measure::CALL_SECONDS, &[("call", call)], begun);
+}
 
 impl Chat {
     pub fn limits(&self) -> &Limits {
@@ -172,9 +184,17 @@ impl Chat {
         caller: &Caller,
         command: SendMessage,
     ) -> ServiceResult<impl Future<Output = ServiceResult<Arc<Message>>> + Send + use<>> {
-        match &self.backend {
+        let begun = Instant::now();
+        let pending = match &self.backend {
             Backend::Here(domain) => domain.enqueue_message(caller, command).map(Either::Left),
             Backend::There(remote) => remote.enqueue(caller, command).map(Either::Right),
-        }
+        };
+        let pending =
+            pending.inspect_err(|error| measured::<()>("send_message", begun, &Err(error.clone())))?;
+        Ok(async move {
+            let outcome = pending.await;
+            measured("send_message", begun, &outcome);
+            outcome
+        })
     }
 }

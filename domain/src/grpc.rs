@@ -1,6 +1,6 @@
 //! The domain behind gRPC: `confab domain` serves it, `confab api` and `confab worker` call it.
 //!
-//! All calls stand in one table ([`calls`]). A `Chat` that is [`remote`] spreads them over the endpoints by lane, so that batches form
+//! All calls stand in one table (`calls`). A `Chat` that is `remote` spreads them over the endpoints by lane, so that batches form
 //! and what a committer knows of its lanes stays true, and turns to another endpoint when one fails.
 
 pub(crate) mod calls;

@@ -24,7 +24,7 @@ pub use limits::Limits;
 pub use member::{Member, MemberRole};
 pub use message::{Content, Message, MessageDraft};
 pub use page::{Direction, Page, PageRequest};
-pub use relay::{RelayLane, WorkerId};
+pub use relay::{RelayBacklog, RelayLane, WorkerId};
 pub use session::{Caller, Credentials, Session};
 pub use text::{ClientKey, DisplayName, MessageText, Password, Title, Username};
 pub use time::Timestamp;

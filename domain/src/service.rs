@@ -1,4 +1,4 @@
-//! The use cases, one file each, as methods of [`Domain`]; [`crate::Chat`] is how others reach them.
+//! The use cases, one file each, as methods of `Domain`; [`crate::Chat`] is how others reach them.
 //!
 //! A service checks, then reads or changes; it takes the caller and a command. Durable changes run as a
 //! [`crate::commit::Change`] in the lane of what they change.

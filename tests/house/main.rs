@@ -7,7 +7,11 @@ mod paths;
 
 use std::{fmt::Write as _, fs, path::PathBuf};
 
-use domain::{ErrorCode, error::Surface};
+use domain::{
+    ErrorCode,
+    error::Surface,
+    measure::{self, Kind, Metric},
+};
 
 use paths::paths_of;
 
@@ -300,6 +304,30 @@ fn error_catalogue() -> String {
         let cells = [info.cause, info.remedy].map(|cell| cell.replace('|', "\\|"));
         writeln!(page, "| `{}` | {place} | {retryable} | {} | {} |", info.name, cells[0], cells[1])
             .expect("a string takes everything");
+    }
+    page
+}
+
+#[test]
+fn list_of_metrics_is_what_the_code_says() {
+    assert_generated("docs/metrics.md", &list_of_metrics());
+}
+
+fn list_of_metrics() -> String {
+    let mut page = String::from(
+        "# Metrics\n\n\
+         Generated from `domain/src/measure.rs`; do not edit. Every process shows those of its role at `/metrics` of its admin address\n\
+         (`CONFAB_ADMIN_LISTEN`), in the format of Prometheus. Latencies are histograms in seconds.\n\n\
+         | Metric | Kind | Labels | Meaning |\n\
+         |---|---|---|---|\n",
+    );
+    for Metric { name, kind, labels, meaning } in measure::ALL {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Latency => "histogram",
+        };
+        writeln!(page, "| `{name}` | {kind} | {labels} | {meaning} |").expect("a string takes everything");
     }
     page
 }

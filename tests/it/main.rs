@@ -3,6 +3,7 @@
 mod full_disk;
 mod kill;
 mod listener;
+mod metrics;
 mod nodes;
 mod relay;
 mod resume;

@@ -7,8 +7,9 @@
 use std::{collections::HashMap, error::Error, fmt, sync::Arc, time::Duration};
 
 use domain::{
-    Chat, LaneId, LoggedBatch, RelayLane, WorkerId,
+    Chat, LaneId, LoggedBatch, RelayBacklog, RelayLane, WorkerId,
     contract::envelope::{self, Place},
+    measure,
     port::queue::{Queue, Record, Topic},
     service::relay::RELAY_LEASE,
 };
@@ -55,6 +56,7 @@ pub async fn run(setup: RelaySetup) {
                 continue;
             }
         };
+        show(&chat, lanes.len()).await;
         held.retain(|lane, held| {
             let still = lanes.iter().any(|now| now.lane == *lane && now.fence == held.fence)
                 && !held.lost.is_cancelled();
@@ -83,6 +85,19 @@ pub async fn run(setup: RelaySetup) {
     }
     if let Err(error) = chat.release_lanes(worker).await {
         tracing::warn!(error = &error as &dyn Error, "the lanes are free once their leases run out");
+    }
+}
+
+/// What waits, for whoever watches: also in lanes that nobody relays.
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+async fn show(chat: &Chat, held: usize) {
+    measure::set(measure::RELAY_LANES, held as f64);
+    let Ok(backlog) = chat.relay_backlog().await else { return };
+    let now = chat.clock().now();
+    for RelayBacklog { lane, positions, oldest } in backlog {
+        let age = oldest.map_or(0.0, |oldest| now.since(oldest).as_secs_f64());
+        measure::set_of(measure::RELAY_BACKLOG, "lane", lane.0.to_string(), positions as f64);
+        measure::set_of(measure::RELAY_OLDEST_SECONDS, "lane", lane.0.to_string(), age);
     }
 }
 
@@ -152,7 +167,10 @@ impl LaneRelay {
                 return Ok(false);
             }
             let records = batches.iter().flat_map(|batch| self.records_of(batch)).collect();
+            let records: Vec<Record> = records;
+            let count = records.len() as u64;
             self.queue.deliver(records).await?;
+            measure::count(measure::RELAYED, &[], count);
             if !self.chat.note_relayed(lane, fence, last).await? {
                 tracing::warn!(lane = lane.0, fence, "another worker has the lane");
                 return Ok(false);

@@ -8,7 +8,7 @@ use std::{
 
 use domain::{
     ConversationId, CursorPosition, Event, Fact, FilterHash, LoggedBatch, MemberRole, Positions, SessionId,
-    UserId, port::log::Heads,
+    UserId, measure, port::log::Heads,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -137,7 +137,12 @@ impl Actor {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                changed = verified_at.changed() => if changed.is_err() { return },
+                changed = verified_at.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.show_metrics();
+                }
                 command = inbox.recv() => match command {
                     Some(Command::GoLive(request)) => self.go_live(*request),
                     Some(Command::Leave(open)) => self.leave(id_of(&open)),
@@ -157,6 +162,18 @@ impl Actor {
                 },
             }
         }
+    }
+
+    /// A few times a second, not at each delivery.
+    fn show_metrics(&self) {
+        let known = &self.shared.metrics;
+        measure::total(measure::EXECUTIONS, known.executions_total());
+        measure::total(measure::DELIVERIES, known.deliveries_total());
+        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        let (open, now) =
+            (self.subscriptions.len() as f64, self.shared.chat.clock().now().millis() as f64 / 1000.0);
+        measure::set(measure::SUBSCRIPTIONS, open);
+        measure::set(measure::HUB_VERIFIED_AT, now);
     }
 
     fn go_live(&mut self, request: GoLive) {

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use super::outbound::{Outbound, serialise_response};
 use crate::{
     connection::{ConnectionRenewal, SendTurn},
+    document::kind_name,
     edge::{Edge, Prepared},
     executor::{Operation, Subscription},
     parameters::Parameters,
@@ -136,7 +137,7 @@ impl Opener {
         let request = request.data(Arc::clone(&permit));
         let operation = Operation { request, caller: self.caller, address: self.address };
         let (outbound, id) = (self.outbound.clone(), Arc::clone(id));
-        self.edge.run(operation, trace, async move |response| {
+        self.edge.run(operation, kind_name(kind), trace, async move |response| {
             if is_request_error(&response) {
                 drop(permit);
                 outbound.error(&id, &response.errors);

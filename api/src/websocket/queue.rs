@@ -10,6 +10,7 @@ use std::{
 
 use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
+use domain::measure;
 use futures_util::future::Shared;
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -173,6 +174,7 @@ impl Queue {
         }
         if !state.has_room(&slot, self.messages_max, self.bytes_max) {
             let dropped = state.cut(SLOW_READER);
+            measure::count(measure::SLOW_READERS, &[], 1);
             drop(state);
             drop(dropped);
             self.cut.cancel();

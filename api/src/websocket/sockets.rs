@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use domain::{Caller, SessionId, UserId, port::Random};
+use domain::{Caller, SessionId, UserId, measure, port::Random};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -51,6 +51,7 @@ struct Socket {
 pub(super) struct Place {
     sockets: Sockets,
     id: u64,
+    _counted: measure::Open,
     /// The node stops: finish what runs, then close.
     pub(super) drain: CancellationToken,
 }
@@ -133,7 +134,7 @@ impl Sockets {
         }
         let socket = Socket { address, caller: None, queue: Arc::clone(queue), drain: drain.clone() };
         open.sockets.insert(id, socket);
-        Ok(Place { sockets: self.clone(), id, drain })
+        Ok(Place { sockets: self.clone(), id, _counted: measure::Open::new(measure::SOCKETS), drain })
     }
 }
 

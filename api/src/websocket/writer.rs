@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
+use domain::measure;
 use futures_util::{SinkExt, stream::SplitSink};
 use tokio::time::timeout;
 
@@ -92,6 +93,9 @@ async fn deadline(
     match timeout(limit, write).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(None),
-        Err(_) => Err(Some(SLOW_READER)),
+        Err(_) => {
+            measure::count(measure::SLOW_READERS, &[], 1);
+            Err(Some(SLOW_READER))
+        }
     }
 }

@@ -24,7 +24,7 @@ use super::{
     view::{CATCH_UP_MAX, Views},
 };
 use crate::{
-    ClientKey, Event, LaneId, LoggedFact, MessageId, ServiceError, UserId,
+    ClientKey, Event, LaneId, LoggedFact, MessageId, ServiceError, UserId, measure,
     port::{Bus, Clock, LaneTransaction, Log, Random, StoreError},
 };
 
@@ -142,7 +142,13 @@ impl Committer {
             if part.is_empty() {
                 continue;
             }
-            match self.commit_part(&part).await {
+            let begun = Instant::now();
+            let committed = self.commit_part(&part).await;
+            let outcome = if committed.is_ok() { "ok" } else { "failed" };
+            measure::count(measure::COMMITS, &[("outcome", outcome)], 1);
+            measure::count(measure::COMMIT_ITEMS, &[], part.len() as u64);
+            measure::latency(measure::COMMIT_SECONDS, &[], begun);
+            match committed {
                 Ok(answers) => {
                     for (waiting, answer) in part.into_iter().zip(answers) {
                         self.settle(waiting, &Ok(answer));

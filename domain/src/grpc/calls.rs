@@ -246,6 +246,10 @@ macro_rules! calls {
                 = note_relayed(NoteRelayedRequest { lane: lane.to_proto(), fence: fence, pos: pos })
                 | request => (Wire::from_proto(request.lane)?, request.fence, request.pos)
                 by Route::Any, again Always;
+            /// What waits for the relay in each lane, whoever has it.
+            pub relay_backlog() -> Vec<RelayBacklog>
+                = relay_backlog(Nothing {}) | _request => ()
+                by Route::Any, again Always;
             /// Gives up what the worker relays, so that others need not wait.
             pub release_lanes(worker: WorkerId) -> ()
                 = release_lanes(HoldLanesRequest { worker: worker.0 }) | request => (WorkerId(request.worker))

@@ -4,8 +4,8 @@ use std::{collections::HashMap, hash::Hash, net::IpAddr, sync::Arc};
 
 use crate::{
     ClientKey, ConversationId, ConversationView, Credentials, Direction, LoggedBatch, Member, MemberId,
-    Message, MessageId, MessageText, Page, PageRequest, Positions, RelayLane, Session, SessionId, Timestamp,
-    Title, User, UserId,
+    Message, MessageId, MessageText, Page, PageRequest, Positions, RelayBacklog, RelayLane, Session,
+    SessionId, Timestamp, Title, User, UserId,
     contract::{
         WireError, proto,
         wire::{Wire, required},
@@ -77,6 +77,7 @@ lists! {
         as (|messages| by(messages, |message| message.id), values);
     HashMap<(ConversationId, i32), Arc<Message>> = MessagesReply { messages: Arc<Message> }
         as (|messages| by(messages, |message| (message.conversation, message.seq)), values);
+    Vec<RelayBacklog> = RelayBacklogReply { lanes: RelayBacklog } as (|lanes| lanes, Wire::to_proto);
     Vec<RelayLane> = HoldLanesReply { lanes: RelayLane } as (|lanes| lanes, Wire::to_proto);
     Vec<(SessionId, Timestamp)> = EndedSessionsReply { sessions: (SessionId, Timestamp) } as (|ended| ended, Wire::to_proto);
 }
@@ -110,6 +111,20 @@ impl Wire for RelayLane {
 
     fn from_proto(held: proto::RelayLane) -> Result<Self, WireError> {
         Ok(Self { lane: Wire::from_proto(held.lane)?, fence: held.fence, pos: held.pos })
+    }
+}
+
+impl Wire for RelayBacklog {
+    type Proto = proto::RelayBacklog;
+
+    fn to_proto(&self) -> proto::RelayBacklog {
+        let oldest = self.oldest.map(|oldest| oldest.0);
+        proto::RelayBacklog { lane: self.lane.to_proto(), positions: self.positions, oldest }
+    }
+
+    fn from_proto(backlog: proto::RelayBacklog) -> Result<Self, WireError> {
+        let oldest = backlog.oldest.map(Timestamp);
+        Ok(Self { lane: Wire::from_proto(backlog.lane)?, positions: backlog.positions, oldest })
     }
 }
 

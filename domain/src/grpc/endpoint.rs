@@ -26,7 +26,7 @@ use super::{
     server::SERVICE,
     status::refusal,
 };
-use crate::{LaneId, ServiceError, contract::proto::domain_client::DomainClient};
+use crate::{LaneId, ServiceError, contract::proto::domain_client::DomainClient, measure};
 
 pub(crate) type Client = DomainClient<InterceptedService<Channel, Outgoing>>;
 
@@ -151,6 +151,7 @@ async fn watch_health(address: String, channel: Channel, report: watch::Sender<b
         let answer = timeout(HEALTH_TIMEOUT, client.check(request)).await;
         let serving =
             matches!(&answer, Ok(Ok(health)) if health.get_ref().status() == ServingStatus::Serving);
+        measure::set_of(measure::ENDPOINT_UP, "address", address.clone(), f64::from(u8::from(serving)));
         let changed = report.send_if_modified(|up| std::mem::replace(up, serving) != serving);
         if changed && serving {
             tracing::info!(domain.address = %address, "a domain endpoint serves again");

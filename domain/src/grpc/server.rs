@@ -21,8 +21,8 @@ use super::{
 };
 use crate::{
     Chat, ConversationId, ConversationView, Credentials, ErrorCode, LoggedBatch, Member, MemberId, Message,
-    MessageId, Page, Positions, RelayLane, ServiceError, ServiceResult, Session, SessionId, Timestamp, User,
-    UserId, WorkerId,
+    MessageId, Page, Positions, RelayBacklog, RelayLane, ServiceError, ServiceResult, Session, SessionId,
+    Timestamp, User, UserId, WorkerId,
     contract::{
         proto::{
             self, DESCRIPTORS, SendMessagesReply, SendMessagesRequest,

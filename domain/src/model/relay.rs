@@ -1,6 +1,6 @@
 //! The relay of the outbox.
 
-use super::LaneId;
+use super::{LaneId, Timestamp};
 
 /// A worker process: random, made at its start, never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,4 +14,13 @@ pub struct RelayLane {
     pub fence: i64,
     /// The last position that arrived.
     pub pos: i64,
+}
+
+/// What waits for the relay in a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayBacklog {
+    pub lane: LaneId,
+    pub positions: i64,
+    /// When the oldest of them was committed.
+    pub oldest: Option<Timestamp>,
 }

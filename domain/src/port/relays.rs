@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::StoreError;
-use crate::{LaneId, RelayLane, Timestamp, WorkerId};
+use crate::{LaneId, RelayBacklog, RelayLane, Timestamp, WorkerId};
 
 #[async_trait]
 pub trait Relays: Send + Sync {
@@ -17,6 +17,9 @@ pub trait Relays: Send + Sync {
 
     /// Notes how far a lane has been relayed. `false`, and nothing noted, when another worker has it.
     async fn note(&self, lane: LaneId, fence: i64, pos: i64) -> Result<bool, StoreError>;
+
+    /// What waits in each lane.
+    async fn backlog(&self) -> Result<Vec<RelayBacklog>, StoreError>;
 
     /// Gives up all lanes of a worker.
     async fn release(&self, worker: WorkerId) -> Result<(), StoreError>;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Domain, LaneId, RelayLane, ServiceError, ServiceResult, WorkerId};
+use crate::{Domain, LaneId, RelayBacklog, RelayLane, ServiceError, ServiceResult, WorkerId};
 
 /// How long a worker has a lane without another word.
 pub const RELAY_LEASE: Duration = Duration::from_secs(5);
@@ -21,6 +21,11 @@ impl Domain {
         let relays = self.services.relays.clone();
         let note = self.services.tasks.spawn(async move { relays.note(lane, fence, pos).await });
         Ok(note.await.map_err(ServiceError::internal)??)
+    }
+
+    /// What waits for the relay in each lane, whoever has it.
+    pub async fn relay_backlog(&self) -> ServiceResult<Vec<RelayBacklog>> {
+        Ok(self.services.relays.backlog().await?)
     }
 
     /// Gives up what the worker has, so that others need not wait.

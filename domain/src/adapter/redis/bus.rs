@@ -18,6 +18,7 @@ use super::{CALL_TIMEOUT, connection_config};
 use crate::{
     LaneId, LaneLayout, LoggedBatch,
     contract::batch::{decode, encode},
+    measure,
     port::Bus,
 };
 
@@ -76,7 +77,9 @@ impl Bus for RedisBus {
         // The node's own hub hears it without the way there and back.
         let _ = self.heard.send(batch.clone());
         // A full queue loses it; the others find it in the log.
-        let _ = self.outgoing.try_send(batch);
+        if self.outgoing.try_send(batch).is_err() {
+            measure::count(measure::BUS_LOST, &[], 1);
+        }
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<LoggedBatch>> {
@@ -168,6 +171,7 @@ impl Listener {
                 Err(error) => tracing::warn!(error = %error, "the bus does not listen"),
             }
             self.report.send_replace(false);
+            measure::set(measure::BUS_CONNECTED, 0.0);
             pause.wait().await;
         }
     }
@@ -193,6 +197,7 @@ impl Listener {
             if message.get_channel_name() == heartbeat {
                 pause.reset();
                 self.report.send_if_modified(|connected| !std::mem::replace(connected, true));
+                measure::set(measure::BUS_CONNECTED, 1.0);
                 continue;
             }
             match decode(message.get_payload_bytes()) {

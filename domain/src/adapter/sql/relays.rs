@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{SqlStore, dialect::lane_number, rows::Row, statement::Sql};
 use crate::{
-    LaneId, RelayLane, Timestamp, WorkerId,
+    LaneId, RelayBacklog, RelayLane, Timestamp, WorkerId,
     port::{Relays, StoreError},
 };
 
@@ -74,6 +74,21 @@ impl Relays for SqlStore {
             .run(&self.writer)
             .await?;
         Ok(noted.rows_affected() == 1)
+    }
+
+    async fn backlog(&self) -> Result<Vec<RelayBacklog>, StoreError> {
+        let sql = "SELECT r.lane, l.pos - r.pos, (SELECT o.created_at FROM outbox o \
+            WHERE o.lane = r.lane AND o.pos > r.pos ORDER BY o.pos LIMIT 1) \
+            FROM relay_lane r JOIN log_lane l ON l.id = r.lane ORDER BY r.lane";
+        let rows = Sql::new(self.dialect, sql).all(&self.reader).await?;
+        rows.iter()
+            .map(|row| {
+                let mut row = Row::new(row);
+                let lane: i16 = row.get()?;
+                let (positions, oldest) = (row.get()?, row.get::<Option<i64>>()?.map(Timestamp));
+                Ok(RelayBacklog { lane: LaneId(lane.cast_unsigned()), positions, oldest })
+            })
+            .collect()
     }
 
     async fn release(&self, worker: WorkerId) -> Result<(), StoreError> {

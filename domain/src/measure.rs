@@ -1,0 +1,109 @@
+//! What is measured, by its names: the one list of metrics.
+//!
+//! Traffic, errors, latency and saturation of each role, and the figures that operators watch. `/metrics` shows them with these
+//! descriptions; `docs/metrics.md` is made from the same list.
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use tokio::time::Instant;
+
+/// How a metric behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    /// Seconds.
+    Latency,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static str,
+    pub meaning: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $kind:ident $name:literal [$labels:literal] $meaning:literal;)*) => {
+        $(#[doc = $meaning] pub const $constant: &str = $name;)*
+
+        pub const ALL: &[Metric] = &[
+            $(Metric { name: $name, kind: Kind::$kind, labels: $labels, meaning: $meaning },)*
+        ];
+    };
+}
+
+metrics! {
+    OPERATIONS = Counter "confab_operations_total" ["kind, outcome"] "GraphQL queries and mutations answered; outcome `ok`, `error` or `refused`.";
+    OPERATION_SECONDS = Latency "confab_operation_seconds" ["kind"] "From a parsed GraphQL query or mutation to its answer.";
+    OPERATIONS_RUNNING = Gauge "confab_operations_running" [""] "GraphQL queries and mutations running now.";
+    SOCKETS = Gauge "confab_sockets" [""] "WebSockets open now.";
+    SUBSCRIPTIONS = Gauge "confab_subscriptions" [""] "Subscriptions to events open now.";
+    DELIVERIES = Counter "confab_deliveries_total" [""] "Events put into the queues of sockets.";
+    SLOW_READERS = Counter "confab_slow_readers_total" [""] "Sockets closed because their client did not read.";
+    EXECUTIONS = Counter "confab_executions_total" [""] "Executions of a subscription's selection for an event.";
+    HUB_VERIFIED_AT = Gauge "confab_hub_verified_timestamp_seconds" [""] "When the hub last knew the log to its end, as Unix time; after 1 s it delivers nothing.";
+    CALLS = Counter "confab_calls_total" ["call, outcome"] "Calls of the domain; outcome `ok` or the error's code.";
+    CALL_SECONDS = Latency "confab_call_seconds" ["call"] "Calls of the domain, from the caller's side.";
+    ENDPOINT_UP = Gauge "confab_domain_endpoint_up" ["address"] "1 while a domain endpoint answers, else 0.";
+    COMMITS = Counter "confab_commits_total" ["outcome"] "Group commits; outcome `ok` or `failed`.";
+    COMMIT_SECONDS = Latency "confab_commit_seconds" [""] "One group commit, retries included.";
+    COMMIT_ITEMS = Counter "confab_commit_items_total" [""] "Messages and read marks in group commits.";
+    BUS_CONNECTED = Gauge "confab_bus_connected" [""] "1 while this process hears its own heartbeat over Redis, else 0.";
+    BUS_LOST = Counter "confab_bus_lost_total" [""] "Batches that the bus did not take; the hubs find them in the log.";
+    RELAYED = Counter "confab_relayed_total" [""] "Records that the queue has confirmed.";
+    RELAY_LANES = Gauge "confab_relay_lanes" [""] "Lanes that this worker relays.";
+    RELAY_BACKLOG = Gauge "confab_relay_backlog" ["lane"] "Positions of a lane that wait for the relay.";
+    RELAY_OLDEST_SECONDS = Gauge "confab_relay_oldest_seconds" ["lane"] "Age of the oldest outbox row that waits for the relay.";
+}
+
+/// Gives the recorder the descriptions. Once, after it is installed.
+pub fn describe() {
+    for metric in ALL {
+        match metric.kind {
+            Kind::Counter => describe_counter!(metric.name, metric.meaning),
+            Kind::Gauge => describe_gauge!(metric.name, metric.meaning),
+            Kind::Latency => describe_histogram!(metric.name, Unit::Seconds, metric.meaning),
+        }
+    }
+}
+
+/// Notes how long something took since its beginning.
+pub fn latency(name: &'static str, labels: &[(&'static str, &'static str)], begun: Instant) {
+    histogram!(name, labels).record(begun.elapsed().as_secs_f64());
+}
+
+pub fn count(name: &'static str, labels: &[(&'static str, &'static str)], by: u64) {
+    counter!(name, labels).increment(by);
+}
+
+/// Sets a counter that is kept elsewhere.
+pub fn total(name: &'static str, value: u64) {
+    counter!(name).absolute(value);
+}
+
+/// Sets a figure that stands for a state.
+pub fn set(name: &'static str, value: f64) {
+    gauge!(name).set(value);
+}
+
+/// Sets a figure of one of several things of a kind.
+pub fn set_of(name: &'static str, label: &'static str, of: String, value: f64) {
+    gauge!(name, label => of).set(value);
+}
+
+/// Counts one more of what is open, until it is dropped.
+pub struct Open(&'static str);
+
+impl Open {
+    pub fn new(name: &'static str) -> Self {
+        gauge!(name).increment(1.0);
+        Self(name)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        gauge!(self.0).decrement(1.0);
+    }
+}

@@ -1,0 +1,107 @@
+//! What an operator sees of a process: its health and its figures.
+
+#![expect(clippy::disallowed_methods, reason = "tests start processes")]
+
+use std::{net::TcpListener, time::Duration};
+
+use serde_json::json;
+
+use crate::server::{Server, ask, confab, mariadb, register, settings};
+
+/// A port that nobody has just now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").expect("binds").local_addr().expect("bound").port()
+}
+
+async fn probe(admin: u16, path: &str) -> (u16, String) {
+    let url = format!("http://127.0.0.1:{admin}{path}");
+    for _ in 0..100 {
+        if let Ok(answer) = reqwest::get(&url).await {
+            let answered = (answer.status().as_u16(), answer.text().await.expect("text"));
+            if answered.1 != "starting\n" {
+                return answered;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{url} does not answer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_process_did_stands_in_its_metrics() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let admin = free_port();
+    let mut command = confab();
+    settings(&mut command, folder.path());
+    let server = Server::start({
+        command.env("CONFAB_ADMIN_LISTEN", format!("127.0.0.1:{admin}"));
+        command
+    });
+    let client = reqwest::Client::new();
+    let (_, token) = register(&client, &server.url, "ada").await;
+    ask(&client, &server.url, Some(&token), "{ viewer { username } }", json!({})).await.expect("answers");
+    let (status, text) = probe(admin, "/metrics").await;
+    assert_eq!(status, 200);
+    for line in [
+        "confab_operations_total{kind=\"mutation\",outcome=\"ok\"} 1",
+        "confab_operations_total{kind=\"query\",outcome=\"ok\"} 1",
+        "confab_operation_seconds_count{kind=\"query\"} 1",
+        "confab_operations_running 0",
+        "confab_calls_total{call=\"register\",outcome=\"ok\"} 1",
+        "# HELP confab_calls_total Calls of the domain",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    assert_eq!(probe(admin, "/readyz").await, (200, "ready\n".to_owned()));
+    assert_eq!(probe(admin, "/healthz").await, (200, "ok\n".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_waits_for_its_back_ends_and_says_which() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = folder.path().join("keys");
+    let mut made = confab();
+    settings(&mut made, folder.path());
+    assert!(made.env("CONFAB_KEYS_DIR", &keys).args(["keys", "new"]).status().expect("runs").success());
+    let start = |role: &str, set: &[(&str, &str)]| {
+        let admin = free_port();
+        let mut command = confab();
+        settings(&mut command, folder.path());
+        command
+            .arg(role)
+            .env("CONFAB_ADMIN_LISTEN", format!("127.0.0.1:{admin}"))
+            .env("CONFAB_KEYS_DIR", &keys);
+        for (name, value) in set {
+            command.env(name, value);
+        }
+        let process = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn();
+        (Waiting(process.expect("starts")), admin)
+    };
+    let nobody = ("CONFAB_DATABASE_URL", "mysql://confab:confab@127.0.0.1:1/confab");
+    let (mut unreachable, admin) = start("serve", &[nobody]);
+    assert_eq!(probe(admin, "/readyz").await, (503, "missing: database\n".to_owned()));
+    assert_eq!(probe(admin, "/healthz").await.0, 200);
+    let secret = ("CONFAB_SERVICE_SECRET", "a-secret-of-the-tests-and-nobody-else");
+    let (mut without_domain, admin) = start("api", &[secret, ("CONFAB_DOMAIN_URL", "http://127.0.0.1:1")]);
+    assert_eq!(probe(admin, "/readyz").await, (503, "missing: domain\n".to_owned()));
+    // Told to stop while they wait, they do.
+    for waiting in [&mut unreachable, &mut without_domain] {
+        let pid = waiting.0.id().to_string();
+        assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+        assert_eq!(waiting.0.wait().expect("ends").code(), Some(0));
+    }
+
+    let Some(database) = mariadb() else { return };
+    let wrong = database.replace("confab:confab@", "confab:wrong@");
+    let (_wrong, admin) = start("serve", &[("CONFAB_DATABASE_URL", &wrong)]);
+    assert_eq!(probe(admin, "/readyz").await, (503, "missing: database\n".to_owned()));
+}
+
+struct Waiting(std::process::Child);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
