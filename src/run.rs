@@ -135,10 +135,9 @@ impl Process {
 
     /// Composes the role and begins to serve; waits for back ends that are away.
     async fn begin(&self, role: Role) -> Outcome<(JoinHandle<()>, Option<Storage>)> {
-        let keys = open_keys(&self.settings)?;
         let (chat, storage) = match self.settings.domain_url.clone().filter(|_| role.calls_the_domain()) {
-            Some(endpoints) => (self.remote(endpoints.0, keys).await?, None),
-            None => self.local(keys).await.map(|(chat, storage)| (chat, Some(storage)))?,
+            Some(endpoints) => (self.remote(endpoints.0).await?, None),
+            None => self.local().await.map(|(chat, storage)| (chat, Some(storage)))?,
         };
         self.readiness.running(chat.clone(), storage.is_some());
         self.background.spawn(housekeeping::run(chat.clone(), storage.is_some(), self.stop_rest.clone()));
@@ -161,8 +160,9 @@ impl Process {
     }
 
     /// The domain in this process.
-    async fn local(&self, keys: KeyRing) -> Outcome<(Chat, Storage)> {
+    async fn local(&self) -> Outcome<(Chat, Storage)> {
         let store = database::open_patiently(&self.settings, &self.readiness).await?;
+        let keys = open_keys(&self.settings)?;
         let mut wiring = Wiring::new(store.clone(), keys, self.settings.domain_limits());
         if let Some(bus) = self.bus(store.installation(), store.layout())? {
             wiring.bus = bus;
@@ -172,7 +172,7 @@ impl Process {
     }
 
     /// The domain in others.
-    async fn remote(&self, endpoints: Vec<String>, keys: KeyRing) -> Outcome<Chat> {
+    async fn remote(&self, endpoints: Vec<String>) -> Outcome<Chat> {
         self.readiness.waiting_for("domain");
         let setup = RemoteSetup {
             endpoints,
@@ -183,6 +183,7 @@ impl Process {
         };
         let remote = Remote::connect(setup).await?;
         let bus = self.bus(&remote.installation, remote.layout)?;
+        let keys = open_keys(&self.settings)?;
         let mut wiring = RemoteWiring::new(remote, keys, self.settings.domain_limits());
         if let Some(bus) = bus {
             wiring.bus = bus;

@@ -1,7 +1,5 @@
 //! What an operator sees of a process: its health and its figures.
 
-#![expect(clippy::disallowed_methods, reason = "tests start processes")]
-
 use std::{net::TcpListener, time::Duration};
 
 use serde_json::json;

@@ -6,11 +6,15 @@
 use std::collections::HashMap;
 
 use futures_util::stream;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Status, Streaming};
 
 use super::{
+    HEALTH_INTERVAL,
     endpoint::{Client, Lost, lost},
     status::from_proto,
 };
@@ -67,7 +71,7 @@ struct Sender {
 impl Sender {
     async fn run(mut self) {
         while let Some(first) = self.waiting.recv().await {
-            if !*self.up.borrow() {
+            if !self.is_up_soon().await {
                 let _ = first.1.send(Err(Lost::Unsent));
                 continue;
             }
@@ -88,6 +92,11 @@ impl Sender {
                 let _ = answer.send(Err(lost(broken.clone())));
             }
         }
+    }
+
+    /// An endpoint out for a moment keeps the order of what waits for it; one that stays out gives it to others.
+    async fn is_up_soon(&mut self) -> bool {
+        timeout(HEALTH_INTERVAL * 2, self.up.wait_for(|up| *up)).await.is_ok_and(|up| up.is_ok())
     }
 
     /// Until the stream breaks.

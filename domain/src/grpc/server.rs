@@ -3,13 +3,18 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream, stream::BoxStream};
-use tokio::{net::TcpListener, sync::mpsc, time::sleep};
+use tokio::{
+    net::TcpListener,
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     Request, Response, Status, Streaming,
     service::interceptor::InterceptedService,
     transport::{Error, Server, server::TcpIncoming},
 };
+use tonic_health::ServingStatus;
 
 use super::{
     HEALTH_INTERVAL, HEALTH_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, REPLY_BYTES_MAX,
@@ -60,9 +65,10 @@ pub struct ServerSetup {
 
 /// Serves until it is stopped and what ran is done.
 pub async fn serve(setup: ServerSetup) -> Result<(), Error> {
-    let ServerSetup { chat, listener, secret, timeout, tasks, stop } = setup;
+    let ServerSetup { chat, listener, secret, timeout: longest, tasks, stop } = setup;
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_service_status(SERVICE, tonic_health::ServingStatus::NotServing).await;
+    // Known before the first caller asks.
+    health.set_service_status(SERVICE, status_of(&chat).await).await;
     let reported = chat.clone();
     let ended = CancellationToken::new();
     let watching = ended.clone();
@@ -70,18 +76,12 @@ pub async fn serve(setup: ServerSetup) -> Result<(), Error> {
     tasks.spawn(async move {
         let report = async {
             loop {
-                let serves = !stopping.is_cancelled()
-                    && matches!(tokio::time::timeout(HEALTH_TIMEOUT, reported.heads()).await, Ok(Ok(_)));
-                let status = if serves {
-                    tonic_health::ServingStatus::Serving
-                } else {
-                    tonic_health::ServingStatus::NotServing
-                };
-                health.set_service_status(SERVICE, status).await;
-                tokio::select! {
-                    () = sleep(HEALTH_INTERVAL) => {}
-                    () = stopping.cancelled(), if serves => {}
+                let waited = stopping.run_until_cancelled(sleep(HEALTH_INTERVAL)).await;
+                if waited.is_none() {
+                    health.set_service_status(SERVICE, ServingStatus::NotServing).await;
+                    return;
                 }
+                health.set_service_status(SERVICE, status_of(&reported).await).await;
             }
         };
         watching.run_until_cancelled(report).await
@@ -101,7 +101,7 @@ pub async fn serve(setup: ServerSetup) -> Result<(), Error> {
         sleep(HEALTH_INTERVAL * 2).await;
     };
     let served = Server::builder()
-        .timeout(timeout)
+        .timeout(longest)
         .max_concurrent_streams(STREAMS_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -112,6 +112,14 @@ pub async fn serve(setup: ServerSetup) -> Result<(), Error> {
         .await;
     ended.cancel();
     served
+}
+
+/// Whether calls can be answered: not without the database.
+async fn status_of(chat: &Chat) -> ServingStatus {
+    match timeout(HEALTH_TIMEOUT, chat.heads()).await {
+        Ok(Ok(_)) => ServingStatus::Serving,
+        _ => ServingStatus::NotServing,
+    }
 }
 
 struct Calls {
