@@ -139,22 +139,27 @@ impl Process {
             Some(endpoints) => (self.remote(endpoints.0).await?, None),
             None => self.local().await.map(|(chat, storage)| (chat, Some(storage)))?,
         };
-        self.readiness.running(chat.clone(), storage.is_some());
         self.background.spawn(housekeeping::run(chat.clone(), storage.is_some(), self.stop_rest.clone()));
         if matches!(role, Role::Serve | Role::Worker) {
             self.relay(&chat)?;
         }
-        let (address, listener) = match role {
-            Role::Serve | Role::Api => self.serve_api(chat).await?,
-            Role::Domain => self.serve_domain(chat).await?,
-            Role::Worker => {
+        let serving = match role {
+            Role::Serve | Role::Api => Some(self.serve_api(chat.clone()).await?),
+            Role::Domain => Some(self.serve_domain(chat.clone()).await?),
+            Role::Worker => None,
+        };
+        // Not before it can be reached.
+        self.readiness.running(chat, storage.is_some());
+        let listener = match serving {
+            Some((address, listener)) => {
+                println!("listening on http://{address}");
+                listener
+            }
+            None => {
                 println!("working");
-                io::stdout().flush()?;
-                let stop = self.stop_serving.clone();
-                return Ok((self.background.spawn(stop.cancelled_owned()), storage));
+                self.background.spawn(self.stop_serving.clone().cancelled_owned())
             }
         };
-        println!("listening on http://{address}");
         io::stdout().flush()?;
         Ok((listener, storage))
     }

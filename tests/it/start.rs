@@ -102,8 +102,7 @@ fn a_folder_that_cannot_be_written_is_named() {
 fn generated_files_are_what_the_binary_prints() {
     for (argument, file) in [("schema", "schema.graphql"), ("settings", "docs/confab.sample.toml")] {
         let printed = confab().arg(argument).output().expect("runs").stdout;
-        let path = format!("{}/{file}", env!("CARGO_MANIFEST_DIR"));
-        let committed = fs::read(&path).expect("reads");
+        let committed = fs::read(file).expect("reads");
         assert!(printed == committed, "{file} differs: `cargo run -- {argument} > {file}`");
     }
 }
