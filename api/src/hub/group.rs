@@ -7,13 +7,17 @@ use std::{
     hash::{Hash, Hasher},
     panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use async_graphql::{Request, Response, ServerError, Variables};
 use bytes::Bytes;
-use domain::{Caller, FilterHash, UserId};
+use domain::{Caller, ErrorCode, FilterHash, UserId};
 use futures_util::{FutureExt, StreamExt, stream::BoxStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep, timeout},
+};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::Shared;
@@ -23,6 +27,9 @@ use crate::{
     schema::{EventFeed, execute_stream, request_data, types::event::EventItem},
     websocket::{PendingPayload, serialise_response},
 };
+
+/// Between two tries of an event whose answer needs something that is away.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Subscriptions with the same key see the same bytes for the same event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,18 +94,26 @@ impl Plan {
         execute_stream(&shared.schema, request)
     }
 
-    /// One event alone. `Err` holds the errors of a request that cannot be executed at all.
+    /// One event alone. `Err` holds the errors of a request that cannot be executed at all, or not now.
     pub async fn execute_once(&self, shared: &Shared, item: EventItem) -> Result<Bytes, Vec<ServerError>> {
-        let mut responses = self.responses(shared, futures_util::stream::once(async { item }).boxed());
-        let response = AssertUnwindSafe(responses.next()).catch_unwind().await.ok().flatten();
-        shared.metrics.executions.fetch_add(1, Ordering::Relaxed);
-        let response = response.unwrap_or_else(internal);
-        if is_request_error(&response) {
-            let mut response = response;
-            complete_errors(&mut response, "event");
-            return Err(response.errors);
+        let begun = Instant::now();
+        loop {
+            let event = item.clone();
+            let mut responses = self.responses(shared, futures_util::stream::once(async { event }).boxed());
+            let response = AssertUnwindSafe(responses.next()).catch_unwind().await.ok().flatten();
+            shared.metrics.executions.fetch_add(1, Ordering::Relaxed);
+            let mut response = response.unwrap_or_else(internal);
+            let away = is_away(&response);
+            if away && is_worth_another_try(shared, begun) {
+                sleep(RETRY_PAUSE).await;
+                continue;
+            }
+            if away || is_request_error(&response) {
+                complete_errors(&mut response, "event");
+                return Err(response.errors);
+            }
+            return Ok(serialise(response));
         }
-        Ok(serialise(response))
     }
 }
 
@@ -129,30 +144,65 @@ impl Execution {
 }
 
 async fn run(shared: &Shared, plan: &Plan, mut jobs: mpsc::UnboundedReceiver<Job>) {
-    let (feed, events) = mpsc::unbounded_channel();
-    let mut feed = feed;
-    let mut responses = plan.responses(shared, unfold(events));
+    let mut running = Running::start(shared, plan);
     while let Some((item, reply)) = jobs.recv().await {
-        let result = if feed.send(item.clone()).is_ok() {
-            let next = tokio::time::timeout(
-                shared.limits.execution_timeout,
-                AssertUnwindSafe(responses.next()).catch_unwind(),
-            );
-            next.await.ok().and_then(Result::ok).flatten()
-        } else {
-            None
+        let begun = Instant::now();
+        let answer = loop {
+            let response = running.next(&item).await;
+            if !is_away(&response) {
+                break Some(response);
+            }
+            if !is_worth_another_try(shared, begun) {
+                break None;
+            }
+            sleep(RETRY_PAUSE).await;
         };
-        shared.metrics.executions.fetch_add(1, Ordering::Relaxed);
-        let Some(response) = result else {
-            // The stream panicked, stalled or ended: the next event gets a fresh one.
-            let (fresh, events) = mpsc::unbounded_channel();
-            feed = fresh;
-            responses = plan.responses(shared, unfold(events));
-            let _ = reply.send(serialise(internal()));
-            continue;
-        };
-        let _ = reply.send(serialise(response));
+        // An event is answered whole or not at all: a socket that waits for what will not come closes, and resumes before it.
+        if let Some(response) = answer {
+            let _ = reply.send(serialise(response));
+        }
     }
+}
+
+/// The stream of a group, made anew when it fails.
+struct Running<'a> {
+    shared: &'a Shared,
+    plan: &'a Plan,
+    feed: mpsc::UnboundedSender<EventItem>,
+    responses: BoxStream<'static, Response>,
+}
+
+impl<'a> Running<'a> {
+    fn start(shared: &'a Shared, plan: &'a Plan) -> Self {
+        let (feed, events) = mpsc::unbounded_channel();
+        Self { shared, plan, feed, responses: plan.responses(shared, unfold(events)) }
+    }
+
+    async fn next(&mut self, item: &EventItem) -> Response {
+        let fed = self.feed.send(item.clone()).is_ok();
+        let next = AssertUnwindSafe(self.responses.next()).catch_unwind();
+        let response =
+            if fed { timeout(self.shared.limits.execution_timeout, next).await.ok() } else { None };
+        self.shared.metrics.executions.fetch_add(1, Ordering::Relaxed);
+        response.and_then(Result::ok).flatten().unwrap_or_else(|| {
+            // It panicked, stalled or ended: the next event gets a fresh one.
+            *self = Self::start(self.shared, self.plan);
+            internal()
+        })
+    }
+}
+
+/// Whether something that the answer needs is away.
+fn is_away(response: &Response) -> bool {
+    let unavailable = async_graphql::Value::from(ErrorCode::Unavailable.name());
+    response.errors.iter().any(|error| {
+        error.extensions.as_ref().and_then(|extensions| extensions.get("code")) == Some(&unavailable)
+    })
+}
+
+/// As long as who gets it is known to be a member (P7).
+fn is_worth_another_try(shared: &Shared, begun: Instant) -> bool {
+    begun.elapsed() < shared.limits.view_age_max
 }
 
 fn unfold(events: mpsc::UnboundedReceiver<EventItem>) -> BoxStream<'static, EventItem> {
