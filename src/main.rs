@@ -2,6 +2,7 @@
 
 mod admin;
 mod database;
+mod dead;
 mod doctor;
 mod failure;
 mod housekeeping;
@@ -46,8 +47,11 @@ enum Command {
     Api,
     /// Run the domain behind gRPC.
     Domain,
-    /// Relay what was committed to Kafka.
-    Worker,
+    /// Relay what was committed to Kafka, and do the tasks that come from there.
+    Worker {
+        #[command(subcommand)]
+        command: Option<WorkerCommand>,
+    },
     /// Bring the schema up to date, and the topics of Kafka.
     Migrate {
         /// The database was restored from a backup: event cursors from before are void.
@@ -65,6 +69,14 @@ enum Command {
     Doctor,
     /// Print all settings with their defaults.
     Settings,
+}
+
+#[derive(Clone, Copy, Subcommand)]
+enum WorkerCommand {
+    /// Print the tasks that could not be done, with the reason.
+    Dead,
+    /// Send those tasks on their way again.
+    Replay,
 }
 
 #[derive(Clone, Subcommand)]
@@ -106,7 +118,9 @@ fn main() -> ExitCode {
         Command::Keys { command: KeysCommand::New } => new_key(&settings),
         Command::Doctor => runtime.block_on(doctor::run(&settings)),
         Command::Api => runtime.block_on(run::run(settings, Role::Api)),
-        Command::Worker => runtime.block_on(run::run(settings, Role::Worker)),
+        Command::Worker { command: None } => runtime.block_on(run::run(settings, Role::Worker)),
+        Command::Worker { command: Some(WorkerCommand::Dead) } => runtime.block_on(dead::list(&settings)),
+        Command::Worker { command: Some(WorkerCommand::Replay) } => runtime.block_on(dead::replay(&settings)),
         Command::Domain => runtime.block_on(run::run(settings, Role::Domain)),
         _ => runtime.block_on(run::run(settings, Role::Serve)),
     };

@@ -12,13 +12,13 @@ use domain::{
     Chat, WorkerId,
     adapter::{
         ambient::{SystemClock, SystemRandom},
-        kafka::KafkaQueue,
-        redis::{RedisBus, RedisBusSetup},
+        kafka::{ConsumerSetup, KafkaQueue, consume},
+        redis::{RedisBus, RedisBusSetup, RedisPresence, RedisPresenceSetup},
         sql::SqlStore,
     },
     grpc::{Remote, RemoteSetup, server, server::ServerSetup},
     keys::{KeyError, KeyRing},
-    port::{Bus, Log as _, Random as _},
+    port::{Bus, Log as _, Presence, Queue, Random as _},
     wiring::{RemoteWiring, Wiring},
 };
 use tokio::{
@@ -29,7 +29,12 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use workers::relay::{self, RelaySetup};
+use workers::{
+    outbox_queue::OutboxQueue,
+    push::{self, Pusher},
+    relay::{self, RelaySetup},
+    tasks::Tasks,
+};
 
 use crate::{admin, database, housekeeping, metrics, readiness::Readiness, settings::Settings};
 
@@ -111,8 +116,10 @@ impl Process {
         let keeps_data =
             settings.is_embedded() && (!role.calls_the_domain() || settings.domain_url.is_none());
         let folder = if keeps_data { Some(database::take_data_folder(&settings)?) } else { None };
-        if role == Role::Worker && settings.kafka_brokers.is_none() {
-            return Err("CONFAB_KAFKA_BROKERS is needed by `confab worker`".into());
+        if role == Role::Worker && settings.kafka_brokers.is_none() && !settings.push().is_any() {
+            return Err(
+                "`confab worker` has nothing to do: set CONFAB_KAFKA_BROKERS, or a provider of pushes".into(),
+            );
         }
         let process = Self {
             settings,
@@ -141,7 +148,7 @@ impl Process {
         };
         self.background.spawn(housekeeping::run(chat.clone(), storage.is_some(), self.stop_rest.clone()));
         if matches!(role, Role::Serve | Role::Worker) {
-            self.relay(&chat)?;
+            self.work(&chat)?;
         }
         let serving = match role {
             Role::Serve | Role::Api => Some(self.serve_api(chat.clone()).await?),
@@ -169,8 +176,8 @@ impl Process {
         let store = database::open_patiently(&self.settings, &self.readiness).await?;
         let keys = open_keys(&self.settings)?;
         let mut wiring = Wiring::new(store.clone(), keys, self.settings.domain_limits());
-        if let Some(bus) = self.bus(store.installation(), store.layout())? {
-            wiring.bus = bus;
+        if let Some(Shared { bus, presence }) = self.redis(store.installation(), store.layout())? {
+            (wiring.bus, wiring.presence) = (bus, presence);
         }
         let tasks = wiring.tasks.clone();
         Ok((wiring.build(), Storage { store, tasks }))
@@ -187,36 +194,64 @@ impl Process {
             stop: self.stop_rest.clone(),
         };
         let remote = Remote::connect(setup).await?;
-        let bus = self.bus(&remote.installation, remote.layout)?;
+        let shared = self.redis(&remote.installation, remote.layout)?;
         let keys = open_keys(&self.settings)?;
         let mut wiring = RemoteWiring::new(remote, keys, self.settings.domain_limits());
-        if let Some(bus) = bus {
-            wiring.bus = bus;
+        if let Some(Shared { bus, presence }) = shared {
+            (wiring.bus, wiring.presence) = (bus, presence);
         }
         Ok(wiring.build())
     }
 
-    fn bus(&self, installation: &str, layout: domain::LaneLayout) -> Outcome<Option<Arc<dyn Bus>>> {
+    /// What nodes tell each other through Redis, where there is one.
+    fn redis(&self, installation: &str, layout: domain::LaneLayout) -> Outcome<Option<Shared>> {
         let Some(url) = &self.settings.redis_url else { return Ok(None) };
+        let node = random_node();
         let setup = RedisBusSetup {
             url: url.0.clone(),
             installation: installation.to_owned(),
             layout,
-            node: random_node(),
+            node,
             tasks: self.background.clone(),
             stop: self.stop_rest.clone(),
         };
         let bus = RedisBus::start(setup).map_err(|error| format!("CONFAB_REDIS_URL: {error}"))?;
         self.readiness.without("redis", bus.is_connected());
-        Ok(Some(Arc::new(bus)))
+        let presence = RedisPresence::start(RedisPresenceSetup {
+            client: bus.client().clone(),
+            prefix: format!("confab:{installation}"),
+            node,
+            tasks: self.background.clone(),
+            stop: self.stop_rest.clone(),
+        });
+        Ok(Some(Shared { bus: Arc::new(bus), presence: Arc::new(presence) }))
     }
 
-    /// Brings the outbox to Kafka, where there is one.
-    fn relay(&self, chat: &Chat) -> Outcome<()> {
-        let Some(kafka) = self.settings.kafka() else { return Ok(()) };
+    /// What happens after a commit: the outbox to Kafka and tasks from there; without Kafka, tasks from the outbox itself.
+    fn work(&self, chat: &Chat) -> Outcome<()> {
+        let (settings, kafka) = (self.settings.push(), self.settings.kafka());
+        let pusher = Arc::new(Pusher::new(&settings, chat.clock(), chat.random())?);
+        let queue: Arc<dyn Queue> = match kafka {
+            Some(kafka) => {
+                let queue: Arc<dyn Queue> = Arc::new(KafkaQueue::new(kafka.clone())?);
+                let tasks = Arc::new(Tasks { chat: chat.clone(), queue: queue.clone(), pusher });
+                let (settings, work) = (kafka, tasks);
+                let setup = ConsumerSetup {
+                    settings,
+                    work,
+                    tasks: self.background.clone(),
+                    stop: self.stop_serving.clone(),
+                };
+                self.background.spawn(consume(setup));
+                queue
+            }
+            None if settings.is_any() => Arc::new(OutboxQueue::new(chat.clone(), pusher)),
+            // Nobody waits for what happened.
+            None => return Ok(()),
+        };
         let setup = RelaySetup {
             chat: chat.clone(),
-            queue: Arc::new(KafkaQueue::new(kafka)?),
+            queue,
             // Never zero, which nobody is.
             worker: WorkerId((random_node() >> 1).cast_signed().max(1)),
             tasks: self.background.clone(),
@@ -230,6 +265,7 @@ impl Process {
         let setup = ApiSetup {
             chat,
             settings: self.settings.api(),
+            web_push_key: self.settings.push_vapid_key.as_deref().map(push::public_key).transpose()?,
             hub: self.settings.hub_limits(),
             tasks: self.background.clone(),
             stop: self.stop_rest.clone(),
@@ -276,6 +312,12 @@ impl Process {
     }
 }
 
+/// What nodes tell each other.
+struct Shared {
+    bus: Arc<dyn Bus>,
+    presence: Arc<dyn Presence>,
+}
+
 /// The database of a domain in this process, and the work on it that nobody cancels.
 struct Storage {
     store: SqlStore,
@@ -283,7 +325,7 @@ struct Storage {
 }
 
 /// The embedded default makes its first key by itself; elsewhere every node needs the same folder.
-fn open_keys(settings: &Settings) -> Result<KeyRing, KeyError> {
+pub fn open_keys(settings: &Settings) -> Result<KeyRing, KeyError> {
     let folder = settings.keys_folder();
     let none = std::fs::read_dir(&folder).map_or(true, |mut entries| entries.next().is_none());
     if settings.is_embedded() && settings.domain_url.is_none() && none {

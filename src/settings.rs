@@ -17,7 +17,8 @@ use api::{guard, hub::HubLimits, settings::SocketSettings};
 use domain::{Limits, adapter::kafka::KafkaSettings, grpc::metadata::ServiceSecret};
 
 pub use table::Settings;
-use value::Brokers;
+use value::{Brokers, Text};
+use workers::push::{ApnsSettings, FcmSettings, PushSettings, WebPushSettings};
 
 /// The prefix of every setting in the environment.
 const PREFIX: &str = "CONFAB_";
@@ -89,6 +90,30 @@ impl Settings {
                 "calls of the domain are not encrypted; allow a network that you trust by CONFAB_ALLOW_PLAINTEXT=on",
             );
         }
+        if !loopback && self.push_private_endpoints {
+            problem("CONFAB_PUSH_PRIVATE_ENDPOINTS", "can be allowed on a loopback address only");
+        }
+        if self.push_apns_key.is_some() {
+            for (key, value) in [
+                ("CONFAB_PUSH_APNS_KEY_ID", &self.push_apns_key_id),
+                ("CONFAB_PUSH_APNS_TEAM_ID", &self.push_apns_team_id),
+                ("CONFAB_PUSH_APNS_TOPIC", &self.push_apns_topic),
+            ] {
+                if value.0.is_empty() {
+                    problem(key, "is needed with CONFAB_PUSH_APNS_KEY");
+                }
+            }
+        }
+        let subject = &self.push_vapid_subject.0;
+        if self.push_vapid_key.is_some()
+            && !subject.starts_with("mailto:")
+            && !subject.starts_with("https://")
+        {
+            problem(
+                "CONFAB_PUSH_VAPID_SUBJECT",
+                "mailto:… or https://… is needed with CONFAB_PUSH_VAPID_KEY",
+            );
+        }
         if self.domain_url.is_some() && self.service_secret.is_none() {
             problem("CONFAB_SERVICE_SECRET", "is needed with CONFAB_DOMAIN_URL");
         }
@@ -116,6 +141,7 @@ impl Settings {
             group_members_max: self.group_members_max,
             ids_max: self.ids_max,
             receipts_members_max: self.receipts_members_max,
+            fanout_inline_members_max: self.fanout_inline_members_max,
             commit_queue_max: self.commit_queue_max,
             send_timeout: Duration::from_millis(self.send_timeout_ms),
             replay_events_max: self.replay_events_max,
@@ -174,6 +200,31 @@ impl Settings {
     pub fn kafka(&self) -> Option<KafkaSettings> {
         let Brokers(brokers) = self.kafka_brokers.clone()?;
         Some(KafkaSettings { brokers, prefix: self.kafka_topic_prefix.0.clone() })
+    }
+
+    /// Through whom devices are pushed to.
+    pub fn push(&self) -> PushSettings {
+        let text = |text: &Text| text.0.clone();
+        let url = |url: &Text| url.0.trim_end_matches('/').to_owned();
+        PushSettings {
+            apns: self.push_apns_key.clone().map(|key| ApnsSettings {
+                url: url(&self.push_apns_url),
+                key,
+                key_id: text(&self.push_apns_key_id),
+                team_id: text(&self.push_apns_team_id),
+                topic: text(&self.push_apns_topic),
+            }),
+            fcm: self
+                .push_fcm_account
+                .clone()
+                .map(|account| FcmSettings { url: url(&self.push_fcm_url), account }),
+            web: self
+                .push_vapid_key
+                .clone()
+                .map(|key| WebPushSettings { key, subject: text(&self.push_vapid_subject) }),
+            shows_text: self.push_text,
+            private_endpoints: self.push_private_endpoints,
+        }
     }
 
     /// What processes of this installation show each other.

@@ -32,6 +32,8 @@ pub enum StartError {
 pub struct ApiSetup {
     pub chat: Chat,
     pub settings: Settings,
+    /// What browsers know us by when they subscribe to pushes.
+    pub web_push_key: Option<String>,
     pub hub: HubLimits,
     pub tasks: TaskTracker,
     /// Stops the hub; the listener has a token of its own and stops first.
@@ -40,12 +42,12 @@ pub struct ApiSetup {
 
 /// A node that is bound to its address and ready to serve.
 pub async fn start(setup: ApiSetup) -> Result<(Server, Hub), StartError> {
-    let ApiSetup { chat, settings, hub, tasks, stop } = setup;
+    let ApiSetup { chat, settings, web_push_key, hub, tasks, stop } = setup;
     // Before the first request, so that no ended session slips through.
     chat.load_ended_sessions().await?;
     let sdl = schema::sdl();
     let types = Arc::new(TypeSystem::parse(&sdl)?);
-    let schema = schema::build(chat.clone());
+    let schema = schema::build(chat.clone(), web_push_key);
     let sockets = Sockets::new(&settings.sockets);
     let revoked = sockets.clone();
     let hub = Hub::start(HubSetup {

@@ -22,7 +22,10 @@ use async_graphql::{Request, Response, SDLExportOptions, Schema, SchemaBuilder};
 use domain::Chat;
 use futures_util::{StreamExt, stream::BoxStream};
 
-use self::{loaders::Loaders, types::event::ConversationEvent};
+use self::{
+    loaders::Loaders,
+    types::{event::ConversationEvent, push::WebPushPublicKey},
+};
 pub use self::{
     mutation::Mutation,
     query::Query,
@@ -32,9 +35,14 @@ pub use self::{
 
 pub type ChatSchema = Schema<Query, Mutation, Subscription>;
 
-/// The schema over a running domain.
-pub fn build(chat: Chat) -> ChatSchema {
-    builder().data(chat).finish()
+/// The schema over a running domain; `web_push_key` is what browsers know us by.
+pub fn build(chat: Chat, web_push_key: Option<String>) -> ChatSchema {
+    let builder = builder().data(chat);
+    match web_push_key {
+        Some(key) => builder.data(WebPushPublicKey(key)),
+        None => builder,
+    }
+    .finish()
 }
 
 /// The schema in the definition language, as it is committed in `schema.graphql` and served to clients.

@@ -33,7 +33,7 @@ const PAGE: &str = "query($id: ID!) { conversation(id: $id) { messages(last: 50)
 
 pub async fn b11(bench: &Arc<Bench>, rounds: usize) -> Report {
     let (viewer, conversations) = fill(bench).await;
-    let schema = schema::build(bench.chat.clone());
+    let schema = schema::build(bench.chat.clone(), None);
     let title = "Conversation list (50 of 2,000) and history page (50) over GraphQL, MariaDB";
     let mut report = Report::new("b11", title);
     report.compare_latency();

@@ -6,10 +6,10 @@ use futures_util::future::Either;
 use tokio::{sync::broadcast, time::Instant};
 
 use crate::{
-    Caller, ConversationId, ConversationView, Credentials, CursorError, CursorPosition, Direction, LaneId,
-    LaneLayout, Limits, LoggedBatch, Member, MemberId, Message, MessageId, Page, PageRequest, Positions,
-    RelayBacklog, RelayLane, ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId,
-    WorkerId,
+    Caller, ConversationId, ConversationView, Credentials, CursorError, CursorPosition, DeadTask, Direction,
+    LaneId, LaneLayout, Limits, LoggedBatch, Member, MemberId, Message, MessageId, Page, PageRequest,
+    Positions, PushAddress, PushBatch, PushProvider, PushRange, Pushed, QuietHours, RelayBacklog, RelayLane,
+    ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId, WorkerId,
     contract::{proto, wire::Wire},
     cursor,
     ended_sessions::EndedSessions,
@@ -22,7 +22,7 @@ use crate::{
     keys::KeyRing,
     measure,
     port::{
-        Bus, Clock, Random,
+        Bus, Clock, Presence, Random,
         conversations::{ListCursor, Missed},
         log::Heads,
     },
@@ -53,6 +53,7 @@ pub(crate) struct Local {
     pub tokens: Arc<AccessTokens>,
     pub ended_sessions: Arc<EndedSessions>,
     pub bus: Arc<dyn Bus>,
+    pub presence: Arc<dyn Presence>,
 }
 
 /// Where the domain runs.
@@ -128,6 +129,11 @@ impl Chat {
     /// The shortcut from commits; a hint.
     pub fn live(&self) -> broadcast::Receiver<Arc<LoggedBatch>> {
         self.local.bus.subscribe()
+    }
+
+    /// A session's first subscription on this node went live, or its last one ended. A hint for pushes.
+    pub fn announce(&self, user: UserId, session: SessionId, live: bool) {
+        self.local.presence.announce(user, session, live);
     }
 
     pub fn seal_cursor(&self, position: &CursorPosition) -> String {

@@ -54,6 +54,11 @@ metrics! {
     RELAYED = Counter "confab_relayed_total" [""] "Records that the queue has confirmed.";
     RELAY_LANES = Gauge "confab_relay_lanes" [""] "Lanes that this worker relays.";
     RELAY_BACKLOG = Gauge "confab_relay_backlog" ["lane"] "Positions of a lane that wait for the relay.";
+    TASKS = Counter "confab_tasks_total" ["topic, outcome"] "Tasks worked on; outcome `done`, `again` or `dead`.";
+    TASK_SECONDS = Latency "confab_task_seconds" ["topic"] "A task, retries included.";
+    TASK_LAG = Gauge "confab_task_lag" ["partition"] "Records of a partition that wait for this worker.";
+    TASK_BUSY_SECONDS = Gauge "confab_task_busy_seconds" [""] "How long the oldest task that runs has been running.";
+    PUSHES = Counter "confab_pushes_total" ["provider, outcome"] "Pushes; outcome `sent`, `gone` (the device is forgotten), `refused` or `later`.";
     RELAY_OLDEST_SECONDS = Gauge "confab_relay_oldest_seconds" ["lane"] "Age of the oldest outbox row that waits for the relay.";
 }
 

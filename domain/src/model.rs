@@ -9,6 +9,7 @@ pub mod limits;
 pub mod member;
 pub mod message;
 pub mod page;
+pub mod push;
 pub mod relay;
 pub mod session;
 pub mod text;
@@ -24,6 +25,9 @@ pub use limits::Limits;
 pub use member::{Member, MemberRole};
 pub use message::{Content, Message, MessageDraft};
 pub use page::{Direction, Page, PageRequest};
+pub use push::{
+    DeadTask, PushAddress, PushBatch, PushProvider, PushRange, PushTarget, Pushed, QuietHours, Subscription,
+};
 pub use relay::{RelayBacklog, RelayLane, WorkerId};
 pub use session::{Caller, Credentials, Session};
 pub use text::{ClientKey, DisplayName, MessageText, Password, Title, Username};

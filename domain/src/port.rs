@@ -4,7 +4,9 @@ pub mod accounts;
 pub mod ambient;
 pub mod bus;
 pub mod conversations;
+pub mod devices;
 pub mod log;
+pub mod presence;
 pub mod queue;
 pub mod relays;
 
@@ -12,7 +14,9 @@ pub use accounts::Accounts;
 pub use ambient::{Clock, Random};
 pub use bus::Bus;
 pub use conversations::Conversations;
+pub use devices::Devices;
 pub use log::{LaneTransaction, Log};
+pub use presence::Presence;
 pub use queue::Queue;
 pub use relays::Relays;
 

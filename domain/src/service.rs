@@ -14,15 +14,19 @@ pub mod live;
 pub mod mark_read;
 pub mod members;
 pub mod messages;
+pub mod mute_conversation;
 pub mod open_direct_conversation;
+pub mod push;
 pub mod refresh_session;
 pub mod register;
+pub mod register_device;
 pub mod relay;
 pub mod remove_member;
 pub mod send_message;
 mod session_end;
 pub mod sessions;
 pub mod set_member_role;
+pub mod set_quiet_hours;
 pub mod sign_in;
 pub mod sign_out;
 pub mod update_group;
@@ -41,7 +45,7 @@ use crate::{
     keys::KeyRing,
     model::Limits,
     passwords::Passwords,
-    port::{Accounts, Bus, Clock, Conversations, Log, Random, Relays},
+    port::{Accounts, Bus, Clock, Conversations, Devices, Log, Presence, Random, Relays},
     tokens::AccessTokens,
 };
 
@@ -60,6 +64,8 @@ pub(crate) struct Services {
     pub accounts: Arc<dyn Accounts>,
     pub conversations: Arc<dyn Conversations>,
     pub bus: Arc<dyn Bus>,
+    pub devices: Arc<dyn Devices>,
+    pub presence: Arc<dyn Presence>,
     pub relays: Arc<dyn Relays>,
     pub committers: Committers,
     pub keys: KeyRing,

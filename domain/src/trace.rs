@@ -33,6 +33,11 @@ impl TraceId {
             .flatten()
     }
 
+    /// 32 lower-case hex digits.
+    pub fn of_hex(text: &str) -> Option<Self> {
+        hex(text, 32).and_then(|digits| u128::from_str_radix(digits, 16).ok()).map(Self)
+    }
+
     pub fn generate(random: &dyn Random) -> Self {
         let mut bytes = [0; 16];
         random.fill(&mut bytes);

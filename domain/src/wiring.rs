@@ -8,7 +8,7 @@ use crate::{
     Chat, Limits,
     adapter::{
         ambient::{SystemClock, SystemRandom},
-        in_process::InProcessBus,
+        in_process::{InProcessBus, InProcessPresence},
         sql::SqlStore,
     },
     attempts::Attempts,
@@ -17,7 +17,7 @@ use crate::{
     grpc::Remote,
     keys::KeyRing,
     passwords::Passwords,
-    port::{Bus, Clock, Log, Random},
+    port::{Bus, Clock, Log, Presence, Random},
     service::{Domain, Services},
     tokens::AccessTokens,
 };
@@ -31,6 +31,8 @@ pub struct Wiring {
     pub random: Arc<dyn Random>,
     /// How hubs hear of commits at once.
     pub bus: Arc<dyn Bus>,
+    /// Who is live, on whatever node.
+    pub presence: Arc<dyn Presence>,
     pub tasks: TaskTracker,
 }
 
@@ -38,12 +40,13 @@ impl Wiring {
     pub fn new(store: SqlStore, keys: KeyRing, limits: Limits) -> Self {
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
         let bus = Arc::new(InProcessBus::default());
-        Self { store, keys, limits, clock, random, bus, tasks: TaskTracker::new() }
+        let presence = Arc::new(InProcessPresence::default());
+        Self { store, keys, limits, clock, random, bus, presence, tasks: TaskTracker::new() }
     }
 
     /// A domain in this process, in dependency order.
     pub fn build(self) -> Chat {
-        let Self { store, keys, limits, clock, random, bus, tasks } = self;
+        let Self { store, keys, limits, clock, random, bus, presence, tasks } = self;
         let installation = store.installation().to_owned();
         let store = Arc::new(store);
         let log: Arc<dyn Log> = store.clone();
@@ -69,6 +72,7 @@ impl Wiring {
             tokens: Arc::new(AccessTokens::new(keys.clone(), clock.clone())),
             ended_sessions: Arc::default(),
             bus: bus.clone(),
+            presence: presence.clone(),
         };
         let services = Services {
             tokens: local.tokens.clone(),
@@ -82,6 +86,8 @@ impl Wiring {
             log,
             accounts: store.clone(),
             conversations: store.clone(),
+            devices: store.clone(),
+            presence,
             relays: store,
             bus,
             committers,
@@ -102,16 +108,18 @@ pub struct RemoteWiring {
     pub random: Arc<dyn Random>,
     /// How this process hears of commits at once.
     pub bus: Arc<dyn Bus>,
+    pub presence: Arc<dyn Presence>,
 }
 
 impl RemoteWiring {
     pub fn new(remote: Remote, keys: KeyRing, limits: Limits) -> Self {
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-        Self { remote, keys, limits, clock, random, bus: Arc::new(InProcessBus::default()) }
+        let presence = Arc::new(InProcessPresence::default());
+        Self { remote, keys, limits, clock, random, bus: Arc::new(InProcessBus::default()), presence }
     }
 
     pub fn build(self) -> Chat {
-        let Self { remote, keys, limits, clock, random, bus } = self;
+        let Self { remote, keys, limits, clock, random, bus, presence } = self;
         let local = Local {
             installation: remote.installation.clone(),
             layout: remote.layout,
@@ -122,6 +130,7 @@ impl RemoteWiring {
             random,
             ended_sessions: Arc::default(),
             bus,
+            presence,
         };
         Chat { local: Arc::new(local), backend: Backend::There(Arc::new(remote)) }
     }

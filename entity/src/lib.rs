@@ -6,11 +6,17 @@
 
 pub mod confab_meta;
 pub mod conversation;
+pub mod dead_task;
+pub mod device;
 pub mod id_lease;
 pub mod log_lane;
 pub mod member;
 pub mod message;
+pub mod muted_conversation;
 pub mod outbox;
+pub mod push_mark;
+pub mod quiet_hours;
 pub mod refresh_token;
+pub mod relay_lane;
 pub mod session;
 pub mod user_account;

@@ -12,9 +12,10 @@ mod m0002_accounts;
 mod m0003_conversations;
 mod m0004_log;
 mod m0005_relay;
+mod m0006_push;
 
 /// The schema version this binary needs: how many of the migrations below it relies on.
-pub const SCHEMA_VERSION: i32 = 5;
+pub const SCHEMA_VERSION: i32 = 6;
 
 pub struct Migrator;
 
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_conversations::Migration),
             Box::new(m0004_log::Migration),
             Box::new(m0005_relay::Migration),
+            Box::new(m0006_push::Migration),
         ]
     }
 }

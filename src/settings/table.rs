@@ -6,7 +6,7 @@ use domain::grpc::metadata::ServiceSecret;
 
 use super::{
     Given, Problem,
-    value::{Brokers, DomainUrls, RedisUrl, TopicPrefix, Value},
+    value::{Brokers, DomainUrls, RedisUrl, Text, TopicPrefix, Value},
 };
 
 /// What the sample configuration says of a setting.
@@ -99,6 +99,28 @@ settings! {
     kafka_partitions: i32 = "8", 1 ..= 10_000;
     /// Brokers that keep each record, in topics that `confab migrate` makes.
     kafka_replication: i32 = "1", 1 ..= 100;
+    /// Key of APNs, a `.p8` file, for `confab worker` (or `confab serve`). Empty: no pushes to Apple's devices.
+    push_apns_key: Option<PathBuf> = "";
+    /// Identifier of the key of APNs.
+    push_apns_key_id: Text = "";
+    /// Identifier of the team that owns the key of APNs.
+    push_apns_team_id: Text = "";
+    /// Bundle id of the app that APNs pushes to.
+    push_apns_topic: Text = "";
+    /// Where APNs listens; `https://api.sandbox.push.apple.com` for apps in development.
+    push_apns_url: Text = "https://api.push.apple.com";
+    /// JSON file of a service account of Firebase. Empty: no pushes through FCM.
+    push_fcm_account: Option<PathBuf> = "";
+    /// Where FCM listens.
+    push_fcm_url: Text = "https://fcm.googleapis.com";
+    /// Key that identifies us to push services of browsers (VAPID): P-256, PKCS #8 in PEM, the same for every node. Empty: no Web Push.
+    push_vapid_key: Option<PathBuf> = "";
+    /// Whom a push service asks about us: `mailto:…` or `https://…`.
+    push_vapid_subject: Text = "";
+    /// Whether pushes show what was written; otherwise only that there is a new message.
+    push_text: bool = "on";
+    /// Let endpoints of browsers have private addresses and no TLS, for tests on a loopback address.
+    push_private_endpoints: bool = "off";
     /// Folder of the signing keys, the same for every node. Empty: `keys` in the data folder.
     keys_dir: Option<PathBuf> = "";
     /// Exact origins that browsers may call from, separated by commas. Empty: the server's own, and any loopback origin while
@@ -115,6 +137,9 @@ settings! {
     group_members_max: u32 = "100000", 2 ..= 1_000_000;
     /// Ids in one list argument.
     ids_max: usize = "100", 1 ..= 1000;
+    /// Groups above this many members are large: who comes and goes is told to owners and admins in detail, and work for each member
+    /// goes through the topic `task.fanout`.
+    fanout_inline_members_max: i32 = "500", 1 ..= 1_000_000;
     /// Conversations up to this many members show each member's reads to the others.
     receipts_members_max: i32 = "50", 0 ..= 10_000;
     /// Sends and reads that may wait in front of one committer; a process has one a core, at most one a lane.

@@ -56,6 +56,16 @@ impl Value for Option<PathBuf> {
     }
 }
 
+/// A text of any kind.
+#[derive(Clone, Debug)]
+pub struct Text(pub String);
+
+impl Value for Text {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
 /// A database URL; the text itself may hold a password and is never repeated.
 impl Value for Option<String> {
     fn parse(text: &str) -> Result<Self, String> {

@@ -120,7 +120,14 @@ const PATH_RULES: &[PathRule] = &[
         within: "workers/src/",
         except_within: &[],
         never: &["domain::port"],
-        but: &["domain::port::queue", "domain::port::Queue"],
+        // Time and chance everybody has to ask for.
+        but: &[
+            "domain::port::queue",
+            "domain::port::Queue",
+            "domain::port::ambient",
+            "domain::port::Clock",
+            "domain::port::Random",
+        ],
         fix: "`workers` calls no storage: add a method to `domain::Chat`",
     },
     PathRule {

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::server::{Server, confab, register, settings};
+use crate::server::{Server, client, confab, register, settings};
 
 /// A file system of its own, as large as the test needs; unmounted when dropped.
 struct SmallDisk(PathBuf);
@@ -58,7 +58,7 @@ async fn a_full_disk_is_unavailable_and_nothing_acked_is_lost() {
         command
     };
     let mut server = Server::start(make());
-    let client = reqwest::Client::new();
+    let client = client();
     let (_, token) = register(&client, &server.url, "ada").await;
     let create = "mutation { createGroup(input: { title: \"t\", memberIds: [] }) { conversation { id } } }";
     let created = ask(&client, &server.url, &token, create, json!({})).await;

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::server::{Server, ask, confab, mariadb, register, settings};
+use crate::server::{Server, ask, client, confab, mariadb, register, settings};
 
 const ROUNDS: usize = 20;
 const SENDERS: usize = 8;
@@ -56,7 +56,7 @@ async fn what_was_acked_on_mariadb_survives_twenty_kills() {
 }
 
 async fn survive(make: impl Fn() -> Command) {
-    let client = reqwest::Client::new();
+    let client = client();
     let mut server = Server::start(make());
     let (_, owner) = register(&client, &server.url, "owner").await;
     let (other, _) = register(&client, &server.url, "other").await;

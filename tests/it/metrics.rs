@@ -4,7 +4,7 @@ use std::{net::TcpListener, time::Duration};
 
 use serde_json::json;
 
-use crate::server::{Server, ask, confab, mariadb, register, settings};
+use crate::server::{Server, ask, client, confab, mariadb, register, settings};
 
 /// A port that nobody has just now.
 fn free_port() -> u16 {
@@ -14,7 +14,7 @@ fn free_port() -> u16 {
 async fn probe(admin: u16, path: &str) -> (u16, String) {
     let url = format!("http://127.0.0.1:{admin}{path}");
     for _ in 0..100 {
-        if let Ok(answer) = reqwest::get(&url).await {
+        if let Ok(answer) = client().get(&url).send().await {
             let answered = (answer.status().as_u16(), answer.text().await.expect("text"));
             if answered.1 != "starting\n" {
                 return answered;
@@ -35,7 +35,7 @@ async fn what_a_process_did_stands_in_its_metrics() {
         command.env("CONFAB_ADMIN_LISTEN", format!("127.0.0.1:{admin}"));
         command
     });
-    let client = reqwest::Client::new();
+    let client = client();
     let (_, token) = register(&client, &server.url, "ada").await;
     ask(&client, &server.url, Some(&token), "{ viewer { username } }", json!({})).await.expect("answers");
     let (status, text) = probe(admin, "/metrics").await;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     listener::Listener,
-    server::{Server, ask, confab, mariadb, register, settings},
+    server::{Server, ask, client, confab, mariadb, register, settings},
 };
 
 fn node(folder: &Path, database: &str, redis: Option<&str>) -> Command {
@@ -32,7 +32,7 @@ async fn what_is_sent_on_one_node_arrives_on_the_other_with_redis_and_without() 
     if redis.is_none() {
         eprintln!("SKIPPED on Redis: CONFAB_TEST_REDIS_URL is not set (scripts/test sets it)");
     }
-    let client = reqwest::Client::new();
+    let client = client();
     // Also with one that nobody answers at.
     let buses = [redis.as_deref(), None, Some("redis://127.0.0.1:1/0")];
     for (round, bus) in buses.into_iter().enumerate() {

@@ -21,7 +21,7 @@ use rdkafka::{
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::server::{Server, ask, confab, mariadb, register, settings};
+use crate::server::{Server, ask, client, confab, mariadb, register, settings};
 
 /// Longer than a lane's lease.
 const LONG_SLEEP: Duration = Duration::from_secs(7);
@@ -173,7 +173,7 @@ fn without_repeats(records: Vec<Record>) -> Vec<Record> {
 async fn everything_arrives_in_order_over_killed_and_sleeping_workers() {
     let Some(stage) = Stage::new() else { return };
     let api = stage.api();
-    let client = reqwest::Client::new();
+    let client = client();
     let (_, token) = register(&client, &api.url, "ada").await;
     let create = "mutation { createGroup(input: { title: \"t\", memberIds: [] }) { conversation { id } } }";
     let mut groups = Vec::new();

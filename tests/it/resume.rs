@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     listener::Listener,
-    server::{Server, ask, confab, register, settings},
+    server::{Server, ask, client, confab, register, settings},
 };
 
 const SEND: &str =
@@ -46,7 +46,7 @@ fn names(events: &[Value]) -> Vec<&str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_misses_nothing_over_five_kills_of_the_server() {
     let folder = tempfile::tempdir().expect("a folder");
-    let client = reqwest::Client::new();
+    let client = client();
     let mut server = Server::start(embedded(folder.path()));
     let (_, token) = register(&client, &server.url, "ada").await;
     let mut conversations = Vec::new();
@@ -128,7 +128,7 @@ async fn a_subscription_misses_nothing_over_five_kills_of_the_server() {
 async fn cursors_from_before_an_older_copy_came_back_are_told_to_resynchronise() {
     let folder = tempfile::tempdir().expect("a folder");
     let (data, copy) = (folder.path().join("data"), folder.path().join("copy"));
-    let client = reqwest::Client::new();
+    let client = client();
     let mut server = Server::start(embedded(folder.path()));
     let (_, token) = register(&client, &server.url, "ada").await;
     let id = group(&client, &server.url, &token).await;

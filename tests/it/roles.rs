@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     listener::Listener,
-    server::{Server, ask, confab, mariadb, register, settings},
+    server::{Server, ask, client, confab, mariadb, register, settings},
 };
 
 const SECRET: &str = "a-secret-of-the-tests-and-nobody-else";
@@ -32,8 +32,7 @@ impl Cluster {
             let status = Self::command(folder.path(), &database).args(arguments).status();
             assert!(status.expect("runs").success(), "{arguments:?}");
         }
-        let mut cluster =
-            Self { folder, database, domains: Vec::new(), apis: Vec::new(), client: reqwest::Client::new() };
+        let mut cluster = Self { folder, database, domains: Vec::new(), apis: Vec::new(), client: client() };
         cluster.domains = (0..2).map(|_| cluster.domain("127.0.0.1:0")).collect();
         cluster.apis = (0..2).map(|_| cluster.api()).collect();
         Some(cluster)

@@ -92,6 +92,12 @@ impl Drop for Server {
     }
 }
 
+/// Without TLS; but in one build with others, its provider has to be chosen (see `workers`).
+pub fn client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 /// The answer's `data`; `None` when the server could not be asked to the end.
 pub async fn ask(
     client: &reqwest::Client,

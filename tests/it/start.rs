@@ -2,7 +2,7 @@
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, process::Command};
 
-use crate::server::{Server, ask, confab, mariadb, register, settings};
+use crate::server::{Server, ask, client, confab, mariadb, register, settings};
 
 fn embedded(folder: &tempfile::TempDir) -> Command {
     let mut command = confab();
@@ -56,7 +56,7 @@ fn a_data_folder_belongs_to_one_process_and_its_keys_to_its_owner() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_ends_well_and_what_was_said_is_there_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
-    let client = reqwest::Client::new();
+    let client = client();
     let mut server = Server::start(embedded(&folder));
     let (id, token) = register(&client, &server.url, "ada").await;
     assert_eq!(server.terminate(), Some(0));

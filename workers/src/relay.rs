@@ -7,8 +7,8 @@
 use std::{collections::HashMap, error::Error, fmt, sync::Arc, time::Duration};
 
 use domain::{
-    Chat, LaneId, LoggedBatch, RelayBacklog, RelayLane, WorkerId,
-    contract::envelope::{self, Place},
+    Chat, Event, Fact, LaneId, LoggedBatch, PushRange, RelayBacklog, RelayLane, UserId, WorkerId,
+    contract::envelope::{self, Place, SealedTask, Task},
     measure,
     port::queue::{Queue, Record, Topic},
     service::relay::RELAY_LEASE,
@@ -18,6 +18,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::fanout::{LAST_USER, record};
 
 /// How often leases are prolonged, and how soon a free lane finds an owner.
 const HOLD_INTERVAL: Duration = Duration::from_secs(1);
@@ -190,12 +192,33 @@ impl LaneRelay {
             fence: self.lane.fence,
             installation: self.chat.installation().to_owned(),
         };
-        (0..).zip(&batch.events).map(move |(index, event)| {
+        (0..).zip(&batch.events).flat_map(move |(index, event)| {
             if let Some(trace) = event.trace {
                 tracing::debug!(trace_id = %trace, lane = batch.lane.0, pos = batch.pos, "relaying");
             }
-            let payload = envelope::seal(event, &Place { index, ..place.clone() });
-            Record { topic: Topic::Events, key: envelope::key(event), payload }
+            let place = Place { index, ..place.clone() };
+            let payload = envelope::seal(event, &place);
+            let task =
+                self.task_of(event).map(|task| record(&SealedTask { task, place, trace: event.trace }));
+            let happened = Record { topic: Topic::Events, key: envelope::key(event), payload };
+            std::iter::once(happened).chain(task)
+        })
+    }
+
+    /// A message is work for each member who is away. In large groups that is parted first.
+    fn task_of(&self, event: &Event) -> Option<Task> {
+        let (Fact::MessageSent { conversation, seq, .. }, Some(head), Some(message)) =
+            (&event.fact, &event.conversation, &event.message)
+        else {
+            return None;
+        };
+        let (conversation, seq) = (*conversation, *seq);
+        message.sender?;
+        let everybody = (UserId(0), LAST_USER);
+        Some(if head.member_count > self.chat.limits().fanout_inline_members_max {
+            Task::Fanout { conversation, seq, after: everybody.0 }
+        } else {
+            Task::Push(PushRange { conversation, seq, after: everybody.0, upto: everybody.1 })
         })
     }
 }

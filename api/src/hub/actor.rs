@@ -56,6 +56,7 @@ pub(super) enum WentLive {
 struct Subscription {
     open: Arc<Open>,
     user: UserId,
+    session: SessionId,
     conversations: Option<Arc<[ConversationId]>>,
     group: GroupKey,
 }
@@ -196,16 +197,16 @@ impl Actor {
     fn join(&mut self, request: GoLive) {
         let GoLive { open, plan, conversations, mut seen, mut memberships, reply, .. } = request;
         let key = plan.key();
-        let user = plan.caller.user;
+        let (user, session) = (plan.caller.user, plan.caller.session);
         let shared = self.shared.clone();
-        let receipts_max = shared.chat.limits().receipts_members_max;
+        let limits = shared.chat.limits();
         let group = self
             .groups
             .entry(key)
             .or_insert_with(|| Group { execution: Execution::start(&shared, plan), members: 0 });
         group.members += 1;
         let execution = group.execution.clone();
-        let subscription = Subscription { open, user, conversations, group: key };
+        let subscription = Subscription { open, user, session, conversations, group: key };
         for batch in &self.recent {
             if batch.pos <= seen.get(batch.lane) {
                 continue;
@@ -218,7 +219,7 @@ impl Actor {
                 .iter()
                 .filter_map(|event| {
                     let conversation = event.fact.conversation()?;
-                    let as_seen = concerns(event, user, &mut memberships, receipts_max)?;
+                    let as_seen = concerns(event, user, &mut memberships, limits)?;
                     subscription.wants(conversation).then_some((event, as_seen))
                 })
                 .collect();
@@ -244,6 +245,7 @@ impl Actor {
             }
         }
         user.subscriptions.push(id);
+        self.shared.chat.announce(subscription.user, subscription.session, true);
         self.subscriptions.insert(id, subscription);
     }
 
@@ -258,6 +260,10 @@ impl Actor {
         }
         let Some(user) = self.users.get_mut(&subscription.user) else { return };
         user.subscriptions.retain(|other| *other != id);
+        let session = |id| self.subscriptions.get(id).map(|other| other.session);
+        if !user.subscriptions.iter().any(|other| session(other) == Some(subscription.session)) {
+            self.shared.chat.announce(subscription.user, subscription.session, false);
+        }
         if user.subscriptions.is_empty()
             && let Some(gone) = self.users.remove(&subscription.user)
         {
@@ -326,11 +332,11 @@ impl Actor {
             }
             _ => {}
         }
-        let receipts_max = self.shared.chat.limits().receipts_members_max;
+        let limits = self.shared.chat.limits();
         let Some(members) = self.routes.get(&conversation) else { return Vec::new() };
         let recipients = members
             .iter()
-            .filter_map(|(user, role)| Some((*user, shown(&event.fact, head, *user, *role, receipts_max)?)))
+            .filter_map(|(user, role)| Some((*user, shown(&event.fact, head, *user, *role, limits)?)))
             .collect();
         if let Fact::MemberLeft { user, .. } = event.fact {
             self.unroute(conversation, user);
@@ -421,6 +427,7 @@ impl Actor {
     fn close_all(&mut self) {
         for subscription in self.subscriptions.values() {
             subscription.open.outbound.close(1013, "try again later");
+            self.shared.chat.announce(subscription.user, subscription.session, false);
         }
         self.subscriptions.clear();
         self.groups.clear();

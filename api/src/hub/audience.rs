@@ -2,12 +2,9 @@
 
 use std::collections::HashMap;
 
-use domain::{Conversation, ConversationId, ConversationKind, Event, Fact, MemberRole, UserId};
+use domain::{Conversation, ConversationId, ConversationKind, Event, Fact, Limits, MemberRole, UserId};
 
 use crate::schema::types::event::AsSeen;
-
-/// In larger conversations who comes and goes is told to owners and admins only; the others hear of a change.
-const LARGE_GROUP_MEMBERS: i32 = 500;
 
 /// The one who made a group is named first and owns it; direct conversations have no owner.
 pub(super) fn first_role(head: &Conversation, index: usize) -> MemberRole {
@@ -20,14 +17,16 @@ pub(super) fn shown(
     head: &Conversation,
     viewer: UserId,
     role: MemberRole,
-    receipts_max: i32,
+    limits: &Limits,
 ) -> Option<AsSeen> {
-    let in_detail = head.member_count <= LARGE_GROUP_MEMBERS || role >= MemberRole::Admin;
+    // In large groups who comes and goes is told to owners and admins only; the others hear of a change.
+    let in_detail = head.member_count <= limits.fanout_inline_members_max || role >= MemberRole::Admin;
     Some(match fact {
         Fact::ConversationCreated { .. } => AsSeen::ConversationAdded,
         Fact::MessageSent { .. } => AsSeen::MessageSent,
         Fact::ReadMarked { user, .. } => {
-            return (*user == viewer || head.member_count <= receipts_max).then_some(AsSeen::ReadMarked);
+            return (*user == viewer || head.member_count <= limits.receipts_members_max)
+                .then_some(AsSeen::ReadMarked);
         }
         Fact::MemberJoined { user, .. } if *user == viewer => AsSeen::ConversationAdded,
         Fact::MemberJoined { .. } if in_detail => AsSeen::MemberAdded,
@@ -46,7 +45,7 @@ pub(super) fn concerns(
     event: &Event,
     viewer: UserId,
     memberships: &mut HashMap<ConversationId, MemberRole>,
-    receipts_max: i32,
+    limits: &Limits,
 ) -> Option<AsSeen> {
     let (conversation, head) = (event.fact.conversation()?, event.conversation.as_ref()?);
     match &event.fact {
@@ -64,7 +63,7 @@ pub(super) fn concerns(
         _ => {}
     }
     let role = *memberships.get(&conversation)?;
-    let as_seen = shown(&event.fact, head, viewer, role, receipts_max)?;
+    let as_seen = shown(&event.fact, head, viewer, role, limits)?;
     if as_seen == AsSeen::MemberRemovedSelf {
         memberships.remove(&conversation);
     }

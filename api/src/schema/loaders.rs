@@ -9,7 +9,7 @@ use async_graphql::{
 };
 use domain::{
     Caller, Chat, ConversationId, ConversationView, Member, MemberId, Message, MessageId, Page, PageRequest,
-    ServiceError, ServiceResult, Session, SessionId, User, UserId,
+    PushProvider, ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId,
 };
 
 use super::{
@@ -50,6 +50,14 @@ impl Loaders {
 
     pub async fn session(&self, id: SessionId) -> ServiceResult<Option<Session>> {
         self.entities.load_one(SessionKey(id)).await
+    }
+
+    pub async fn push_provider(&self, id: SessionId) -> ServiceResult<Option<PushProvider>> {
+        self.entities.load_one(ProviderKey(id)).await
+    }
+
+    pub async fn muted_until(&self, id: ConversationId) -> ServiceResult<Option<Timestamp>> {
+        self.entities.load_one(MuteKey(id)).await
     }
 
     pub async fn conversation(&self, id: ConversationId) -> ServiceResult<Option<ConversationView>> {
@@ -115,6 +123,33 @@ impl Loader<SessionKey> for Reads {
     async fn load(&self, _keys: &[SessionKey]) -> Found<SessionKey, Session> {
         let found = self.chat.sessions(self.viewer.caller()?).await.map_err(error::shared)?;
         Ok(found.into_iter().map(|session| (SessionKey(session.id), session)).collect())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct ProviderKey(SessionId);
+
+impl Loader<ProviderKey> for Reads {
+    type Value = PushProvider;
+    type Error = ServiceError;
+
+    async fn load(&self, _keys: &[ProviderKey]) -> Found<ProviderKey, PushProvider> {
+        let found = self.chat.push_providers(self.viewer.caller()?).await.map_err(error::shared)?;
+        Ok(found.into_iter().map(|(id, provider)| (ProviderKey(id), provider)).collect())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct MuteKey(ConversationId);
+
+impl Loader<MuteKey> for Reads {
+    type Value = Timestamp;
+    type Error = ServiceError;
+
+    async fn load(&self, keys: &[MuteKey]) -> Found<MuteKey, Timestamp> {
+        let ids: Vec<_> = keys.iter().map(|key| key.0).collect();
+        let found = self.chat.muted(self.viewer.caller()?, &ids).await.map_err(error::shared)?;
+        Ok(found.into_iter().map(|(id, until)| (MuteKey(id), until)).collect())
     }
 }
 

@@ -5,15 +5,19 @@ pub mod change_password;
 pub mod create_group;
 pub mod leave_group;
 pub mod mark_read;
+pub mod mute_conversation;
 pub mod open_direct_conversation;
 pub mod refresh_session;
 pub mod register;
+pub mod register_device;
 pub mod remove_member;
 pub mod renew_connection;
 pub mod send_message;
 pub mod set_member_role;
+pub mod set_quiet_hours;
 pub mod sign_in;
 pub mod sign_out;
+pub mod unregister_device;
 pub mod update_group;
 pub mod update_profile;
 
@@ -25,15 +29,19 @@ use self::{
     create_group::{CreateGroupInput, CreateGroupPayload},
     leave_group::{LeaveGroupInput, LeaveGroupPayload},
     mark_read::{MarkReadInput, MarkReadPayload},
+    mute_conversation::{MuteConversationInput, MuteConversationPayload},
     open_direct_conversation::{OpenDirectConversationInput, OpenDirectConversationPayload},
     refresh_session::{RefreshSessionInput, RefreshSessionPayload},
     register::{RegisterInput, RegisterPayload},
+    register_device::{RegisterDeviceInput, RegisterDevicePayload},
     remove_member::{RemoveMemberInput, RemoveMemberPayload},
     renew_connection::{RenewConnectionInput, RenewConnectionPayload},
     send_message::{SendMessageInput, SendMessagePayload},
     set_member_role::{SetMemberRoleInput, SetMemberRolePayload},
+    set_quiet_hours::{SetQuietHoursInput, SetQuietHoursPayload},
     sign_in::{SignInInput, SignInPayload},
     sign_out::{SignOutInput, SignOutPayload},
+    unregister_device::{UnregisterDeviceInput, UnregisterDevicePayload},
     update_group::{UpdateGroupInput, UpdateGroupPayload},
     update_profile::{UpdateProfileInput, UpdateProfilePayload},
 };
@@ -197,5 +205,43 @@ impl Mutation {
         #[graphql(desc = "How far the viewer has read in which conversation.")] input: MarkReadInput,
     ) -> Nullable<MarkReadPayload> {
         Some(mark_read::mark_read(ctx, input).await)
+    }
+
+    /// Asks for pushes to this device while the app is not open, in place of what this session had asked for. They end with the
+    /// session; a device that signs in as somebody else gets that user's alone. A push is sent at most once for a message, not for
+    /// what was read meanwhile, and not while the session has a subscription to `events`.
+    async fn register_device(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Where the device is reached.")] input: RegisterDeviceInput,
+    ) -> Nullable<RegisterDevicePayload> {
+        Some(register_device::register_device(ctx, input).await)
+    }
+
+    /// Ends pushes to this device. One that gets none stays so.
+    async fn unregister_device(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which device.")] input: UnregisterDeviceInput,
+    ) -> Nullable<UnregisterDevicePayload> {
+        Some(unregister_device::unregister_device(ctx, input).await)
+    }
+
+    /// Keeps a conversation from pushing to the viewer's devices. Messages arrive and are unread as ever.
+    async fn mute_conversation(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which conversation, and until when.")] input: MuteConversationInput,
+    ) -> Nullable<MuteConversationPayload> {
+        Some(mute_conversation::mute_conversation(ctx, input).await)
+    }
+
+    /// Keeps the viewer's devices from being pushed to at some hours of every day.
+    async fn set_quiet_hours(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which hours.")] input: SetQuietHoursInput,
+    ) -> Nullable<SetQuietHoursPayload> {
+        Some(set_quiet_hours::set_quiet_hours(ctx, input).await)
     }
 }

@@ -3,6 +3,7 @@
 pub mod conversation;
 pub mod conversations;
 pub mod node;
+pub mod quiet_hours;
 pub mod sessions;
 pub mod user;
 pub mod viewer;
@@ -16,6 +17,7 @@ use super::{
     types::{
         conversation::{Conversation, ConversationConnection},
         node::Node,
+        push::{QuietHours, WebPushPublicKey},
         session::Session,
         user::User,
     },
@@ -54,6 +56,16 @@ impl Query {
     /// The viewer's signed-in devices, the newest first; null when signed out.
     async fn sessions(&self, ctx: &Context<'_>) -> Nullable<Vec<Session>> {
         sessions::sessions(ctx).await.transpose()
+    }
+
+    /// When the viewer's devices are not pushed to; null when there are no such hours, and when signed out.
+    async fn quiet_hours(&self, ctx: &Context<'_>) -> Nullable<QuietHours> {
+        quiet_hours::quiet_hours(ctx).await.transpose()
+    }
+
+    /// The `applicationServerKey` for a browser's `PushManager.subscribe`; null when there is no Web Push here.
+    async fn web_push_public_key(&self, ctx: &Context<'_>) -> Option<String> {
+        ctx.data_opt::<WebPushPublicKey>().map(|key| key.0.clone())
     }
 
     /// A person, by id or username; null when there is none.

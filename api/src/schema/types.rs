@@ -6,6 +6,7 @@ pub mod event;
 pub mod member;
 pub mod message;
 pub mod node;
+pub mod push;
 pub mod scalars;
 pub mod session;
 pub mod user;

@@ -88,7 +88,7 @@ async fn start(operation_timeout: Duration, operations_max: usize) -> Node {
 
 impl Node {
     async fn ask(&self, field: &str) -> serde_json::Value {
-        let request = reqwest::Client::new().post(format!("http://{}/graphql", self.address));
+        let request = crate::test_server::client().post(format!("http://{}/graphql", self.address));
         let body = json!({ "query": format!("{{ {field} }}") }).to_string();
         let answer = request.header("content-type", "application/json").body(body).send();
         let text = answer.await.expect("an answer").text().await.expect("text");

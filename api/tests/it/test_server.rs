@@ -43,6 +43,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub const JSON: &str = "application/json";
 pub const GRAPHQL_RESPONSE: &str = "application/graphql-response+json";
 
+/// Without TLS; but in one build with others, its provider has to be chosen (see `workers`).
+pub fn client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 pub struct TestServer {
     pub address: SocketAddr,
     pub chat: Chat,
@@ -93,6 +99,7 @@ impl TestServer {
         let setup = ApiSetup {
             chat: chat.clone(),
             settings: Settings { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..settings },
+            web_push_key: None,
             hub: HubLimits::default(),
             tasks: TaskTracker::new(),
             stop: stop.clone(),
@@ -100,7 +107,7 @@ impl TestServer {
         let (server, hub) = app::start(setup).await.expect("starts");
         let address = server.address().expect("bound");
         TaskTracker::new().spawn(server.serve(stop.clone()));
-        Self { address, chat, hub, stop, client: reqwest::Client::new(), _folder: folder }
+        Self { address, chat, hub, stop, client: client(), _folder: folder }
     }
 
     /// A request as a client without a framework sends it.

@@ -99,6 +99,8 @@ struct Done {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    // Without TLS; but in one build with others, its provider has to be chosen (see `workers`).
+    let _ = rustls::crypto::ring::default_provider().install_default();
     match run(Arguments::parse()).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -1,10 +1,17 @@
-//! The bus of a deployment that is one process.
+//! The bus and the presence of a deployment that is one process.
 
-use std::sync::Arc;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
+use async_trait::async_trait;
 use tokio::sync::broadcast;
 
-use crate::{LoggedBatch, port::Bus};
+use crate::{
+    LoggedBatch, SessionId, UserId,
+    port::{Bus, Presence},
+};
 
 /// Batches a hub may fall behind before it reads them from SQL instead.
 const BACKLOG: usize = 1024;
@@ -25,5 +32,30 @@ impl Bus for InProcessBus {
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<LoggedBatch>> {
         self.0.subscribe()
+    }
+}
+
+/// As many as there are sessions with an open subscription, which the sockets' bound limits.
+#[derive(Default)]
+pub struct InProcessPresence(Mutex<HashSet<SessionId>>);
+
+impl InProcessPresence {
+    fn lock(&self) -> MutexGuard<'_, HashSet<SessionId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Presence for InProcessPresence {
+    fn announce(&self, _: UserId, session: SessionId, live: bool) {
+        if live {
+            self.lock().insert(session);
+        } else {
+            self.lock().remove(&session);
+        }
+    }
+
+    async fn live_sessions(&self, _: &[UserId]) -> HashSet<SessionId> {
+        self.lock().clone()
     }
 }

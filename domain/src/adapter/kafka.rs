@@ -1,8 +1,11 @@
 //! Kafka: records for workers and integrators. The outbox has them all until they have arrived here (P6).
 
+mod consumer;
+pub mod dead;
 mod producer;
 mod topics;
 
+pub use consumer::{ConsumerSetup, consume};
 pub use producer::KafkaQueue;
 pub use topics::{TopicSettings, check, create};
 

@@ -1,8 +1,10 @@
 //! Redis: hints between nodes. Nothing in it is the only copy of anything (P5).
 
 mod bus;
+mod presence;
 
 pub use bus::{RedisBus, RedisBusSetup};
+pub use presence::{RedisPresence, RedisPresenceSetup};
 
 use std::time::Duration;
 

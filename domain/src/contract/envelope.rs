@@ -1,15 +1,17 @@
 //! The envelope of records for other processes.
 
-use prost::Message as _;
+use prost::Message;
 
 use super::{
     proto,
-    wire::{Wire as _, WireError, required},
+    wire::{Wire, WireError, required},
 };
-use crate::{Event, Fact, LaneId};
+use crate::{ConversationId, Event, Fact, LaneId, PushRange, UserId, trace::TraceId};
 
 /// The type of a body that is an event.
 const EVENT: &str = "confab.v1.Event";
+const FANOUT: &str = "confab.v1.FanoutTask";
+const PUSH: &str = "confab.v1.PushTask";
 
 /// The place of a record in its lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,28 +24,95 @@ pub struct Place {
     pub installation: String,
 }
 
+/// Work for a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// What is proportional to the members of a large group: those above `after` are left.
+    Fanout { conversation: ConversationId, seq: i32, after: UserId },
+    /// Pushes to a range of members.
+    Push(PushRange),
+}
+
+impl Task {
+    pub const fn conversation(&self) -> ConversationId {
+        match self {
+            Self::Fanout { conversation, .. } => *conversation,
+            Self::Push(range) => range.conversation,
+        }
+    }
+}
+
+/// A task with where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedTask {
+    pub task: Task,
+    pub place: Place,
+    pub trace: Option<TraceId>,
+}
+
 /// An event as a record.
 pub fn seal(event: &Event, place: &Place) -> Vec<u8> {
+    wrap(EVENT, event.trace, place, event.to_proto().encode_to_vec())
+}
+
+/// A task as a record.
+pub fn seal_task(sealed: &SealedTask) -> Vec<u8> {
+    let SealedTask { task, place, trace } = sealed;
+    match task {
+        Task::Fanout { conversation, seq, after } => {
+            let body = proto::FanoutTask { conversation: conversation.to_proto(), seq: *seq, after: after.0 };
+            wrap(FANOUT, *trace, place, body.encode_to_vec())
+        }
+        Task::Push(range) => {
+            let proto::PushRange { conversation, seq, after, upto } = range.to_proto();
+            wrap(PUSH, *trace, place, proto::PushTask { conversation, seq, after, upto }.encode_to_vec())
+        }
+    }
+}
+
+fn wrap(kind: &str, trace: Option<TraceId>, place: &Place, body: Vec<u8>) -> Vec<u8> {
     let header = proto::Header {
-        r#type: EVENT.to_owned(),
+        r#type: kind.to_owned(),
         lane: place.lane.to_proto(),
         pos: place.pos,
         index: place.index,
         fence: place.fence,
         installation: place.installation.clone(),
     };
-    let trace_id = event.trace.map(|trace| trace.to_string()).unwrap_or_default();
-    let body = event.to_proto().encode_to_vec();
+    let trace_id = trace.map(|trace| trace.to_string()).unwrap_or_default();
     proto::KafkaMessage { trace_id, header: Some(header), body }.encode_to_vec()
 }
 
 /// The event of a record, and its place.
 pub fn open(record: &[u8]) -> Result<(Event, Place), WireError> {
-    let message = proto::KafkaMessage::decode(record)?;
-    let header = message.header.ok_or(WireError::Unsound("header"))?;
-    if header.r#type != EVENT {
+    let (kind, message, place) = unwrap(record)?;
+    if kind != EVENT {
         return Err(WireError::Unsound("type"));
     }
+    Ok((required(Some(proto::Event::decode(message.body.as_slice())?), "event")?, place))
+}
+
+/// The task of a record.
+pub fn open_task(record: &[u8]) -> Result<SealedTask, WireError> {
+    let (kind, message, place) = unwrap(record)?;
+    let body = message.body.as_slice();
+    let task = match kind.as_str() {
+        FANOUT => {
+            let proto::FanoutTask { conversation, seq, after } = Message::decode(body)?;
+            Task::Fanout { conversation: Wire::from_proto(conversation)?, seq, after: UserId(after) }
+        }
+        PUSH => {
+            let proto::PushTask { conversation, seq, after, upto } = Message::decode(body)?;
+            Task::Push(Wire::from_proto(proto::PushRange { conversation, seq, after, upto })?)
+        }
+        _ => return Err(WireError::Unsound("type")),
+    };
+    Ok(SealedTask { task, place, trace: TraceId::of_hex(&message.trace_id) })
+}
+
+fn unwrap(record: &[u8]) -> Result<(String, proto::KafkaMessage, Place), WireError> {
+    let mut message = proto::KafkaMessage::decode(record)?;
+    let header = message.header.take().ok_or(WireError::Unsound("header"))?;
     let place = Place {
         lane: LaneId::from_proto(header.lane)?,
         pos: header.pos,
@@ -51,7 +120,7 @@ pub fn open(record: &[u8]) -> Result<(Event, Place), WireError> {
         fence: header.fence,
         installation: header.installation,
     };
-    Ok((required(Some(proto::Event::decode(message.body.as_slice())?), "event")?, place))
+    Ok((header.r#type, message, place))
 }
 
 /// What keeps the records of a conversation, or of a user, in order.
@@ -99,6 +168,29 @@ mod tests {
         .concat();
         assert_eq!(open(&golden).expect("opens"), (event(), place()));
         assert_eq!(seal(&event(), &place()), golden);
+    }
+
+    #[test]
+    fn tasks_survive_the_envelope_and_stay_readable() {
+        let bytes = u128::from_be_bytes([7; 16]) + 1;
+        let bytes = bytes.to_be_bytes();
+        let conversation = ConversationId::from_bytes(bytes).expect("an id");
+        let range = PushRange { conversation, seq: 4, after: UserId(1), upto: UserId(2) };
+        for task in [Task::Fanout { conversation, seq: 4, after: UserId(1) }, Task::Push(range)] {
+            let sealed = SealedTask { task, place: place(), trace: event().trace };
+            assert_eq!(open_task(&seal_task(&sealed)).expect("opens"), sealed);
+        }
+        let golden = [
+            &b"\x12\x1f\x0a\x12confab.v1.PushTask\x10\x03\x18\x08\x20\x01\x28\x02\x32\x01i"[..],
+            b"\x1a\x18\x0a\x10",
+            &bytes,
+            b"\x10\x04\x18\x01\x20\x02",
+        ]
+        .concat();
+        let sealed = SealedTask { task: Task::Push(range), place: place(), trace: None };
+        assert_eq!(open_task(&golden).expect("opens"), sealed);
+        assert_eq!(seal_task(&sealed), golden);
+        assert!(open_task(&seal(&event(), &place())).is_err(), "an event is no task");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The words of the model in protobuf, there and back.
 
 mod conversation;
+mod push;
 
 use std::sync::Arc;
 

@@ -254,9 +254,91 @@ macro_rules! calls {
             pub release_lanes(worker: WorkerId) -> ()
                 = release_lanes(HoldLanesRequest { worker: worker.0 }) | request => (WorkerId(request.worker))
                 by Route::Any, again Always;
-            /// Removes outbox rows and refresh tokens whose retention has passed; answers how many went.
+            /// Removes outbox rows and refresh tokens whose retention has passed, and devices of ended sessions; answers how many went.
             pub remove_expired() -> u64
                 = remove_expired(Nothing {}) | _request => ()
+                by Route::Any, again Always;
+
+            /// Pushes for the caller's session, in place of what it had; another session with the address has none from now on.
+            pub register_device[caller](address: PushAddress) -> PushProvider
+                = register_device(PushAddress {
+                    provider: address.to_proto().provider,
+                    text: address.text().to_owned(),
+                    p256dh: address.to_proto().p256dh,
+                    auth: address.to_proto().auth,
+                }) | request => (Wire::from_proto(request)?)
+                by Route::Any, again Always;
+            /// No more pushes for one of the caller's sessions.
+            pub unregister_device[caller](session: SessionId) -> ()
+                = unregister_device(SignOutRequest { session: Some(session.0) })
+                | request => (SessionId(request.session.unwrap_or_default()))
+                by Route::Any, again Always;
+            /// Which of the caller's sessions get pushes.
+            pub push_providers[caller]() -> HashMap<SessionId, PushProvider>
+                = push_providers(Nothing {}) | _request => ()
+                by Route::Any, again Always;
+            /// No pushes about one of the caller's conversations until then; a time that has passed ends it.
+            pub mute_conversation[caller](conversation: ConversationId, until: Timestamp) -> ()
+                = mute_conversation(MuteRequest { conversation: conversation.to_proto(), until: until.0 })
+                | request => (Wire::from_proto(request.conversation)?, Timestamp(request.until))
+                by Route::Any, again Always;
+            /// Until when the caller muted these; those that are not muted now are left out.
+            pub muted[caller](ids: &[ConversationId]) -> HashMap<ConversationId, Timestamp>
+                = muted(ConversationIds { ids: ids.iter().map(Wire::to_proto).collect() })
+                | request => (&Vec::from_proto(request.ids)?)
+                by Route::Any, again Always;
+            /// No pushes at these hours of every day; `None` for none.
+            pub set_quiet_hours[caller](hours: Option<QuietHours>) -> ()
+                = set_quiet_hours(MaybeQuietHours { hours: hours.as_ref().map(Wire::to_proto) })
+                | request => (request.hours.map(Wire::from_proto).transpose()?)
+                by Route::Any, again Always;
+            pub quiet_hours[caller]() -> Option<QuietHours>
+                = quiet_hours(Nothing {}) | _request => ()
+                by Route::Any, again Always;
+            /// The last user of each run of `size` members after a user, at most `runs` of them.
+            pub member_runs(conversation: ConversationId, after: UserId, size: u32, runs: u32) -> Vec<UserId>
+                = member_runs(MemberRunsRequest {
+                    conversation: conversation.to_proto(),
+                    after: after.0,
+                    size: size,
+                    runs: runs,
+                }) | request => (
+                    Wire::from_proto(request.conversation)?, UserId(request.after), request.size, request.runs
+                )
+                by Route::Any, again Always;
+            /// Who in a range of members is due a push about a message now.
+            pub due_pushes(range: PushRange) -> PushBatch
+                = due_pushes(PushRange {
+                    conversation: range.conversation.to_proto(),
+                    seq: range.seq,
+                    after: range.after.0,
+                    upto: range.upto.0,
+                }) | request => (Wire::from_proto(request)?)
+                by Route::Any, again Always;
+            /// Pushes that are done are not due again; devices that are gone are forgotten.
+            pub note_pushed(conversation: ConversationId, seq: i32, pushed: Pushed) -> ()
+                = note_pushed(NotePushedRequest {
+                    conversation: conversation.to_proto(),
+                    seq: seq,
+                    sent: pushed.sent.to_proto(),
+                    gone: pushed.gone.to_proto(),
+                }) | request => (
+                    Wire::from_proto(request.conversation)?,
+                    request.seq,
+                    Pushed { sent: Wire::from_proto(request.sent)?, gone: Wire::from_proto(request.gone)? }
+                )
+                by Route::Any, again Always;
+            /// Keeps a task that could not be done, for people to look at.
+            pub bury_task(topic: &str, record: Vec<u8>, reason: &str) -> ()
+                = bury_task(BuryTaskRequest { topic: topic.to_owned(), record: record, reason: reason.to_owned() })
+                | request => (&request.topic, request.record, &request.reason)
+                by Route::Any, again IfUnsent;
+            /// Tasks that could not be done, oldest first.
+            pub dead_tasks(limit: u32) -> Vec<DeadTask>
+                = dead_tasks(DeadTasksRequest { limit: limit }) | request => (request.limit)
+                by Route::Any, again Always;
+            pub forget_dead_task(id: i64) -> ()
+                = forget_dead_task(ForgetDeadTaskRequest { id: id }) | request => (request.id)
                 by Route::Any, again Always;
         }
     };

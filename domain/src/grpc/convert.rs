@@ -3,9 +3,9 @@
 use std::{collections::HashMap, hash::Hash, net::IpAddr, sync::Arc};
 
 use crate::{
-    ClientKey, ConversationId, ConversationView, Credentials, Direction, LoggedBatch, Member, MemberId,
-    Message, MessageId, MessageText, Page, PageRequest, Positions, RelayBacklog, RelayLane, Session,
-    SessionId, Timestamp, Title, User, UserId,
+    ClientKey, ConversationId, ConversationView, Credentials, DeadTask, Direction, LoggedBatch, Member,
+    MemberId, Message, MessageId, MessageText, Page, PageRequest, Positions, PushBatch, PushProvider,
+    QuietHours, RelayBacklog, RelayLane, Session, SessionId, Timestamp, Title, User, UserId,
     contract::{
         WireError, proto,
         wire::{Wire, required},
@@ -43,7 +43,7 @@ macro_rules! words {
     };
 }
 
-words!(Arc<Message>, ConversationView, Credentials, Heads, Member, Positions, User);
+words!(Arc<Message>, ConversationView, Credentials, Heads, Member, Positions, PushBatch, User);
 
 /// Replies that are a list, found again by a key.
 macro_rules! lists {
@@ -77,6 +77,12 @@ lists! {
         as (|messages| by(messages, |message| message.id), values);
     HashMap<(ConversationId, i32), Arc<Message>> = MessagesReply { messages: Arc<Message> }
         as (|messages| by(messages, |message| (message.conversation, message.seq)), values);
+    Vec<UserId> = Ids { ids: UserId } as (|ids| ids, Wire::to_proto);
+    Vec<DeadTask> = DeadTasksReply { tasks: DeadTask } as (|tasks| tasks, Wire::to_proto);
+    HashMap<SessionId, PushProvider> = PushProvidersReply { sessions: (SessionId, PushProvider) }
+        as (|sessions| sessions.into_iter().collect(), |sessions| sessions.iter().map(|(id, provider)| (*id, *provider).to_proto()).collect());
+    HashMap<ConversationId, Timestamp> = MutedReply { conversations: (ConversationId, Timestamp) }
+        as (|muted| muted.into_iter().collect(), |muted| muted.iter().map(|(id, until)| (*id, *until).to_proto()).collect());
     Vec<RelayBacklog> = RelayBacklogReply { lanes: RelayBacklog } as (|lanes| lanes, Wire::to_proto);
     Vec<RelayLane> = HoldLanesReply { lanes: RelayLane } as (|lanes| lanes, Wire::to_proto);
     Vec<(SessionId, Timestamp)> = EndedSessionsReply { sessions: (SessionId, Timestamp) } as (|ended| ended, Wire::to_proto);
@@ -125,6 +131,30 @@ impl Wire for RelayBacklog {
     fn from_proto(backlog: proto::RelayBacklog) -> Result<Self, WireError> {
         let oldest = backlog.oldest.map(Timestamp);
         Ok(Self { lane: Wire::from_proto(backlog.lane)?, positions: backlog.positions, oldest })
+    }
+}
+
+impl Reply for PushProvider {
+    type Proto = proto::PushProviderReply;
+
+    fn to_reply(&self) -> proto::PushProviderReply {
+        proto::PushProviderReply { provider: self.to_proto() }
+    }
+
+    fn from_reply(proto: proto::PushProviderReply) -> Result<Self, WireError> {
+        Self::from_proto(proto.provider)
+    }
+}
+
+impl Reply for Option<QuietHours> {
+    type Proto = proto::MaybeQuietHours;
+
+    fn to_reply(&self) -> proto::MaybeQuietHours {
+        proto::MaybeQuietHours { hours: self.as_ref().map(Wire::to_proto) }
+    }
+
+    fn from_reply(proto: proto::MaybeQuietHours) -> Result<Self, WireError> {
+        proto.hours.map(Wire::from_proto).transpose()
     }
 }
 

@@ -25,9 +25,9 @@ use super::{
     status::{to_proto, to_status},
 };
 use crate::{
-    Chat, ConversationId, ConversationView, Credentials, ErrorCode, LoggedBatch, Member, MemberId, Message,
-    MessageId, Page, Positions, RelayBacklog, RelayLane, ServiceError, ServiceResult, Session, SessionId,
-    Timestamp, User, UserId, WorkerId,
+    Chat, ConversationId, ConversationView, Credentials, DeadTask, ErrorCode, LoggedBatch, Member, MemberId,
+    Message, MessageId, Page, Positions, PushBatch, PushProvider, Pushed, QuietHours, RelayBacklog,
+    RelayLane, ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId, WorkerId,
     contract::{
         proto::{
             self, DESCRIPTORS, SendMessagesReply, SendMessagesRequest,

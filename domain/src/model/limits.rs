@@ -10,6 +10,8 @@ pub struct Limits {
     pub ids_max: usize,
     /// Conversations up to this many members show each member's reads to the others.
     pub receipts_members_max: i32,
+    /// Groups above this many members are large: what is proportional to members is left to workers.
+    pub fanout_inline_members_max: i32,
     /// Sends and reads waiting in front of one committer.
     pub commit_queue_max: usize,
     /// How long a send waits for its commit before it is told `UNAVAILABLE`.
@@ -30,6 +32,7 @@ impl Default for Limits {
             group_members_max: 100_000,
             ids_max: 100,
             receipts_members_max: 50,
+            fanout_inline_members_max: 500,
             commit_queue_max: 4096,
             send_timeout: Duration::from_secs(5),
             replay_events_max: 1000,

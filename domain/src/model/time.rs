@@ -7,6 +7,9 @@ use std::{ops::Add, time::Duration};
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
+    /// The last one that can be written as a date with four digits: 9999-12-31T23:59:59Z.
+    pub const FAR: Self = Self(253_402_300_799_000_000);
+
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }

@@ -9,15 +9,42 @@ use async_trait::async_trait;
 pub enum Topic {
     /// Everything durable that happened, for integrators: by conversation, or by user for what belongs to none.
     Events,
+    /// Work in proportion to the members of a large group: by conversation.
+    Fanout,
+    /// Pushes to some members of a conversation: by conversation.
+    Push,
+    /// What could not be done, as it came, with the reason.
+    FanoutDead,
+    PushDead,
 }
 
 impl Topic {
-    pub const ALL: &'static [Self] = &[Self::Events];
+    pub const ALL: &'static [Self] =
+        &[Self::Events, Self::Fanout, Self::Push, Self::FanoutDead, Self::PushDead];
+    /// Work for workers.
+    pub const TASKS: &'static [Self] = &[Self::Fanout, Self::Push];
 
     /// The name behind the prefix.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Events => "events",
+            Self::Fanout => "task.fanout",
+            Self::Push => "task.push",
+            Self::FanoutDead => "task.fanout.dead",
+            Self::PushDead => "task.push.dead",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|topic| topic.name() == name)
+    }
+
+    /// Where a task goes that cannot be done.
+    pub const fn dead(self) -> Option<Self> {
+        match self {
+            Self::Fanout => Some(Self::FanoutDead),
+            Self::Push => Some(Self::PushDead),
+            Self::Events | Self::FanoutDead | Self::PushDead => None,
         }
     }
 }
@@ -36,8 +63,29 @@ pub struct Record {
 #[error("records cannot be delivered")]
 pub struct QueueError(#[source] pub Box<dyn Error + Send + Sync>);
 
+/// A task that has died, as people look at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadRecord {
+    /// The topic it came from.
+    pub topic: Topic,
+    /// Tells it from others of its topic.
+    pub place: String,
+    pub reason: String,
+    pub payload: Vec<u8>,
+}
+
+/// What a worker does with tasks.
+#[async_trait]
+pub trait Work: Send + Sync {
+    /// Answers when nothing is left to do about the task: it is done, or has been buried. Until then it comes again after a crash.
+    async fn work(&self, topic: Topic, record: &[u8]);
+}
+
 #[async_trait]
 pub trait Queue: Send + Sync {
     /// Answers once all records are where no crash loses them, in the order given for each key.
     async fn deliver(&self, records: Vec<Record>) -> Result<(), QueueError>;
+
+    /// Keeps a task that cannot be done, with the reason.
+    async fn bury(&self, topic: Topic, key: &[u8], payload: &[u8], reason: &str) -> Result<(), QueueError>;
 }

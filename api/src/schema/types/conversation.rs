@@ -137,6 +137,15 @@ impl Conversation {
         Ok(self.view(ctx).await?.map_or(0, |view| view.unread_count()))
     }
 
+    /// Until when the viewer has muted it, see `muteConversation`; null when it is not muted.
+    async fn muted_until(&self, ctx: &Context<'_>) -> Nullable<DateTime> {
+        if self.is_stub() {
+            return None;
+        }
+        let until = ctx.loaders().muted_until(self.head.id).await.transpose()?;
+        Some(until.map(DateTime::from).map_err(Failure::from))
+    }
+
     /// The viewer's own membership.
     async fn viewer_member(&self, ctx: &Context<'_>) -> Nullable<Member> {
         let view = self.view(ctx).await.transpose()?;

@@ -1,9 +1,13 @@
 //! Signed-in devices, and what they sign in with.
 
-use async_graphql::{ID, Object, SimpleObject};
+use async_graphql::{Context, ID, Object, SimpleObject};
 use domain::SessionId;
 
-use super::scalars::DateTime;
+use super::{push::PushProvider, scalars::DateTime};
+use crate::schema::{
+    error::{Failure, Nullable},
+    request::RequestContext,
+};
 
 /// A signed-in device, as its user sees it from one of them.
 pub struct Session {
@@ -38,6 +42,12 @@ impl Session {
     /// When the device last signed in or refreshed its credentials.
     async fn last_used_at(&self) -> DateTime {
         self.session.last_used_at.into()
+    }
+
+    /// Who delivers pushes to the device; null when it has asked for none.
+    async fn push_provider(&self, ctx: &Context<'_>) -> Nullable<PushProvider> {
+        let provider = ctx.loaders().push_provider(self.session.id).await.transpose()?;
+        Some(provider.map(PushProvider::from).map_err(Failure::from))
     }
 
     /// Whether this is the session that asks.

@@ -5,14 +5,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, OwnedHeaders},
     producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _},
+    util::Timeout,
 };
 use tokio::time::sleep;
 
-use super::KafkaSettings;
+use super::{KafkaSettings, dead::REASON};
 use crate::port::{
     Queue,
-    queue::{QueueError, Record},
+    queue::{QueueError, Record, Topic},
 };
 
 /// How long a record waits for others in the same request, in milliseconds.
@@ -76,6 +78,15 @@ impl Queue for KafkaQueue {
             outcome.map_err(|(error, _)| failed(error))?;
         }
         Ok(())
+    }
+
+    async fn bury(&self, topic: Topic, key: &[u8], payload: &[u8], reason: &str) -> Result<(), QueueError> {
+        let Some(dead) = topic.dead() else { return Err(QueueError("only tasks can be buried".into())) };
+        let topic = self.settings.topic(dead);
+        let headers = OwnedHeaders::new().insert(Header { key: REASON, value: Some(reason) });
+        let record = FutureRecord::to(&topic).key(key).payload(payload).headers(headers);
+        let delivered = self.producer.send(record, Timeout::Never).await;
+        delivered.map(drop).map_err(|(error, _)| failed(error))
     }
 }
 

@@ -45,6 +45,7 @@ pub struct RedisBusSetup {
 }
 
 pub struct RedisBus {
+    client: Client,
     connected: watch::Receiver<bool>,
     heard: broadcast::Sender<Arc<LoggedBatch>>,
     outgoing: mpsc::Sender<Arc<LoggedBatch>>,
@@ -59,11 +60,17 @@ impl RedisBus {
         let channels = Channels { prefix: format!("confab:{}", setup.installation), node: setup.node };
         let publisher = Publisher { client: client.clone(), channels: channels.clone(), waiting };
         let (report, connected) = watch::channel(false);
-        let listener = Listener { client, channels, layout: setup.layout, heard: heard.clone(), report };
+        let listener =
+            Listener { client: client.clone(), channels, layout: setup.layout, heard: heard.clone(), report };
         let stop = setup.stop.clone();
         setup.tasks.spawn(async move { stop.run_until_cancelled(publisher.run()).await });
         setup.tasks.spawn(async move { setup.stop.run_until_cancelled(listener.run()).await });
-        Ok(Self { connected, heard, outgoing })
+        Ok(Self { client, connected, heard, outgoing })
+    }
+
+    /// For other uses of the same Redis.
+    pub const fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Whether the listener hears its own heartbeat.

@@ -94,7 +94,7 @@ impl<'a> Row<'a> {
         Ok(member)
     }
 
-    fn senders(&mut self) -> Result<RecentSenders, StoreError> {
+    pub fn senders(&mut self) -> Result<RecentSenders, StoreError> {
         let bytes: Vec<u8> = self.get()?;
         let positions = bytes.chunks_exact(16).filter_map(|bytes| {
             let (user, rest) = bytes.split_first_chunk()?;

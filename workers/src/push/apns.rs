@@ -1,0 +1,107 @@
+//! Apple Push Notification service: HTTP/2, a token signed with ES256.
+//!
+//! Source: Apple's "Sending notification requests to APNs" and "Establishing a token-based connection to APNs".
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use domain::{Timestamp, port::Clock};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+
+use super::{ApnsSettings, Failure, Note, Outcome, http};
+
+/// Apple takes tokens of 20 to 60 minutes.
+const TOKEN_SECONDS: i64 = 40 * 60;
+/// How long Apple keeps a push for a device that is away.
+const KEPT_SECONDS: i64 = 24 * 60 * 60;
+
+pub struct Apns {
+    client: Client,
+    settings: ApnsSettings,
+    key: EncodingKey,
+    clock: Arc<dyn Clock>,
+    token: Mutex<Option<(Timestamp, String)>>,
+}
+
+impl Apns {
+    pub fn new(settings: &ApnsSettings, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+        let pem =
+            std::fs::read(&settings.key).map_err(|error| format!("{}: {error}", settings.key.display()))?;
+        let key =
+            EncodingKey::from_ec_pem(&pem).map_err(|error| format!("{}: {error}", settings.key.display()))?;
+        let client = http::to_provider(&settings.url)?;
+        Ok(Self { client, settings: settings.clone(), key, clock, token: Mutex::new(None) })
+    }
+
+    fn token(&self) -> Result<String, Failure> {
+        let now = self.clock.now();
+        let mut token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((made, token)) = &*token
+            && now.seconds() - made.seconds() < TOKEN_SECONDS
+        {
+            return Ok(token.clone());
+        }
+        let header = Header { kid: Some(self.settings.key_id.clone()), ..Header::new(Algorithm::ES256) };
+        let claims = json!({ "iss": self.settings.team_id, "iat": now.seconds() });
+        let made = jsonwebtoken::encode(&header, &claims, &self.key)?;
+        *token = Some((now, made.clone()));
+        Ok(made)
+    }
+
+    fn forget_token(&self) {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub async fn send(&self, device: &str, note: &Note) -> Outcome {
+        let token = match self.token() {
+            Ok(token) => token,
+            Err(error) => return Outcome::Later(error.to_string(), None),
+        };
+        let conversation = note.conversation.to_string();
+        let body = json!({
+            "aps": {
+                "alert": { "title": note.title, "body": note.body },
+                "badge": note.badge,
+                "sound": "default",
+                "thread-id": conversation,
+            },
+            "conversationId": conversation,
+            "messageId": note.message.to_string(),
+        });
+        let request = self
+            .client
+            .post(format!("{}/3/device/{device}", self.settings.url))
+            .bearer_auth(token)
+            .header("apns-id", note.uuid())
+            .header("apns-topic", &self.settings.topic)
+            .header("apns-push-type", "alert")
+            .header("apns-priority", "10")
+            .header("apns-collapse-id", &conversation)
+            .header("apns-expiration", (self.clock.now().seconds() + KEPT_SECONDS).to_string())
+            .json(&body);
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Outcome::Later(error.to_string(), None),
+        };
+        match response.status() {
+            StatusCode::OK => Outcome::Sent,
+            StatusCode::GONE => Outcome::Gone,
+            status @ (StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) => {
+                let text = http::beginning(response).await;
+                let reason = serde_json::from_str::<Value>(&text).ok();
+                match reason.as_ref().and_then(|reason| reason["reason"].as_str()) {
+                    Some("BadDeviceToken" | "DeviceTokenNotForTopic") => Outcome::Gone,
+                    Some("ExpiredProviderToken") => {
+                        self.forget_token();
+                        Outcome::Failed(text)
+                    }
+                    // A key that is wrong is mended by people; nothing is lost meanwhile.
+                    _ if status == StatusCode::FORBIDDEN => Outcome::Later(text, None),
+                    _ => Outcome::Refused(text),
+                }
+            }
+            _ => http::otherwise(response).await,
+        }
+    }
+}

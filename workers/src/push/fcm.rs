@@ -1,0 +1,119 @@
+//! Firebase Cloud Messaging, HTTP v1: a token of OAuth 2 for a service account, signed with RS256.
+//!
+//! Source: Google's "FCM HTTP v1 API" and "Using OAuth 2.0 for server to server applications".
+
+use std::sync::Arc;
+
+use domain::{Timestamp, port::Clock};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use super::{Failure, FcmSettings, Note, Outcome, http};
+
+const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
+const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+/// Asked for, at most an hour.
+const TOKEN_SECONDS: i64 = 60 * 60;
+/// A token is renewed so long before it ends.
+const MARGIN_SECONDS: i64 = 5 * 60;
+/// How long Google keeps a push for a device that is away.
+const KEPT: &str = "86400s";
+
+pub struct Fcm {
+    client: Client,
+    account: Account,
+    url: String,
+    clock: Arc<dyn Clock>,
+    token: Mutex<Option<(Timestamp, String)>>,
+}
+
+/// What we need of a service account's file.
+struct Account {
+    project: String,
+    email: String,
+    token_url: String,
+    key: EncodingKey,
+}
+
+impl Account {
+    fn read(settings: &FcmSettings) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(&settings.account)?;
+        let file: Value = serde_json::from_str(&text)?;
+        let field = |name: &str| file[name].as_str().map(str::to_owned).ok_or_else(|| format!("no `{name}`"));
+        let key = EncodingKey::from_rsa_pem(field("private_key")?.as_bytes())?;
+        let token_url = field("token_uri")?;
+        Ok(Self { project: field("project_id")?, email: field("client_email")?, token_url, key })
+    }
+}
+
+impl Fcm {
+    pub fn new(settings: &FcmSettings, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+        let account =
+            Account::read(settings).map_err(|error| format!("{}: {error}", settings.account.display()))?;
+        let client = http::to_provider(&settings.url)?;
+        Ok(Self { client, account, url: settings.url.clone(), clock, token: Mutex::new(None) })
+    }
+
+    async fn token(&self) -> Result<String, Failure> {
+        // Held while it is asked for: nobody asks twice.
+        let mut token = self.token.lock().await;
+        let now = self.clock.now();
+        if let Some((until, token)) = &*token
+            && now.seconds() < until.seconds() - MARGIN_SECONDS
+        {
+            return Ok(token.clone());
+        }
+        let Account { email, token_url, key, .. } = &self.account;
+        let (iat, exp) = (now.seconds(), now.seconds() + TOKEN_SECONDS);
+        let claims = json!({ "iss": email, "scope": SCOPE, "aud": token_url, "iat": iat, "exp": exp });
+        let assertion = jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, key)?;
+        let form = [("grant_type", GRANT), ("assertion", assertion.as_str())];
+        let response = self.client.post(token_url).form(&form).send().await?.error_for_status()?;
+        let answer: Value = response.json().await?;
+        let made = answer["access_token"].as_str().ok_or("no access token")?.to_owned();
+        let seconds = answer["expires_in"].as_i64().unwrap_or(TOKEN_SECONDS).clamp(0, TOKEN_SECONDS);
+        let until = now + std::time::Duration::from_secs(seconds.unsigned_abs());
+        *token = Some((until, made.clone()));
+        Ok(made)
+    }
+
+    pub async fn send(&self, device: &str, note: &Note) -> Outcome {
+        let token = match self.token().await {
+            Ok(token) => token,
+            Err(error) => return Outcome::Later(format!("no token for FCM: {error}"), None),
+        };
+        let conversation = note.conversation.to_string();
+        let body = json!({ "message": {
+            "token": device,
+            "notification": { "title": note.title, "body": note.body },
+            "data": { "conversationId": conversation, "messageId": note.message.to_string(), "pushId": note.uuid() },
+            "android": {
+                "collapse_key": conversation,
+                "priority": "HIGH",
+                "ttl": KEPT,
+                "notification": { "tag": conversation, "notification_count": note.badge },
+            },
+        } });
+        let url = format!("{}/v1/projects/{}/messages:send", self.url, self.account.project);
+        let response = match self.client.post(url).bearer_auth(token).json(&body).send().await {
+            Ok(response) => response,
+            Err(error) => return Outcome::Later(error.to_string(), None),
+        };
+        match response.status() {
+            StatusCode::OK => Outcome::Sent,
+            StatusCode::NOT_FOUND => Outcome::Gone,
+            StatusCode::UNAUTHORIZED => {
+                *self.token.lock().await = None;
+                Outcome::Failed(http::beginning(response).await)
+            }
+            // A key that is wrong is mended by people; nothing is lost meanwhile. Another sender's token will never do.
+            StatusCode::FORBIDDEN => {
+                let text = http::beginning(response).await;
+                if text.contains("SENDER_ID_MISMATCH") { Outcome::Gone } else { Outcome::Later(text, None) }
+            }
+            _ => http::otherwise(response).await,
+        }
+    }
+}
