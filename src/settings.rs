@@ -90,8 +90,13 @@ impl Settings {
                 "calls of the domain are not encrypted; allow a network that you trust by CONFAB_ALLOW_PLAINTEXT=on",
             );
         }
-        if !loopback && self.push_private_endpoints {
-            problem("CONFAB_PUSH_PRIVATE_ENDPOINTS", "can be allowed on a loopback address only");
+        let domains = self.domain_url.iter().flat_map(|urls| &urls.0);
+        let domain_is_here = self.database_url.iter().chain(domains).all(|url| is_on_loopback(url));
+        if self.push_private_endpoints && !(loopback && domain_is_here) {
+            problem(
+                "CONFAB_PUSH_PRIVATE_ENDPOINTS",
+                "can be allowed with everything on loopback addresses only: it lets users name hosts of your network",
+            );
         }
         if self.push_apns_key.is_some() {
             for (key, value) in [
@@ -293,6 +298,16 @@ pub fn sample() -> String {
     text
 }
 
+/// Whether a URL names a host on loopback, or a file.
+fn is_on_loopback(url: &str) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    let place = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = place.rsplit('@').next().unwrap_or_default();
+    scheme == "sqlite"
+        || host == "localhost"
+        || ["127.", "localhost:", "[::1]"].iter().any(|here| host.starts_with(here))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -348,6 +363,15 @@ mod tests {
         let lifted = load(&[("listen", "0.0.0.0:4000"), ("allow_plaintext", "on"), ("rate_limits", "off")]);
         assert_eq!(lifted.err(), Some(vec!["CONFAB_RATE_LIMITS".to_owned()]));
         assert!(load(&[("rate_limits", "off"), ("admin_listen", "off")]).is_ok());
+    }
+
+    #[test]
+    fn private_endpoints_of_pushes_are_for_a_machine_that_talks_to_itself_alone() {
+        let on = ("push_private_endpoints", "on");
+        assert!(load(&[on]).is_ok());
+        assert!(load(&[on, ("database_url", "mysql://confab:confab@127.0.0.1:13306/confab")]).is_ok());
+        let away = load(&[on, ("database_url", "mysql://127.0.0.1:p@db.example/confab")]);
+        assert_eq!(away.err(), Some(vec!["CONFAB_PUSH_PRIVATE_ENDPOINTS".to_owned()]));
     }
 
     #[test]
