@@ -143,6 +143,9 @@ impl Settings {
             receipts_members_max: self.receipts_members_max,
             fanout_inline_members_max: self.fanout_inline_members_max,
             commit_queue_max: self.commit_queue_max,
+            batch_messages_max: self.batch_messages_max,
+            batch_bytes_max: self.batch_bytes_max,
+            retries_max: self.retries_max,
             send_timeout: Duration::from_millis(self.send_timeout_ms),
             replay_events_max: self.replay_events_max,
             outbox_retention: Duration::from_hours(self.outbox_retention_hours),
@@ -290,6 +293,16 @@ pub fn sample() -> String {
         let _ = writeln!(text, "#{} = {quote}{}{quote}", entry.key, entry.default);
     }
     text
+}
+
+#[cfg(test)]
+impl Settings {
+    /// The defaults with some changed.
+    pub(crate) fn for_test(given: &[(&str, &str)]) -> Self {
+        let given =
+            given.iter().map(|(key, value)| ((*key).to_owned(), ((*key).to_owned(), (*value).to_owned())));
+        Self::from_given(given.collect(), Vec::new()).expect("good settings")
+    }
 }
 
 #[cfg(test)]

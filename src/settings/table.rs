@@ -144,6 +144,12 @@ settings! {
     receipts_members_max: i32 = "50", 0 ..= 10_000;
     /// Sends and reads that may wait in front of one committer; a process has one a core, at most one a lane.
     commit_queue_max: usize = "4096", 1 ..= 1_000_000;
+    /// Sends and reads in one transaction of a committer.
+    batch_messages_max: usize = "256", 16 ..= 2048;
+    /// Bytes of text in one transaction of a committer; with the rest of each message they must stay below the database's largest packet.
+    batch_bytes_max: usize = "1048576", 16_384 ..= 8_388_608;
+    /// How often a transaction that met another one (a deadlock, a lock wait that was too long) is tried again as a whole.
+    retries_max: u32 = "5", 0 ..= 20;
     /// Milliseconds that a send or change may take before it is answered `UNAVAILABLE`.
     send_timeout_ms: u64 = "5000", 100 ..= 60_000;
     /// Missed events that a resumed subscription replays; more is `ResyncRequired`.

@@ -79,7 +79,7 @@ pub async fn run(setup: RelaySetup) {
             let lost = stop.child_token();
             held.insert(lane.lane, Held { fence: lane.fence, valid_until: valid, lost: lost.clone() });
             let relayed = LaneRelay { chat: chat.clone(), queue: queue.clone(), lane, lease, lost };
-            tasks.spawn(relayed.run());
+            tasks.spawn(chat.lifeline().hold("relay of a lane", relayed.run()));
         }
     }
     for held in held.into_values() {

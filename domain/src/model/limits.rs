@@ -14,6 +14,12 @@ pub struct Limits {
     pub fanout_inline_members_max: i32,
     /// Sends and reads waiting in front of one committer.
     pub commit_queue_max: usize,
+    /// Sends and reads in one transaction of a committer.
+    pub batch_messages_max: usize,
+    /// Bytes of text in one transaction of a committer.
+    pub batch_bytes_max: usize,
+    /// How often a transaction that met another one is tried again as a whole.
+    pub retries_max: u32,
     /// How long a send waits for its commit before it is told `UNAVAILABLE`.
     pub send_timeout: Duration,
     /// Missed events of one conversation that a resumed subscription replays; more is `ResyncRequired`.
@@ -34,6 +40,9 @@ impl Default for Limits {
             receipts_members_max: 50,
             fanout_inline_members_max: 500,
             commit_queue_max: 4096,
+            batch_messages_max: 256,
+            batch_bytes_max: 1024 * 1024,
+            retries_max: 5,
             send_timeout: Duration::from_secs(5),
             replay_events_max: 1000,
             outbox_retention: Duration::from_hours(72),

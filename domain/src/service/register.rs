@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Credentials, DisplayName, Domain, ErrorCode, Password, ServiceError, ServiceResult, SessionId, User,
-    UserId, Username, commit::retried, model::text::check_device_name, port::StoreError,
+    UserId, Username, model::text::check_device_name, port::StoreError,
 };
 
 #[derive(Clone)]
@@ -62,7 +62,7 @@ impl Domain {
         let token = RefreshToken::new(&**random);
         let session = new_session(session_id, user_id, draft.device_name, &token, now);
         let insert = || accounts.insert_user(&user, draft.username.key(), &hash, &session);
-        match retried(&**random, insert).await {
+        match self.retried(insert).await {
             Ok(()) => {}
             Err(StoreError::Duplicate(_)) => {
                 return Err(

@@ -8,8 +8,8 @@ use super::{
     register::SignedIn,
 };
 use crate::{
-    Domain, Password, ServiceError, ServiceResult, SessionId, Username, commit::retried,
-    model::text::check_device_name, passwords::Verdict, port::accounts::UserSecret,
+    Domain, Password, ServiceError, ServiceResult, SessionId, Username, model::text::check_device_name,
+    passwords::Verdict, port::accounts::UserSecret,
 };
 
 /// Checks of the password, when it changes meanwhile.
@@ -65,7 +65,7 @@ impl Domain {
         let token = RefreshToken::new(&**random);
         let session =
             new_session(session_id, known.user.id, command.device_name.clone(), &token, clock.now());
-        if !retried(&**random, || accounts.insert_session(&session, &known.password_hash)).await? {
+        if !self.retried(|| accounts.insert_session(&session, &known.password_hash)).await? {
             return Ok(None);
         }
         if needs_rehash {

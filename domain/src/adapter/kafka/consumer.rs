@@ -20,10 +20,11 @@ use rdkafka::{
     message::BorrowedMessage,
 };
 use tokio::{sync::mpsc, time::sleep};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::KafkaSettings;
 use crate::{
+    lifeline::Held,
     measure,
     port::queue::{Topic, Work},
 };
@@ -46,14 +47,14 @@ type Partition = (String, i32);
 pub struct ConsumerSetup {
     pub settings: KafkaSettings,
     pub work: Arc<dyn Work>,
-    pub tasks: TaskTracker,
-    pub stop: CancellationToken,
+    /// Where the work runs.
+    pub held: Held,
 }
 
 /// Works until it is stopped; a consumer that fails or stalls is made anew.
 pub async fn consume(setup: ConsumerSetup) {
     let setup = Arc::new(setup);
-    while !setup.stop.is_cancelled() {
+    while !setup.held.stop.is_cancelled() {
         let consuming = setup.clone();
         let ended = tokio::task::spawn_blocking(move || Consuming::run(&consuming)).await;
         match ended {
@@ -61,7 +62,7 @@ pub async fn consume(setup: ConsumerSetup) {
             Ok(Err(error)) => tracing::error!(error = %error, "tasks are not consumed now; starting over"),
             Err(error) => tracing::error!(error = %error, "the consumer of tasks failed; starting over"),
         }
-        setup.stop.run_until_cancelled(sleep(RESTART_PAUSE)).await;
+        setup.held.stop.run_until_cancelled(sleep(RESTART_PAUSE)).await;
     }
 }
 
@@ -103,7 +104,7 @@ impl<'a> Consuming<'a> {
     fn poll_until_stopped(&mut self) -> Result<(), KafkaError> {
         let mut looked_at = Instant::now();
         let consumer = self.consumer.clone();
-        while !self.setup.stop.is_cancelled() {
+        while !self.setup.held.stop.is_cancelled() {
             match consumer.poll(POLL) {
                 Some(Ok(record)) => {
                     self.heard_at = Instant::now();
@@ -184,11 +185,12 @@ impl<'a> Consuming<'a> {
             busy: Arc::clone(&busy),
         };
         let aborted = abort.clone();
-        self.setup.tasks.spawn(async move {
+        let Held { tasks, lifeline, .. } = &self.setup.held;
+        tasks.spawn(lifeline.hold("work on a partition", async move {
             aborted.run_until_cancelled(working.run()).await;
             // Whoever waited may have given up.
             let _ = done.send(());
-        });
+        }));
         Worker { queue, leave, abort, ended, busy }
     }
 
