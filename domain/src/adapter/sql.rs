@@ -1,7 +1,7 @@
 //! Storage in SQL: `MariaDB` and MySQL, PostgreSQL, `SQLite`. One adapter; what differs between them is in `dialect`.
 //!
 //! `transaction` is the write path's hands, `log` the lanes and outbox, `conversations` and `missed` the read side, `accounts`
-//! users and sessions, `devices` pushes, `relays` the leases of the outbox. Statements are text with bound values (`statement`), because the hot ones are shaped by hand.
+//! users and sessions, `devices` pushes, `relays` the leases of the outbox, `session` what servers are told of our sessions. Statements are text with bound values (`statement`), because the hot ones are shaped by hand.
 
 mod accounts;
 mod connect;
@@ -12,6 +12,7 @@ mod log;
 mod missed;
 mod relays;
 mod rows;
+mod session;
 mod statement;
 mod transaction;
 
