@@ -14,7 +14,7 @@ use std::{
 };
 
 use api::{guard, hub::HubLimits, settings::SocketSettings};
-use domain::{Limits, adapter::kafka::KafkaSettings, grpc::metadata::ServiceSecret};
+use domain::{Limits, Rate, adapter::kafka::KafkaSettings, grpc::metadata::ServiceSecret};
 
 pub use table::Settings;
 use value::{Brokers, Text};
@@ -137,6 +137,7 @@ impl Settings {
     }
 
     pub fn domain_limits(&self) -> Limits {
+        let rate = |burst, refill_ms| Rate { burst, refill: Duration::from_millis(refill_ms) };
         Limits {
             group_members_max: self.group_members_max,
             ids_max: self.ids_max,
@@ -150,6 +151,12 @@ impl Settings {
             replay_events_max: self.replay_events_max,
             outbox_retention: Duration::from_hours(self.outbox_retention_hours),
             password_hashes_max: self.password_hashes_max,
+            password_queue_max: self.password_queue_max,
+            password_wait: Duration::from_millis(self.password_wait_ms),
+            sign_in_pair_rate: rate(self.sign_in_pair_burst, self.sign_in_pair_refill_ms),
+            sign_in_address_rate: rate(self.sign_in_address_burst, self.sign_in_address_refill_ms),
+            sign_in_account_rate: rate(self.sign_in_account_burst, self.sign_in_account_refill_ms),
+            registration_rate: rate(self.registration_burst, self.registration_refill_ms),
             rate_limits: self.rate_limits,
         }
     }

@@ -80,8 +80,8 @@ impl Wiring {
         };
         let services = Services {
             tokens: local.tokens.clone(),
-            passwords: Passwords::new(limits.password_hashes_max, random.clone()),
-            attempts: Attempts::new(clock.clone(), limits.rate_limits),
+            passwords: Passwords::new(&limits, random.clone()),
+            attempts: Attempts::new(clock.clone(), &limits),
             ended_sessions: local.ended_sessions.clone(),
             keys,
             clock,

@@ -1,13 +1,13 @@
 //! What keeps a long-lived installation in shape.
 
 use super::credentials::REFRESH_TOKEN_LIFETIME;
-use crate::{Domain, ServiceError, ServiceResult};
+use crate::{Domain, ServiceError, ServiceResult, attempts::FAMILIAR_FOR};
 
 /// Rows removed at once, so that no lock is held for long.
 const ROWS_AT_ONCE: u32 = 1000;
 
 impl Domain {
-    /// Removes outbox rows and refresh tokens whose retention has passed, and devices of ended sessions; answers how many went.
+    /// Removes outbox rows, refresh tokens and familiar networks whose retention has passed, and devices of ended sessions; answers how many went.
     pub async fn remove_expired(&self) -> ServiceResult<u64> {
         let domain = self.clone();
         // A task of its own: nobody cancels storage work half way (trap 1).
@@ -23,8 +23,11 @@ impl Domain {
                 let tokens =
                     services.accounts.remove_expired(now.minus(REFRESH_TOKEN_LIFETIME), ROWS_AT_ONCE).await?;
                 let devices = services.devices.remove_stale(now, ROWS_AT_ONCE).await?;
-                removed += entries + tokens + devices;
-                if entries + tokens + devices < u64::from(ROWS_AT_ONCE) {
+                let networks =
+                    services.accounts.remove_networks(now.minus(FAMILIAR_FOR), ROWS_AT_ONCE).await?;
+                let rows = entries + tokens + devices + networks;
+                removed += rows;
+                if rows < u64::from(ROWS_AT_ONCE) {
                     return Ok(removed);
                 }
             }

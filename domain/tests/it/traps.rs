@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use domain::{
     ErrorCode, Member, MemberId, MemberRole, Timestamp,
+    adapter::sql::{ConnectError, PoolSettings, SqlStore},
     port::{Log as _, StoreError},
     service::{
         add_members::AddMembers, mark_read::MarkRead, remove_member::RemoveMember, send_message::SendMessage,
@@ -11,6 +12,7 @@ use domain::{
     },
 };
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
+use migration::SCHEMA_VERSION;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 
 use crate::{
@@ -30,6 +32,18 @@ async fn setting(db: &crate::harness::TestDatabase, backend: DbBackend, sql: &st
 }
 
 on_every_database! {
+    async fn a_binary_older_than_the_schema_allows_does_not_start(db: TestDatabase) {
+        let raise = format!("UPDATE confab_meta SET binary_min = {}", SCHEMA_VERSION + 1);
+        db.store.connection().execute_unprepared(&raise).await.expect("raises");
+        let refusal = SqlStore::open(&db.url, PoolSettings::default(), SCHEMA_VERSION).await.err().expect("refuses");
+        let expected = (SCHEMA_VERSION + 1, SCHEMA_VERSION);
+        assert!(
+            matches!(refusal, ConnectError::BinaryTooOld { allowed, have } if (allowed, have) == expected),
+            "{refusal:?}"
+        );
+        SqlStore::open(&db.url, PoolSettings::default(), SCHEMA_VERSION + 1).await.err().expect("lacks a migration");
+    }
+
     async fn an_update_of_read_positions_makes_no_membership(db: TestDatabase) {
         let chat = db.chat();
         let users = db.users(14).await;
@@ -196,6 +210,59 @@ async fn keys_that_differ_in_case_or_trailing_characters_are_different_keys() {
             let command = SendMessage { conversation: id, client_key: key(name), text: text(name) };
             let sent = chat.send_message(&users[0], command).await.expect("sent");
             assert_eq!(usize::try_from(sent.seq).expect("small"), seq + 1, "{kind:?} {name}");
+        }
+        // No client's key ends in a space, so the table itself is asked: to its unique index 'k' and 'k ' are two.
+        let connection = db.store.connection();
+        let (k, k_space) = match kind {
+            Kind::Postgres => ("'\\x6b'::bytea", "'\\x6b20'::bytea"),
+            Kind::MariaDb | Kind::Sqlite => ("x'6b'", "x'6b20'"),
+        };
+        let columns = "sender_id, content_hash, kind, body, created_at, countable, rev, created_rev, pos";
+        let copy = |key: &str, seq: i32| {
+            format!(
+                "INSERT INTO message (conversation_id, seq, id, client_message_id, {columns}) \
+                 SELECT conversation_id, {seq}, {seq}, {key}, {columns} FROM message WHERE client_message_id = {k}"
+            )
+        };
+        connection.execute_unprepared(&copy(k_space, 100)).await.expect("another key");
+        connection.execute_unprepared(&copy(k, 101)).await.expect_err("the same key");
+        for (key, seq) in [(k, 1), (k_space, 100)] {
+            let sql = format!("SELECT seq FROM message WHERE client_message_id = {key}");
+            let rows = connection
+                .query_all_raw(Statement::from_string(connection.get_database_backend(), sql))
+                .await
+                .expect("reads");
+            let seqs: Vec<i32> = rows.iter().map(|row| row.try_get_by_index(0).expect("a number")).collect();
+            assert_eq!(seqs, [seq], "{kind:?} {key}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_hashes_and_ids_are_stored_as_bytes() {
+    let columns = [
+        ("message", "client_message_id"),
+        ("message", "conversation_id"),
+        ("conversation", "client_key"),
+        ("conversation", "id"),
+        ("member", "conversation_id"),
+        ("user_account", "username_key"),
+        ("refresh_token", "hash"),
+        ("familiar_network", "hash"),
+    ];
+    for (kind, schema, types) in [
+        (Kind::MariaDb, "DATABASE()", ["varbinary", "binary"].as_slice()),
+        (Kind::Postgres, "current_schema()", ["bytea"].as_slice()),
+    ] {
+        let Some(db) = database(kind).await else { continue };
+        let backend = db.store.connection().get_database_backend();
+        for (table, column) in columns {
+            let sql = format!(
+                "SELECT CAST(data_type AS CHAR(32)) FROM information_schema.columns \
+                 WHERE table_schema = {schema} AND table_name = '{table}' AND column_name = '{column}'"
+            );
+            let stored = setting(&db, backend, &sql).await;
+            assert!(types.contains(&stored.trim_end()), "{kind:?}: {table}.{column} is {stored}");
         }
     }
 }
