@@ -14,7 +14,7 @@ use std::{
 };
 
 use api::{guard, hub::HubLimits, settings::SocketSettings};
-use domain::{Limits, adapter::kafka::KafkaSettings, grpc::metadata::ServiceSecret};
+use domain::{Limits, Rate, adapter::kafka::KafkaSettings, grpc::metadata::ServiceSecret};
 
 pub use table::Settings;
 use value::{Brokers, Text};
@@ -142,6 +142,7 @@ impl Settings {
     }
 
     pub fn domain_limits(&self) -> Limits {
+        let rate = |burst, refill_ms| Rate { burst, refill: Duration::from_millis(refill_ms) };
         Limits {
             group_members_max: self.group_members_max,
             ids_max: self.ids_max,
@@ -149,10 +150,19 @@ impl Settings {
             fanout_inline_members_max: self.fanout_inline_members_max,
             push_private_endpoints: self.push_private_endpoints,
             commit_queue_max: self.commit_queue_max,
+            batch_messages_max: self.batch_messages_max,
+            batch_bytes_max: self.batch_bytes_max,
+            retries_max: self.retries_max,
             send_timeout: Duration::from_millis(self.send_timeout_ms),
             replay_events_max: self.replay_events_max,
             outbox_retention: Duration::from_hours(self.outbox_retention_hours),
             password_hashes_max: self.password_hashes_max,
+            password_queue_max: self.password_queue_max,
+            password_wait: Duration::from_millis(self.password_wait_ms),
+            sign_in_pair_rate: rate(self.sign_in_pair_burst, self.sign_in_pair_refill_ms),
+            sign_in_address_rate: rate(self.sign_in_address_burst, self.sign_in_address_refill_ms),
+            sign_in_account_rate: rate(self.sign_in_account_burst, self.sign_in_account_refill_ms),
+            registration_rate: rate(self.registration_burst, self.registration_refill_ms),
             rate_limits: self.rate_limits,
         }
     }
@@ -306,6 +316,16 @@ fn is_on_loopback(url: &str) -> bool {
     scheme == "sqlite"
         || host == "localhost"
         || ["127.", "localhost:", "[::1]"].iter().any(|here| host.starts_with(here))
+}
+
+#[cfg(test)]
+impl Settings {
+    /// The defaults with some changed.
+    pub(crate) fn for_test(given: &[(&str, &str)]) -> Self {
+        let given =
+            given.iter().map(|(key, value)| ((*key).to_owned(), ((*key).to_owned(), (*value).to_owned())));
+        Self::from_given(given.collect(), Vec::new()).expect("good settings")
+    }
 }
 
 #[cfg(test)]

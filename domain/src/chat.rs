@@ -20,6 +20,7 @@ use crate::{
         remote::{Again, Ask, Route},
     },
     keys::KeyRing,
+    lifeline::Lifeline,
     measure,
     port::{
         Bus, Clock, Presence, Random,
@@ -54,6 +55,7 @@ pub(crate) struct Local {
     pub ended_sessions: Arc<EndedSessions>,
     pub bus: Arc<dyn Bus>,
     pub presence: Arc<dyn Presence>,
+    pub lifeline: Lifeline,
 }
 
 /// Where the domain runs.
@@ -116,6 +118,11 @@ impl Chat {
     /// The keys that sign tokens and cursors; whoever runs the process reloads them now and then.
     pub fn keys(&self) -> &KeyRing {
         &self.local.keys
+    }
+
+    /// What the tasks of this process are held by.
+    pub fn lifeline(&self) -> &Lifeline {
+        &self.local.lifeline
     }
 
     pub fn clock(&self) -> &Arc<dyn Clock> {

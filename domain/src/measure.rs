@@ -49,6 +49,7 @@ metrics! {
     COMMITS = Counter "confab_commits_total" ["outcome"] "Group commits; outcome `ok` or `failed`.";
     COMMIT_SECONDS = Latency "confab_commit_seconds" [""] "One group commit, retries included.";
     COMMIT_ITEMS = Counter "confab_commit_items_total" [""] "Messages and read marks in group commits.";
+    PASSWORD_HASHES = Counter "confab_password_hashes_total" [""] "Passwords hashed, to store them or to compare; an unknown user costs as many as a known one.";
     BUS_CONNECTED = Gauge "confab_bus_connected" [""] "1 while this process hears its own heartbeat over Redis, else 0.";
     BUS_LOST = Counter "confab_bus_lost_total" [""] "Batches that the bus did not take; the hubs find them in the log.";
     RELAYED = Counter "confab_relayed_total" [""] "Records that the queue has confirmed.";

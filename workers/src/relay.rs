@@ -83,8 +83,9 @@ pub async fn run(setup: RelaySetup) {
             let lost = stop.child_token();
             held.insert(lane.lane, Held { fence: lane.fence, valid_until: valid, lost: lost.clone() });
             let (chat, queue, parked_at) = (chat.clone(), queue.clone(), Instant::now());
+            let lifeline = chat.lifeline().clone();
             let relayed = LaneRelay { chat, queue, from_now, lane, lease, lost, parked_at };
-            tasks.spawn(relayed.run());
+            tasks.spawn(lifeline.hold("relay of a lane", relayed.run()));
         }
     }
     for held in held.into_values() {

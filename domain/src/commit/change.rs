@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{ATTEMPTS_MAX, back_off, facts_of, publish};
+use super::{back_off, facts_of, publish};
 use crate::{
     Domain, Event, LaneId, ServiceError, ServiceResult, Timestamp,
     port::{LaneTransaction, StoreError},
@@ -78,7 +78,7 @@ impl Domain {
                 Ok(output) => return Ok(output),
                 Err(ChangeError::Refused(refusal)) => return Err(refusal),
                 Err(ChangeError::Store(StoreError::Conflict(_) | StoreError::Duplicate(_)))
-                    if attempt < ATTEMPTS_MAX =>
+                    if attempt < self.services.limits.retries_max =>
                 {
                     back_off(attempt, &*self.services.random).await;
                     attempt += 1;

@@ -11,7 +11,6 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Request, Response, Status, transport};
 
 use super::{
@@ -21,6 +20,7 @@ use super::{
 use crate::{
     Caller, ConversationId, LaneId, LaneLayout, Message, ServiceError, ServiceResult, UserId,
     contract::{proto, wire::Wire as _},
+    lifeline::Held,
     service::send_message::SendMessage,
     trace,
     trace::TraceId,
@@ -46,8 +46,8 @@ pub struct RemoteSetup {
     pub secret: ServiceSecret,
     /// How long a call may take, with all its attempts.
     pub timeout: Duration,
-    pub tasks: TaskTracker,
-    pub stop: CancellationToken,
+    /// Where what watches the endpoints runs.
+    pub held: Held,
 }
 
 pub struct Remote {
@@ -96,9 +96,9 @@ pub(crate) type Rpc<Q, P> = fn(Client, Request<Q>) -> BoxFuture<'static, Result<
 impl Remote {
     /// Waits until some endpoint says what installation it is of, however long that takes.
     pub async fn connect(setup: RemoteSetup) -> Result<Self, RemoteError> {
-        let RemoteSetup { endpoints, secret, timeout, tasks, stop } = setup;
+        let RemoteSetup { endpoints, secret, timeout, held } = setup;
         let start = |address: String| match transport::Endpoint::from_shared(address.clone()) {
-            Ok(transport) => Ok(Endpoint::start(address, transport, secret.clone(), &tasks, &stop)),
+            Ok(transport) => Ok(Endpoint::start(address, transport, secret.clone(), &held)),
             Err(error) => Err(RemoteError::Address(address, error)),
         };
         let endpoints = endpoints.into_iter().map(start).collect::<Result<Vec<_>, _>>()?;

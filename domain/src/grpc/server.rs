@@ -73,7 +73,8 @@ pub async fn serve(setup: ServerSetup) -> Result<(), Error> {
     let ended = CancellationToken::new();
     let watching = ended.clone();
     let stopping = stop.clone();
-    tasks.spawn(async move {
+    let lifeline = chat.lifeline().clone();
+    tasks.spawn(lifeline.hold("report of the domain's health", async move {
         let report = async {
             loop {
                 let waited = stopping.run_until_cancelled(sleep(HEALTH_INTERVAL)).await;
@@ -85,7 +86,7 @@ pub async fn serve(setup: ServerSetup) -> Result<(), Error> {
             }
         };
         watching.run_until_cancelled(report).await
-    });
+    }));
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
