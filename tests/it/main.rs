@@ -1,12 +1,20 @@
 //! The binary as its operator sees it: started, killed, stopped, misconfigured.
 
+mod crowd;
 mod full_disk;
+mod installation;
 mod kill;
 mod listener;
 mod metrics;
 mod nodes;
+mod people;
+mod providers;
+mod push;
+mod push_stage;
+mod push_troubles;
 mod relay;
 mod resume;
 mod roles;
 mod server;
 mod start;
+mod tasks;
