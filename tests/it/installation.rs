@@ -98,7 +98,7 @@ impl Installation {
         Process::start(command, &self.log_of(role))
     }
 
-    fn log_of(&self, role: &str) -> PathBuf {
+    pub fn log_of(&self, role: &str) -> PathBuf {
         self.folder.path().join(format!("{role}-{}.log", NEXT.fetch_add(1, Ordering::Relaxed)))
     }
 
@@ -139,7 +139,8 @@ impl Process {
     /// Without a word from it: it may wait for a back end.
     pub fn begin(mut command: Command, log: &PathBuf) -> Self {
         let file = File::create(log).expect("a log");
-        let child = command.stdout(Stdio::null()).stderr(file).spawn().expect("starts");
+        let output = file.try_clone().expect("the same log");
+        let child = command.stdout(output).stderr(file).spawn().expect("starts");
         Self { child, url: String::new(), log: log.clone() }
     }
 
@@ -163,6 +164,20 @@ impl Process {
     /// Whether it has not ended by itself.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().expect("asks").is_none()
+    }
+
+    /// Its exit code once it has ended by itself; `None` when it does not.
+    pub async fn ends(&mut self) -> Option<Option<i32>> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("asks") {
+                return Some(status.code());
+            }
+            if begun.elapsed() > Duration::from_secs(10) {
+                return None;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// What it has logged so far.

@@ -1,9 +1,11 @@
 //! The binary as its operator sees it: started, killed, stopped, misconfigured.
 
+mod back_ends;
 mod crowd;
 mod full_disk;
 mod installation;
 mod kill;
+mod large_group;
 mod listener;
 mod metrics;
 mod nodes;
@@ -18,3 +20,4 @@ mod roles;
 mod server;
 mod start;
 mod tasks;
+mod trace_ids;

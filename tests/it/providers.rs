@@ -11,7 +11,6 @@ use std::{
     collections::HashMap,
     fs,
     path::PathBuf,
-    process::Command,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
@@ -182,10 +181,6 @@ impl Providers {
         ]
     }
 
-    pub fn configure(&self, command: &mut Command) {
-        command.envs(self.settings());
-    }
-
     fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -317,7 +312,10 @@ impl Asked {
 
 async fn serve(Extracted(shared): Extracted<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, 4 * BODY_BYTES_MAX).await.unwrap_or_default();
+    // Whoever asks may die half way.
+    let Ok(body) = to_bytes(body, 4 * BODY_BYTES_MAX).await else {
+        return answered(StatusCode::BAD_REQUEST, &Value::Null);
+    };
     let path = parts.uri.path().to_owned();
     let asked = Asked { version: parts.version, method: parts.method, headers: parts.headers, body };
     let segments: Vec<&str> = path.split('/').skip(1).collect();

@@ -139,7 +139,7 @@ async fn what_is_no_task_goes_to_the_dead_with_the_reason_and_the_others_are_don
 
     let listed = block_in_place(|| installation.run(&["worker", "dead"]));
     assert!(listed.contains("\n12 dead\n") && listed.contains("task.push"), "{listed}");
-    assert_eq!(listed.matches("no task").count(), 12, "{listed}");
+    assert_eq!(listed.matches("no task:").count(), 12, "{listed}");
     let replayed = block_in_place(|| installation.run(&["worker", "replay"]));
     assert!(replayed.contains("12 sent again"), "{replayed}");
     // They come again, and die again.
