@@ -12,6 +12,7 @@ use domain::{
     },
     wiring::Wiring,
 };
+use tokio_util::task::TaskTracker;
 use workers::{outbox_queue::OutboxQueue, push::Pusher};
 
 use crate::{database, readiness::Readiness, run::open_keys, settings::Settings};
@@ -55,7 +56,7 @@ pub async fn replay(settings: &Settings) -> Outcome<()> {
 async fn replay_outbox(settings: &Settings) -> Outcome<()> {
     let chat = chat(settings).await?;
     let pusher = Pusher::new(&settings.push(), chat.clock(), chat.random())?;
-    let queue = OutboxQueue::new(chat.clone(), Arc::new(pusher));
+    let queue = OutboxQueue::new(chat.clone(), Arc::new(pusher), TaskTracker::new());
     let dead = of_outbox(&chat).await?;
     for (id, DeadRecord { topic, payload, .. }) in &dead {
         // What cannot be done this time either is a new one.

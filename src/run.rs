@@ -24,6 +24,7 @@ use domain::{
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
     task::JoinHandle,
     time::timeout,
 };
@@ -231,27 +232,35 @@ impl Process {
     fn work(&self, chat: &Chat) -> Outcome<()> {
         let (settings, kafka) = (self.settings.push(), self.settings.kafka());
         let pusher = Arc::new(Pusher::new(&settings, chat.clock(), chat.random())?);
+        let is_embedded = kafka.is_none();
         let queue: Arc<dyn Queue> = match kafka {
             Some(kafka) => {
                 let queue: Arc<dyn Queue> = Arc::new(KafkaQueue::new(kafka.clone())?);
                 let tasks = Arc::new(Tasks { chat: chat.clone(), queue: queue.clone(), pusher });
                 let (settings, work) = (kafka, tasks);
+                let (connected, is_connected) = watch::channel(false);
+                self.readiness.without("kafka", is_connected);
                 let setup = ConsumerSetup {
                     settings,
                     work,
+                    connected,
                     tasks: self.background.clone(),
                     stop: self.stop_serving.clone(),
                 };
                 self.background.spawn(consume(setup));
                 queue
             }
-            None if settings.is_any() => Arc::new(OutboxQueue::new(chat.clone(), pusher)),
+            None if settings.is_any() => {
+                Arc::new(OutboxQueue::new(chat.clone(), pusher, self.background.clone()))
+            }
             // Nobody waits for what happened.
             None => return Ok(()),
         };
         let setup = RelaySetup {
             chat: chat.clone(),
             queue,
+            // Kafka's readers may want all that is kept; nobody wants pushes about what was before there were any.
+            from_now: is_embedded,
             // Never zero, which nobody is.
             worker: WorkerId((random_node() >> 1).cast_signed().max(1)),
             tasks: self.background.clone(),

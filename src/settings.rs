@@ -142,6 +142,7 @@ impl Settings {
             ids_max: self.ids_max,
             receipts_members_max: self.receipts_members_max,
             fanout_inline_members_max: self.fanout_inline_members_max,
+            push_private_endpoints: self.push_private_endpoints,
             commit_queue_max: self.commit_queue_max,
             send_timeout: Duration::from_millis(self.send_timeout_ms),
             replay_events_max: self.replay_events_max,

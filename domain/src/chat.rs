@@ -8,8 +8,8 @@ use tokio::{sync::broadcast, time::Instant};
 use crate::{
     Caller, ConversationId, ConversationView, Credentials, CursorError, CursorPosition, DeadTask, Direction,
     LaneId, LaneLayout, Limits, LoggedBatch, Member, MemberId, Message, MessageId, Page, PageRequest,
-    Positions, PushAddress, PushBatch, PushProvider, PushRange, Pushed, QuietHours, RelayBacklog, RelayLane,
-    ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId, WorkerId,
+    Positions, PushAddress, PushBatch, PushProvider, PushRange, PushTask, Pushed, QuietHours, RelayBacklog,
+    RelayLane, ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId, WorkerId,
     contract::{proto, wire::Wire},
     cursor,
     ended_sessions::EndedSessions,

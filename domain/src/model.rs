@@ -26,7 +26,8 @@ pub use member::{Member, MemberRole};
 pub use message::{Content, Message, MessageDraft};
 pub use page::{Direction, Page, PageRequest};
 pub use push::{
-    DeadTask, PushAddress, PushBatch, PushProvider, PushRange, PushTarget, Pushed, QuietHours, Subscription,
+    DeadTask, PushAddress, PushBatch, PushProvider, PushRange, PushTarget, PushTask, Pushed, QuietHours,
+    Subscription,
 };
 pub use relay::{RelayBacklog, RelayLane, WorkerId};
 pub use session::{Caller, Credentials, Session};

@@ -7,6 +7,7 @@ pub mod conversations;
 pub mod devices;
 pub mod log;
 pub mod presence;
+pub mod pushes;
 pub mod queue;
 pub mod relays;
 
@@ -17,6 +18,7 @@ pub use conversations::Conversations;
 pub use devices::Devices;
 pub use log::{LaneTransaction, Log};
 pub use presence::Presence;
+pub use pushes::Pushes;
 pub use queue::Queue;
 pub use relays::Relays;
 

@@ -45,7 +45,7 @@ use crate::{
     keys::KeyRing,
     model::Limits,
     passwords::Passwords,
-    port::{Accounts, Bus, Clock, Conversations, Devices, Log, Presence, Random, Relays},
+    port::{Accounts, Bus, Clock, Conversations, Devices, Log, Presence, Pushes, Random, Relays},
     tokens::AccessTokens,
 };
 
@@ -65,6 +65,7 @@ pub(crate) struct Services {
     pub conversations: Arc<dyn Conversations>,
     pub bus: Arc<dyn Bus>,
     pub devices: Arc<dyn Devices>,
+    pub pushes: Arc<dyn Pushes>,
     pub presence: Arc<dyn Presence>,
     pub relays: Arc<dyn Relays>,
     pub committers: Committers,

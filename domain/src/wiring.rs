@@ -87,6 +87,7 @@ impl Wiring {
             accounts: store.clone(),
             conversations: store.clone(),
             devices: store.clone(),
+            pushes: store.clone(),
             presence,
             relays: store,
             bus,

@@ -14,6 +14,7 @@ pub mod member;
 pub mod message;
 pub mod muted_conversation;
 pub mod outbox;
+pub mod parked_push;
 pub mod push_mark;
 pub mod quiet_hours;
 pub mod refresh_token;

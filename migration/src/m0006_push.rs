@@ -1,4 +1,4 @@
-//! Devices that get pushes, when they do not want them, and tasks that could not be done.
+//! Devices that get pushes, when they do not want them, pushes that wait, and tasks that could not be done.
 
 use sea_orm_migration::prelude::*;
 
@@ -47,6 +47,22 @@ impl MigrationTrait for Migration {
                     .to_owned(),
             )
             .await?;
+        manager.create_index(index("muted_conversation", &["until"])).await?;
+        manager
+            .create_table(
+                table(manager, "parked_push")
+                    .col(column("conversation_id").binary_len(16))
+                    .col(column("after_user").big_integer())
+                    .col(column("upto_user").big_integer())
+                    .col(column("seq").integer())
+                    .col(column("tries").integer())
+                    .col(column("lane").small_integer())
+                    .col(column("due_at").big_integer())
+                    .primary_key(&mut primary_key(&["conversation_id", "after_user"]))
+                    .to_owned(),
+            )
+            .await?;
+        manager.create_index(index("parked_push", &["lane", "due_at"])).await?;
         manager
             .create_table(
                 table(manager, "quiet_hours")

@@ -139,7 +139,7 @@ settings! {
     ids_max: usize = "100", 1 ..= 1000;
     /// Groups above this many members are large: who comes and goes is told to owners and admins in detail, and work for each member
     /// goes through the topic `task.fanout`.
-    fanout_inline_members_max: i32 = "500", 1 ..= 1_000_000;
+    fanout_inline_members_max: i32 = "500", 1 ..= 100_000;
     /// Conversations up to this many members show each member's reads to the others.
     receipts_members_max: i32 = "50", 0 ..= 10_000;
     /// Sends and reads that may wait in front of one committer; a process has one a core, at most one a lane.

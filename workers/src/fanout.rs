@@ -2,7 +2,7 @@
 //! that a crash repeats little and others get their turn.
 
 use domain::{
-    Chat, PushRange, UserId,
+    Chat, PushRange, PushTask, UserId,
     contract::envelope::{SealedTask, Task, seal_task},
     port::queue::{Queue, Record, Topic},
 };
@@ -24,7 +24,8 @@ pub async fn part(chat: &Chat, queue: &dyn Queue, sealed: &SealedTask) -> Result
     let mut records = Vec::with_capacity(ends.len() + 1);
     let mut begin = after;
     for upto in ends.into_iter().chain(is_last.then_some(LAST_USER)) {
-        records.push(Task::Push(PushRange { conversation, seq, after: begin, upto }));
+        let range = PushRange { conversation, seq, after: begin, upto };
+        records.push(Task::Push(PushTask { range, tries: 0 }));
         begin = upto;
     }
     if !is_last {
@@ -32,7 +33,7 @@ pub async fn part(chat: &Chat, queue: &dyn Queue, sealed: &SealedTask) -> Result
     }
     let record = |task: Task| record(&SealedTask { task, ..sealed.clone() });
     let records = records.into_iter().map(record).collect();
-    queue.deliver(records).await.map_err(|error| Trouble::Away(error.to_string(), None))
+    queue.deliver(records).await.map_err(|error| Trouble::Away(error.to_string()))
 }
 
 /// A task on its way to its topic.

@@ -6,31 +6,43 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use domain::{
     Chat,
-    port::queue::{Queue, QueueError, Record, Topic, Work as _},
+    port::queue::{Queue, QueueError, Record, Topic, Work as _, Worked},
 };
+use tokio::time::sleep;
+use tokio_util::task::TaskTracker;
 
 use crate::{push::Pusher, tasks::Tasks};
 
+#[derive(Clone)]
 pub struct OutboxQueue {
     chat: Chat,
     pusher: Arc<Pusher>,
+    running: TaskTracker,
 }
 
 impl OutboxQueue {
-    pub const fn new(chat: Chat, pusher: Arc<Pusher>) -> Self {
-        Self { chat, pusher }
+    pub const fn new(chat: Chat, pusher: Arc<Pusher>, running: TaskTracker) -> Self {
+        Self { chat, pusher, running }
     }
 }
 
 #[async_trait]
 impl Queue for OutboxQueue {
     async fn deliver(&self, records: Vec<Record>) -> Result<(), QueueError> {
-        // What a task delivers in turn comes back here.
-        let again = Self { chat: self.chat.clone(), pusher: self.pusher.clone() };
-        let tasks = Tasks { chat: self.chat.clone(), queue: Arc::new(again), pusher: self.pusher.clone() };
-        for record in records {
-            if Topic::TASKS.contains(&record.topic) {
-                tasks.work(record.topic, &record.payload).await;
+        for record in records.into_iter().filter(|record| Topic::TASKS.contains(&record.topic)) {
+            let mut tries = 0;
+            loop {
+                // What a task delivers in turn comes back here.
+                let queue = Arc::new(self.clone());
+                let tasks = Tasks { chat: self.chat.clone(), queue, pusher: self.pusher.clone() };
+                let (topic, payload) = (record.topic, record.payload.clone());
+                // In a task of its own: a relay that stops half way must not take back what a provider was told already.
+                let working = self.running.spawn(async move { tasks.work(topic, &payload, tries).await });
+                match working.await.map_err(|error| QueueError(error.into()))? {
+                    Worked::Done => break,
+                    Worked::Again(pause) => sleep(pause).await,
+                }
+                tries += 1;
             }
         }
         Ok(())

@@ -1,36 +1,34 @@
 //! Pushes: each device that is due one gets it from its provider, once.
 //!
-//! Whom and what, the domain says; a push that its provider took is noted before the task ends, so that a repeated task finds nothing
-//! due. Between the two a crash may repeat a request: it then has the same id and replaces what the device shows (P5, I8).
+//! Whom and what, the domain says, a few devices at a time; what their providers took is noted before it is asked for more, so that a
+//! repeated task finds nothing due. Between the two a crash may repeat a request: it then has the same id and replaces what the device
+//! shows (P5, I8). A provider that is away holds up nobody: what it did not take is parked, and comes again as a task of its own.
 
 mod apns;
 mod fcm;
+mod gates;
 mod http;
 mod web;
 
-use std::{
-    error::Error,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
 
 use domain::{
-    Chat, ConversationId, MessageId, PushAddress, PushBatch, PushProvider, PushRange, PushTarget, Pushed,
-    measure,
+    Chat, ConversationId, MessageId, PushAddress, PushBatch, PushProvider, PushTarget, PushTask, Pushed,
+    ServiceError, measure,
     port::{Clock, Random},
 };
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::future::join_all;
 use sha2::{Digest as _, Sha256};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
+use self::gates::Gates;
 use crate::tasks::Trouble;
 
-/// Requests at the same time, and devices noted at once.
-const AT_ONCE: usize = 64;
-/// How long a provider is left alone that asks for it without saying how long.
-const LATER: Duration = Duration::from_secs(10);
-const LATER_MAX: Duration = Duration::from_mins(10);
+/// How long pushes are parked whose provider does not say when to come again: doubled each time.
+const PARKED_MIN: Duration = Duration::from_secs(2);
+const PARKED_MAX: Duration = Duration::from_mins(10);
+/// Between two tries to note what providers took.
+const NOTE_PAUSE: Duration = Duration::from_millis(500);
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -82,9 +80,10 @@ pub struct WebPushSettings {
 pub use web::public_key;
 
 pub struct Pusher {
-    apns: Option<Gated<apns::Apns>>,
-    fcm: Option<Gated<fcm::Fcm>>,
-    web: Option<Gated<web::WebPush>>,
+    apns: Option<apns::Apns>,
+    fcm: Option<fcm::Fcm>,
+    web: Option<web::WebPush>,
+    gates: Gates,
     shows_text: bool,
 }
 
@@ -106,43 +105,10 @@ enum Outcome {
     Gone,
     /// It will not take this, ever.
     Refused(String),
-    /// Not now, and nothing else from us for so long.
-    Later(String, Option<Duration>),
+    /// Not now, and nothing else from us either for a while.
+    Closed(String, Option<Duration>),
     /// Not now, for this device.
-    Failed(String),
-}
-
-/// A provider that may ask to be left alone.
-struct Gated<P> {
-    provider: P,
-    closed_until: Mutex<Option<Instant>>,
-}
-
-impl<P> Gated<P> {
-    const fn new(provider: P) -> Self {
-        Self { provider, closed_until: Mutex::new(None) }
-    }
-
-    /// How long it is still to be left alone.
-    fn closed_for(&self) -> Option<Duration> {
-        let until = *self.closed_until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
-    }
-
-    fn close_for(&self, time: Duration) {
-        *self.closed_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + time);
-    }
-
-    async fn send(&self, sending: impl AsyncFnOnce(&P) -> Outcome) -> Outcome {
-        if let Some(left) = self.closed_for() {
-            return Outcome::Later("the provider asked to wait".to_owned(), Some(left));
-        }
-        let outcome = sending(&self.provider).await;
-        if let Outcome::Later(_, wait) = &outcome {
-            self.close_for(wait.unwrap_or(LATER).min(LATER_MAX));
-        }
-        outcome
-    }
+    Later(String, Option<Duration>),
 }
 
 impl Pusher {
@@ -158,30 +124,27 @@ impl Pusher {
         let web =
             settings.web.as_ref().map(|web| web::WebPush::new(web, private, clock.clone(), random.clone()));
         Ok(Self {
-            apns: apns.map(Gated::new),
-            fcm: fcm.map(Gated::new),
-            web: web.transpose()?.map(Gated::new),
+            apns,
+            fcm,
+            web: web.transpose()?,
+            gates: Gates::default(),
             shows_text: settings.shows_text,
         })
     }
 
-    /// Pushes a message to those in the range that are due it.
-    pub async fn push(&self, chat: &Chat, range: PushRange) -> Result<(), Trouble> {
+    /// Pushes a message to those in the range that are due it. What a provider does not take now is parked.
+    pub async fn push(&self, chat: &Chat, task: PushTask) -> Result<(), Trouble> {
         if self.apns.is_none() && self.fcm.is_none() && self.web.is_none() {
             return Ok(());
         }
-        let batch = chat.due_pushes(range).await?;
-        let targets: Vec<PushTarget> =
-            batch.targets.iter().filter(|one| self.has(one.address.provider())).cloned().collect();
-        let mut later = None;
-        let mut failed = None;
-        for targets in targets.chunks(AT_ONCE) {
-            let mut sends = FuturesUnordered::new();
-            for target in targets {
-                sends.push(self.send(range.conversation, &batch, target));
-            }
+        let mut range = task.range;
+        let mut left: Option<Option<Duration>> = None;
+        loop {
+            let batch = chat.due_pushes(range).await?;
+            let targets = batch.targets.iter().filter(|one| self.has(one.address.provider()));
+            let sends = targets.map(|target| self.send(range.conversation, &batch, target));
             let mut pushed = Pushed::default();
-            while let Some((target, outcome)) = sends.next().await {
+            for (target, outcome) in join_all(sends).await {
                 match outcome {
                     Outcome::Sent => pushed.sent.push(target.session),
                     Outcome::Gone => pushed.gone.push((target.session, target.address.text().to_owned())),
@@ -189,19 +152,24 @@ impl Pusher {
                         tracing::warn!(session = target.session.0, why, "a provider refuses a push");
                         pushed.sent.push(target.session);
                     }
-                    Outcome::Later(why, wait) => later = Some((why, wait)),
-                    Outcome::Failed(why) => failed = Some(why),
+                    Outcome::Closed(_, wait) | Outcome::Later(_, wait) => {
+                        left = Some(left.map_or(wait, |known| known.zip(wait).map(|(a, b)| a.min(b))));
+                    }
                 }
             }
             if pushed != Pushed::default() {
-                chat.note_pushed(range.conversation, range.seq, pushed).await?;
+                note(chat, &task, pushed).await?;
+            }
+            match batch.next {
+                Some(user) => range.after = user,
+                None => break,
             }
         }
-        match (later, failed) {
-            (Some((why, wait)), _) => Err(Trouble::Away(why, wait.map(|wait| wait.min(LATER_MAX)))),
-            (None, Some(why)) => Err(Trouble::Failed(why)),
-            (None, None) => Ok(()),
-        }
+        let Some(wait) = left else { return Ok(()) };
+        let longer = PARKED_MIN * 2_u32.saturating_pow(task.tries.min(16));
+        let parked = PushTask { tries: task.tries + 1, ..task };
+        let wait = wait.unwrap_or(longer).clamp(PARKED_MIN, PARKED_MAX);
+        Ok(chat.park_push(parked, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)).await?)
     }
 
     const fn has(&self, provider: PushProvider) -> bool {
@@ -219,37 +187,47 @@ impl Pusher {
         target: &'a PushTarget,
     ) -> (&'a PushTarget, Outcome) {
         let note = self.note(conversation, batch, target);
+        let provider = target.address.provider();
+        let gate = gates::name(&target.address);
+        let device = format!("session {}", target.session.0);
+        let now = Instant::now();
+        let closed = self.gates.closed_for(&gate, now).or_else(|| self.gates.closed_for(&device, now));
+        if let Some(left) = closed {
+            return (target, Outcome::Later("it asked to wait".to_owned(), Some(left)));
+        }
         let absent = || Outcome::Refused("there is no such provider".to_owned());
-        let (name, outcome) = match &target.address {
-            PushAddress::Apns(token) => (
-                "apns",
-                match &self.apns {
-                    Some(apns) => apns.send(async |apns| apns.send(token, &note).await).await,
-                    None => absent(),
-                },
-            ),
-            PushAddress::Fcm(token) => (
-                "fcm",
-                match &self.fcm {
-                    Some(fcm) => fcm.send(async |fcm| fcm.send(token, &note).await).await,
-                    None => absent(),
-                },
-            ),
-            PushAddress::WebPush(subscription) => (
-                "web_push",
-                match &self.web {
-                    Some(web) => web.send(async |web| web.send(subscription, &note).await).await,
-                    None => absent(),
-                },
-            ),
+        let outcome = match &target.address {
+            PushAddress::Apns(token) => match &self.apns {
+                Some(apns) => apns.send(token, &note).await,
+                None => absent(),
+            },
+            PushAddress::Fcm(token) => match &self.fcm {
+                Some(fcm) => fcm.send(token, &note).await,
+                None => absent(),
+            },
+            PushAddress::WebPush(subscription) => match &self.web {
+                Some(web) => web.send(subscription, &note).await,
+                None => absent(),
+            },
         };
         let told = match &outcome {
             Outcome::Sent => "sent",
             Outcome::Gone => "gone",
             Outcome::Refused(_) => "refused",
-            Outcome::Later(..) | Outcome::Failed(_) => "later",
+            Outcome::Closed(..) | Outcome::Later(..) => "later",
         };
-        measure::count(measure::PUSHES, &[("provider", name), ("outcome", told)], 1);
+        match &outcome {
+            Outcome::Closed(why, wait) => {
+                let wait = self.gates.close(&gate, *wait, Instant::now());
+                tracing::warn!(provider = name(provider), why, seconds = wait.as_secs(), "pushes wait");
+            }
+            Outcome::Later(why, wait) => {
+                let wait = self.gates.close(&device, *wait, Instant::now());
+                tracing::debug!(provider = name(provider), why, seconds = wait.as_secs(), "a push waits");
+            }
+            _ => self.gates.open(&gate, &device),
+        }
+        measure::count(measure::PUSHES, &[("provider", name(provider)), ("outcome", told)], 1);
         (target, outcome)
     }
 
@@ -265,6 +243,25 @@ impl Pusher {
         let mut id = [0; 16];
         id.copy_from_slice(&hash.finalize()[..16]);
         Note { id, conversation, message: batch.message, title, body, badge: target.badge }
+    }
+}
+
+/// Notes what providers took, however long that takes: to ask them again would be to push twice.
+async fn note(chat: &Chat, task: &PushTask, pushed: Pushed) -> Result<(), ServiceError> {
+    let PushTask { range, .. } = task;
+    loop {
+        match chat.note_pushed(range.conversation, range.seq, pushed.clone()).await {
+            Err(error) if error.code().retryable() => sleep(NOTE_PAUSE).await,
+            outcome => return outcome,
+        }
+    }
+}
+
+const fn name(provider: PushProvider) -> &'static str {
+    match provider {
+        PushProvider::Apns => "apns",
+        PushProvider::Fcm => "fcm",
+        PushProvider::WebPush => "web_push",
     }
 }
 

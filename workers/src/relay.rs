@@ -7,7 +7,7 @@
 use std::{collections::HashMap, error::Error, fmt, sync::Arc, time::Duration};
 
 use domain::{
-    Chat, Event, Fact, LaneId, LoggedBatch, PushRange, RelayBacklog, RelayLane, UserId, WorkerId,
+    Chat, Event, Fact, LaneId, LoggedBatch, PushRange, PushTask, RelayBacklog, RelayLane, UserId, WorkerId,
     contract::envelope::{self, Place, SealedTask, Task},
     measure,
     port::queue::{Queue, Record, Topic},
@@ -27,6 +27,8 @@ const HOLD_INTERVAL: Duration = Duration::from_secs(1);
 const TAKE_INTERVAL: Duration = Duration::from_millis(100);
 /// How often a lane is looked at when the bus says nothing.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a lane's parked pushes are looked at.
+const PARKED_INTERVAL: Duration = Duration::from_secs(1);
 /// Positions read and delivered at once.
 const POSITIONS_MAX: u32 = 256;
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -38,13 +40,15 @@ pub struct RelaySetup {
     pub chat: Chat,
     pub queue: Arc<dyn Queue>,
     pub worker: WorkerId,
+    /// Whether a lane that was never relayed before begins with what happens from now on; otherwise with all that is kept.
+    pub from_now: bool,
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
 }
 
 /// Relays until it is stopped; then others may have the lanes at once.
 pub async fn run(setup: RelaySetup) {
-    let RelaySetup { chat, queue, worker, tasks, stop } = setup;
+    let RelaySetup { chat, queue, worker, from_now, tasks, stop } = setup;
     let mut held: HashMap<LaneId, Held> = HashMap::new();
     let mut pause = Duration::ZERO;
     while stop.run_until_cancelled(sleep(pause)).await.is_some() {
@@ -78,7 +82,8 @@ pub async fn run(setup: RelaySetup) {
             let (valid, lease) = watch::channel(valid_until);
             let lost = stop.child_token();
             held.insert(lane.lane, Held { fence: lane.fence, valid_until: valid, lost: lost.clone() });
-            let relayed = LaneRelay { chat: chat.clone(), queue: queue.clone(), lane, lease, lost };
+            let (chat, queue, parked_at) = (chat.clone(), queue.clone(), Instant::now());
+            let relayed = LaneRelay { chat, queue, from_now, lane, lease, lost, parked_at };
             tasks.spawn(relayed.run());
         }
     }
@@ -113,9 +118,12 @@ struct Held {
 struct LaneRelay {
     chat: Chat,
     queue: Arc<dyn Queue>,
+    from_now: bool,
     lane: RelayLane,
     lease: watch::Receiver<Instant>,
     lost: CancellationToken,
+    /// When parked pushes were looked at.
+    parked_at: Instant,
 }
 
 impl LaneRelay {
@@ -131,7 +139,7 @@ impl LaneRelay {
         let mut live = self.chat.live();
         let mut pause = RETRY_MIN;
         loop {
-            match self.relay_what_is_there().await {
+            match self.relay_all().await {
                 Ok(true) => pause = RETRY_MIN,
                 Ok(false) => return,
                 Err(error) => {
@@ -160,6 +168,44 @@ impl LaneRelay {
     }
 
     /// `false` when the lane belongs to somebody else.
+    async fn relay_all(&mut self) -> Result<bool, Failure> {
+        // The first fence there is: nobody had the lane before.
+        if self.from_now && self.lane.fence == 1 && self.lane.pos == 0 {
+            let head = self.chat.heads().await?.positions.get(self.lane.lane);
+            if head > 0 && !self.chat.note_relayed(self.lane.lane, self.lane.fence, head).await? {
+                return Ok(false);
+            }
+            self.lane.pos = head;
+        }
+        if !self.relay_what_is_there().await? {
+            return Ok(false);
+        }
+        if self.parked_at.elapsed() >= PARKED_INTERVAL {
+            self.parked_at = Instant::now();
+            self.relay_parked().await?;
+        }
+        Ok(true)
+    }
+
+    /// Pushes whose provider was away, once they have waited.
+    async fn relay_parked(&mut self) -> Result<(), Failure> {
+        for push in self.chat.parked_pushes(self.lane.lane).await? {
+            if Instant::now() >= *self.lease.borrow() {
+                break;
+            }
+            let sealed = SealedTask { task: Task::Push(push), place: self.place(self.lane.pos), trace: None };
+            self.queue.deliver(vec![record(&sealed)]).await?;
+            self.chat.unpark_push(push).await?;
+        }
+        Ok(())
+    }
+
+    fn place(&self, pos: i64) -> Place {
+        let installation = self.chat.installation().to_owned();
+        Place { lane: self.lane.lane, pos, index: 0, fence: self.lane.fence, installation }
+    }
+
+    /// `false` when the lane belongs to somebody else.
     async fn relay_what_is_there(&mut self) -> Result<bool, Failure> {
         loop {
             let RelayLane { lane, fence, pos } = self.lane;
@@ -185,13 +231,7 @@ impl LaneRelay {
     }
 
     fn records_of<'a>(&'a self, batch: &'a LoggedBatch) -> impl Iterator<Item = Record> + 'a {
-        let place = Place {
-            lane: batch.lane,
-            pos: batch.pos,
-            index: 0,
-            fence: self.lane.fence,
-            installation: self.chat.installation().to_owned(),
-        };
+        let place = self.place(batch.pos);
         (0..).zip(&batch.events).flat_map(move |(index, event)| {
             if let Some(trace) = event.trace {
                 tracing::debug!(trace_id = %trace, lane = batch.lane.0, pos = batch.pos, "relaying");
@@ -218,7 +258,8 @@ impl LaneRelay {
         Some(if head.member_count > self.chat.limits().fanout_inline_members_max {
             Task::Fanout { conversation, seq, after: everybody.0 }
         } else {
-            Task::Push(PushRange { conversation, seq, after: everybody.0, upto: everybody.1 })
+            let range = PushRange { conversation, seq, after: everybody.0, upto: everybody.1 };
+            Task::Push(PushTask { range, tries: 0 })
         })
     }
 }

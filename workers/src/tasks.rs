@@ -1,16 +1,17 @@
 //! A task from its record to its end: done, tried again, or buried with the reason.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use domain::{
     Chat, ServiceError,
     contract::envelope::{SealedTask, Task, open_task},
     measure,
-    port::queue::{Queue, Topic, Work},
+    port::queue::{Queue, Topic, Work, Worked},
     trace,
 };
-use tokio::time::{Instant, sleep, timeout};
+use futures_util::FutureExt as _;
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::{fanout, push::Pusher};
@@ -19,25 +20,19 @@ use crate::{fanout, push::Pusher};
 const TRIES_MAX: u32 = 6;
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// Of one try.
-const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Why a task is not done.
 #[derive(Debug)]
 pub enum Trouble {
-    /// Something that it needs is away: try again, however often.
-    Away(String, Option<Duration>),
+    /// Something that every task needs is away: try again, however often.
+    Away(String),
     /// It failed; it may do so again.
     Failed(String),
 }
 
 impl From<ServiceError> for Trouble {
     fn from(error: ServiceError) -> Self {
-        if error.code().retryable() {
-            Self::Away(error.to_string(), None)
-        } else {
-            Self::Failed(error.to_string())
-        }
+        if error.code().retryable() { Self::Away(error.to_string()) } else { Self::Failed(error.to_string()) }
     }
 }
 
@@ -50,13 +45,12 @@ pub struct Tasks {
 
 #[async_trait]
 impl Work for Tasks {
-    async fn work(&self, topic: Topic, record: &[u8]) {
+    async fn work(&self, topic: Topic, record: &[u8], tries: u32) -> Worked {
         let begun = Instant::now();
-        let outcome = match open_task(record) {
+        let (outcome, worked) = match open_task(record) {
             Ok(sealed) => {
-                let span = sealed.trace.map(trace::TraceId::span);
-                let working = self.until_done(topic, record, &sealed);
-                match span {
+                let working = self.once(topic, record, &sealed, tries);
+                match sealed.trace.map(trace::TraceId::span) {
                     Some(span) => working.instrument(span).await,
                     None => working.await,
                 }
@@ -65,52 +59,52 @@ impl Work for Tasks {
         };
         measure::count(measure::TASKS, &[("topic", topic.name()), ("outcome", outcome)], 1);
         measure::latency(measure::TASK_SECONDS, &[("topic", topic.name())], begun);
+        worked
     }
 }
 
 impl Tasks {
-    async fn until_done(&self, topic: Topic, record: &[u8], sealed: &SealedTask) -> &'static str {
-        let (mut pause, mut tries) = (PAUSE_MIN, 0);
-        loop {
-            let outcome = match timeout(DEADLINE, self.once(sealed)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(Trouble::Failed(format!("not done within {} s", DEADLINE.as_secs()))),
-            };
-            let wait = match outcome {
-                Ok(()) => return "done",
-                Err(Trouble::Away(why, wait)) => {
-                    tracing::warn!(topic = topic.name(), why, "a task waits");
-                    wait
-                }
-                Err(Trouble::Failed(why)) => {
-                    tries += 1;
-                    if tries >= TRIES_MAX {
-                        return self.bury(topic, sealed.task.conversation().as_bytes(), record, &why).await;
-                    }
-                    tracing::warn!(topic = topic.name(), why, tries, "a task failed; trying again");
-                    None
-                }
-            };
-            measure::count(measure::TASKS, &[("topic", topic.name()), ("outcome", "again")], 1);
-            sleep(wait.unwrap_or(pause)).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+    async fn once(
+        &self,
+        topic: Topic,
+        record: &[u8],
+        sealed: &SealedTask,
+        tries: u32,
+    ) -> (&'static str, Worked) {
+        let attempt = AssertUnwindSafe(self.attempt(sealed)).catch_unwind();
+        let result = attempt.await.unwrap_or_else(|_| Err(Trouble::Failed("it panicked".to_owned())));
+        let pause = (PAUSE_MIN * 2_u32.saturating_pow(tries.min(16))).min(PAUSE_MAX);
+        match result {
+            Ok(()) => {
+                tracing::debug!(topic = topic.name(), "a task is done");
+                ("done", Worked::Done)
+            }
+            Err(Trouble::Failed(why)) if tries + 1 >= TRIES_MAX => {
+                self.bury(topic, sealed.task.conversation().as_bytes(), record, &why).await
+            }
+            Err(Trouble::Away(why) | Trouble::Failed(why)) => {
+                tracing::warn!(topic = topic.name(), why, tries, "a task is tried again");
+                ("again", Worked::Again(pause))
+            }
         }
     }
 
-    async fn once(&self, sealed: &SealedTask) -> Result<(), Trouble> {
+    async fn attempt(&self, sealed: &SealedTask) -> Result<(), Trouble> {
         match sealed.task {
             Task::Fanout { .. } => fanout::part(&self.chat, &*self.queue, sealed).await,
-            Task::Push(range) => self.pusher.push(&self.chat, range).await,
+            Task::Push(push) => self.pusher.push(&self.chat, push).await,
         }
     }
 
-    /// Until it is where nobody loses it.
-    async fn bury(&self, topic: Topic, key: &[u8], record: &[u8], reason: &str) -> &'static str {
+    /// Puts it where nobody loses it.
+    async fn bury(&self, topic: Topic, key: &[u8], record: &[u8], reason: &str) -> (&'static str, Worked) {
         tracing::error!(topic = topic.name(), reason, "a task cannot be done");
-        while let Err(error) = self.queue.bury(topic, key, record, reason).await {
-            tracing::warn!(error = %error, "a dead task cannot be put away yet");
-            sleep(PAUSE_MAX.min(Duration::from_secs(5))).await;
+        match self.queue.bury(topic, key, record, reason).await {
+            Ok(()) => ("dead", Worked::Done),
+            Err(error) => {
+                tracing::warn!(error = %error, "a dead task cannot be put away yet");
+                ("again", Worked::Again(PAUSE_MAX))
+            }
         }
-        "dead"
     }
 }

@@ -4,6 +4,7 @@ mod consumer;
 pub mod dead;
 mod producer;
 mod topics;
+mod window;
 
 pub use consumer::{ConsumerSetup, consume};
 pub use producer::KafkaQueue;

@@ -1,7 +1,7 @@
 //! Storage in SQL: `MariaDB` and MySQL, PostgreSQL, `SQLite`. One adapter; what differs between them is in `dialect`.
 //!
 //! `transaction` is the write path's hands, `log` the lanes and outbox, `conversations` and `missed` the read side, `accounts`
-//! users and sessions, `devices` pushes, `relays` the leases of the outbox. Statements are text with bound values (`statement`), because the hot ones are shaped by hand.
+//! users and sessions, `devices` and `pushes` what their names say, `relays` the leases of the outbox. Statements are text with bound values (`statement`), because the hot ones are shaped by hand.
 
 mod accounts;
 mod connect;
@@ -10,6 +10,7 @@ mod devices;
 mod dialect;
 mod log;
 mod missed;
+mod pushes;
 mod relays;
 mod rows;
 mod statement;

@@ -6,7 +6,7 @@ use super::{
     proto,
     wire::{Wire, WireError, required},
 };
-use crate::{ConversationId, Event, Fact, LaneId, PushRange, UserId, trace::TraceId};
+use crate::{ConversationId, Event, Fact, LaneId, PushTask, UserId, trace::TraceId};
 
 /// The type of a body that is an event.
 const EVENT: &str = "confab.v1.Event";
@@ -30,14 +30,14 @@ pub enum Task {
     /// What is proportional to the members of a large group: those above `after` are left.
     Fanout { conversation: ConversationId, seq: i32, after: UserId },
     /// Pushes to a range of members.
-    Push(PushRange),
+    Push(PushTask),
 }
 
 impl Task {
     pub const fn conversation(&self) -> ConversationId {
         match self {
             Self::Fanout { conversation, .. } => *conversation,
-            Self::Push(range) => range.conversation,
+            Self::Push(push) => push.range.conversation,
         }
     }
 }
@@ -63,9 +63,10 @@ pub fn seal_task(sealed: &SealedTask) -> Vec<u8> {
             let body = proto::FanoutTask { conversation: conversation.to_proto(), seq: *seq, after: after.0 };
             wrap(FANOUT, *trace, place, body.encode_to_vec())
         }
-        Task::Push(range) => {
+        Task::Push(PushTask { range, tries }) => {
             let proto::PushRange { conversation, seq, after, upto } = range.to_proto();
-            wrap(PUSH, *trace, place, proto::PushTask { conversation, seq, after, upto }.encode_to_vec())
+            let body = proto::PushTask { conversation, seq, after, upto, tries: *tries };
+            wrap(PUSH, *trace, place, body.encode_to_vec())
         }
     }
 }
@@ -102,8 +103,9 @@ pub fn open_task(record: &[u8]) -> Result<SealedTask, WireError> {
             Task::Fanout { conversation: Wire::from_proto(conversation)?, seq, after: UserId(after) }
         }
         PUSH => {
-            let proto::PushTask { conversation, seq, after, upto } = Message::decode(body)?;
-            Task::Push(Wire::from_proto(proto::PushRange { conversation, seq, after, upto })?)
+            let proto::PushTask { conversation, seq, after, upto, tries } = Message::decode(body)?;
+            let range = Wire::from_proto(proto::PushRange { conversation, seq, after, upto })?;
+            Task::Push(PushTask { range, tries })
         }
         _ => return Err(WireError::Unsound("type")),
     };
@@ -135,6 +137,7 @@ pub fn key(event: &Event) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::PushRange;
     use crate::{SessionId, UserId, trace::TraceId};
 
     fn event() -> Event {
@@ -172,25 +175,49 @@ mod tests {
 
     #[test]
     fn tasks_survive_the_envelope_and_stay_readable() {
-        let bytes = u128::from_be_bytes([7; 16]) + 1;
-        let bytes = bytes.to_be_bytes();
+        let bytes = (u128::from_be_bytes([7; 16]) + 1).to_be_bytes();
         let conversation = ConversationId::from_bytes(bytes).expect("an id");
         let range = PushRange { conversation, seq: 4, after: UserId(1), upto: UserId(2) };
-        for task in [Task::Fanout { conversation, seq: 4, after: UserId(1) }, Task::Push(range)] {
-            let sealed = SealedTask { task, place: place(), trace: event().trace };
-            assert_eq!(open_task(&seal_task(&sealed)).expect("opens"), sealed);
+        let seal = |task| SealedTask { task, place: place(), trace: None };
+        let (fanout, push) = (Task::Fanout { conversation, seq: 4, after: UserId(1) }, |tries| {
+            Task::Push(PushTask { range, tries })
+        });
+        let header = |length: u8, kind: &[u8]| {
+            [
+                &[0x12, length, 0x0a, u8::try_from(kind.len()).expect("short")],
+                kind,
+                b"\x10\x03\x18\x08\x20\x01\x28\x02\x32\x01i",
+            ]
+            .concat()
+        };
+        let id = [&b"\x0a\x10"[..], &bytes].concat();
+        for (task, golden) in [
+            (
+                fanout,
+                [&header(0x21, b"confab.v1.FanoutTask")[..], b"\x1a\x16", &id, b"\x10\x04\x18\x01"].concat(),
+            ),
+            (
+                push(0),
+                [&header(0x1f, b"confab.v1.PushTask")[..], b"\x1a\x18", &id, b"\x10\x04\x18\x01\x20\x02"]
+                    .concat(),
+            ),
+            (
+                push(3),
+                [
+                    &header(0x1f, b"confab.v1.PushTask")[..],
+                    b"\x1a\x1a",
+                    &id,
+                    b"\x10\x04\x18\x01\x20\x02\x28\x03",
+                ]
+                .concat(),
+            ),
+        ] {
+            assert_eq!(open_task(&golden).expect("opens"), seal(task));
+            assert_eq!(seal_task(&seal(task)), golden);
+            let traced = SealedTask { trace: event().trace, ..seal(task) };
+            assert_eq!(open_task(&seal_task(&traced)).expect("opens"), traced);
         }
-        let golden = [
-            &b"\x12\x1f\x0a\x12confab.v1.PushTask\x10\x03\x18\x08\x20\x01\x28\x02\x32\x01i"[..],
-            b"\x1a\x18\x0a\x10",
-            &bytes,
-            b"\x10\x04\x18\x01\x20\x02",
-        ]
-        .concat();
-        let sealed = SealedTask { task: Task::Push(range), place: place(), trace: None };
-        assert_eq!(open_task(&golden).expect("opens"), sealed);
-        assert_eq!(seal_task(&sealed), golden);
-        assert!(open_task(&seal(&event(), &place())).is_err(), "an event is no task");
+        assert!(open_task(&super::seal(&event(), &place())).is_err(), "an event is no task");
     }
 
     #[test]

@@ -254,7 +254,7 @@ macro_rules! calls {
             pub release_lanes(worker: WorkerId) -> ()
                 = release_lanes(HoldLanesRequest { worker: worker.0 }) | request => (WorkerId(request.worker))
                 by Route::Any, again Always;
-            /// Removes outbox rows and refresh tokens whose retention has passed, and devices of ended sessions; answers how many went.
+            /// Removes outbox rows, refresh tokens and mutes whose time has passed; answers how many went.
             pub remove_expired() -> u64
                 = remove_expired(Nothing {}) | _request => ()
                 by Route::Any, again Always;
@@ -327,6 +327,22 @@ macro_rules! calls {
                     request.seq,
                     Pushed { sent: Wire::from_proto(request.sent)?, gone: Wire::from_proto(request.gone)? }
                 )
+                by Route::Any, again Always;
+            /// Pushes wait for so many milliseconds, because their provider is away.
+            pub park_push(task: PushTask, wait_ms: u64) -> ()
+                = park_push(ParkPushRequest {
+                    push: Some(task.to_proto()),
+                    wait_ms: wait_ms,
+                }) | request => (Wire::from_proto(request.push.unwrap_or_default())?, request.wait_ms)
+                by Route::Any, again Always;
+            /// Pushes of a lane that have waited long enough.
+            pub parked_pushes(lane: LaneId) -> Vec<PushTask>
+                = parked_pushes(ParkedPushesRequest { lane: lane.to_proto() }) | request => (Wire::from_proto(request.lane)?)
+                by Route::Any, again Always;
+            /// They are on their way again.
+            pub unpark_push(task: PushTask) -> ()
+                = unpark_push(ParkedPush { range: Some(task.range.to_proto()), tries: task.tries })
+                | request => (Wire::from_proto(request)?)
                 by Route::Any, again Always;
             /// Keeps a task that could not be done, for people to look at.
             pub bury_task(topic: &str, record: Vec<u8>, reason: &str) -> ()

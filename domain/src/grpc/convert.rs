@@ -5,7 +5,7 @@ use std::{collections::HashMap, hash::Hash, net::IpAddr, sync::Arc};
 use crate::{
     ClientKey, ConversationId, ConversationView, Credentials, DeadTask, Direction, LoggedBatch, Member,
     MemberId, Message, MessageId, MessageText, Page, PageRequest, Positions, PushBatch, PushProvider,
-    QuietHours, RelayBacklog, RelayLane, Session, SessionId, Timestamp, Title, User, UserId,
+    PushTask, QuietHours, RelayBacklog, RelayLane, Session, SessionId, Timestamp, Title, User, UserId,
     contract::{
         WireError, proto,
         wire::{Wire, required},
@@ -78,6 +78,7 @@ lists! {
     HashMap<(ConversationId, i32), Arc<Message>> = MessagesReply { messages: Arc<Message> }
         as (|messages| by(messages, |message| (message.conversation, message.seq)), values);
     Vec<UserId> = Ids { ids: UserId } as (|ids| ids, Wire::to_proto);
+    Vec<PushTask> = ParkedPushesReply { pushes: PushTask } as (|pushes| pushes, Wire::to_proto);
     Vec<DeadTask> = DeadTasksReply { tasks: DeadTask } as (|tasks| tasks, Wire::to_proto);
     HashMap<SessionId, PushProvider> = PushProvidersReply { sessions: (SessionId, PushProvider) }
         as (|sessions| sessions.into_iter().collect(), |sessions| sessions.iter().map(|(id, provider)| (*id, *provider).to_proto()).collect());

@@ -12,6 +12,8 @@ pub struct Limits {
     pub receipts_members_max: i32,
     /// Groups above this many members are large: what is proportional to members is left to workers.
     pub fanout_inline_members_max: i32,
+    /// Whether browsers' endpoints for pushes may have private addresses and no TLS; for tests.
+    pub push_private_endpoints: bool,
     /// Sends and reads waiting in front of one committer.
     pub commit_queue_max: usize,
     /// How long a send waits for its commit before it is told `UNAVAILABLE`.
@@ -33,6 +35,7 @@ impl Default for Limits {
             ids_max: 100,
             receipts_members_max: 50,
             fanout_inline_members_max: 500,
+            push_private_endpoints: false,
             commit_queue_max: 4096,
             send_timeout: Duration::from_secs(5),
             replay_events_max: 1000,

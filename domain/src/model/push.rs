@@ -1,6 +1,9 @@
 //! Pushes to devices whose app is not open.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use super::{ConversationId, MessageId, SessionId, Timestamp, UserId};
 use crate::{ServiceError, ServiceResult};
@@ -53,8 +56,8 @@ impl PushAddress {
         }
     }
 
-    /// As far as it can be told without asking the provider.
-    pub fn check(&self) -> ServiceResult<()> {
+    /// As far as it can be told without asking the provider. `private`: whether endpoints may be private or without TLS.
+    pub fn check(&self, private: bool) -> ServiceResult<()> {
         match self {
             Self::Apns(token) => {
                 let sound =
@@ -76,15 +79,9 @@ impl PushAddress {
             }
             Self::WebPush(subscription) => {
                 let endpoint = &subscription.endpoint;
-                let known = endpoint.starts_with("https://") || endpoint.starts_with("http://");
-                let sound = known
-                    && endpoint.len() <= ADDRESS_BYTES_MAX
-                    && endpoint.bytes().all(|byte| byte.is_ascii_graphic());
-                refuse_unless(
-                    sound,
-                    &["device", "webPush", "endpoint"],
-                    "an endpoint is an URL of at most 4096 characters",
-                )?;
+                let sound = endpoint.len() <= ADDRESS_BYTES_MAX && is_endpoint(endpoint, private);
+                let text = "an endpoint is a public https URL of at most 4096 characters";
+                refuse_unless(sound, &["device", "webPush", "endpoint"], text)?;
                 let uncompressed = subscription.p256dh[0] == 4;
                 refuse_unless(
                     uncompressed,
@@ -96,8 +93,54 @@ impl PushAddress {
     }
 }
 
+/// Whether a text is a URL that pushes may be sent to. A name in it may still have a private address: whoever connects looks again.
+pub fn is_endpoint(text: &str, private: bool) -> bool {
+    let Ok(url) = text.parse::<url::Url>() else { return false };
+    match url.host() {
+        _ if private => matches!(url.scheme(), "http" | "https"),
+        Some(url::Host::Domain(_)) => url.scheme() == "https",
+        Some(url::Host::Ipv4(address)) => url.scheme() == "https" && is_public(address.into()),
+        Some(url::Host::Ipv6(address)) => url.scheme() == "https" && is_public(address.into()),
+        None => false,
+    }
+}
+
+/// Of the registries of special addresses (RFC 6890 and its successors) none is public.
+pub fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => is_public_v6(address),
+    }
+}
+
 fn refuse_unless(sound: bool, field: &'static [&'static str], text: &'static str) -> ServiceResult<()> {
     if sound { Ok(()) } else { Err(ServiceError::invalid(field, text)) }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    let special = matches!(
+        (a, b, c),
+        (0 | 10 | 127 | 224..=255, ..) | (100, 64..=127, _) | (169, 254, _) | (172, 16..=31, _)
+    ) || matches!(
+        (a, b, c),
+        (192, 0, 0 | 2) | (192, 168, _) | (192, 88, 99) | (198, 18 | 19, _) | (198, 51, 100) | (203, 0, 113)
+    );
+    !special
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let segments = address.segments();
+    // Those that carry an address of version 4: mapped, compatible, translated, 6to4.
+    let low = Ipv4Addr::from(
+        [segments[6], segments[7]].map(u16::to_be_bytes).concat().try_into().unwrap_or([0; 4]),
+    );
+    match segments {
+        [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => is_public_v4(low),
+        // Only 2000::/3 is given out; of it, not protocol assignments, documentation and 6to4.
+        [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x2002 | 0x3fff, ..] => false,
+        [first, ..] => (0x2000..0x4000).contains(&first),
+    }
 }
 
 /// When a user wants no pushes, every day.
@@ -155,7 +198,14 @@ pub struct PushRange {
     pub upto: UserId,
 }
 
-/// Whom to push what.
+/// Pushes to a range, and how often they were tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PushTask {
+    pub range: PushRange,
+    pub tries: u32,
+}
+
+/// Whom to push what: the first devices of a range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PushBatch {
     pub message: MessageId,
@@ -165,6 +215,8 @@ pub struct PushBatch {
     pub title: Option<Arc<str>>,
     pub text: String,
     pub targets: Vec<PushTarget>,
+    /// The last user whose devices were looked at; `None` when that was the end of the range.
+    pub next: Option<UserId>,
 }
 
 /// A device that is due a push.
@@ -227,16 +279,46 @@ mod tests {
     }
 
     #[test]
+    fn private_addresses_are_known_in_every_disguise() {
+        let private = "0.0.0.0 10.1.2.3 100.64.0.1 127.0.0.1 169.254.169.254 172.16.0.1 172.31.9.9 192.168.0.1 198.18.0.1 224.0.0.1 \
+            255.255.255.255 ::1 :: fe80::1 fd00::1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 64:ff9b::7f00:1 2002:7f00:1::1 2001:db8::1 ff02::1";
+        for address in private.split_whitespace() {
+            assert!(!is_public(address.parse().expect("an address")), "{address}");
+        }
+        for address in
+            ["1.1.1.1", "8.8.8.8", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:8.8.8.8"]
+        {
+            assert!(is_public(address.parse().expect("an address")), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_literal_or_plain_endpoint_of_a_private_network_is_refused() {
+        // The parser of URLs writes addresses in decimal and octal out before we look.
+        for url in [
+            "https://127.0.0.1/x",
+            "https://2130706433/x",
+            "https://0177.0.0.1/x",
+            "https://[::1]/x",
+            "http://push.example/x",
+        ] {
+            assert!(!is_endpoint(url, false), "{url}");
+            assert!(is_endpoint(url, true), "{url}");
+        }
+        assert!(is_endpoint("https://push.example/x", false));
+    }
+
+    #[test]
     fn an_address_is_checked_as_far_as_it_can_be() {
-        assert!(PushAddress::Apns("ab".repeat(32)).check().is_ok());
-        assert!(PushAddress::Apns("xy".repeat(32)).check().is_err());
-        assert!(PushAddress::Fcm("token:1".to_owned()).check().is_ok());
-        assert!(PushAddress::Fcm("a b".to_owned()).check().is_err());
+        assert!(PushAddress::Apns("ab".repeat(32)).check(false).is_ok());
+        assert!(PushAddress::Apns("xy".repeat(32)).check(false).is_err());
+        assert!(PushAddress::Fcm("token:1".to_owned()).check(false).is_ok());
+        assert!(PushAddress::Fcm("a b".to_owned()).check(false).is_err());
         let subscription = |endpoint: &str, first: u8| {
             let mut p256dh = [0; 65];
             p256dh[0] = first;
             PushAddress::WebPush(Subscription { endpoint: endpoint.to_owned(), p256dh, auth: [0; 16] }.into())
-                .check()
+                .check(false)
                 .is_ok()
         };
         assert!(subscription("https://push.example/x", 4));

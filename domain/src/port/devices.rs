@@ -6,26 +6,19 @@ use async_trait::async_trait;
 
 use super::StoreError;
 use crate::{
-    ConversationId, DeadTask, PushAddress, PushProvider, PushRange, PushTarget, Pushed, QuietHours,
-    SessionId, Timestamp, UserId, model::Caller,
+    ConversationId, PushAddress, PushProvider, QuietHours, SessionId, Timestamp, UserId, model::Caller,
 };
-
-/// A device in the range of a push, with what may keep it silent.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    pub target: PushTarget,
-    pub quiet_hours: Option<QuietHours>,
-}
 
 #[async_trait]
 pub trait Devices: Send + Sync {
-    /// Registers the caller's session for pushes: in place of what it had, and of whatever other session had the address.
+    /// Registers the caller's session for pushes: in place of what it had, and of whatever other session had the address. `false`
+    /// when the session has ended.
     async fn register(
         &self,
         caller: &Caller,
         address: &PushAddress,
         now: Timestamp,
-    ) -> Result<(), StoreError>;
+    ) -> Result<bool, StoreError>;
 
     async fn unregister(&self, user: UserId, session: SessionId) -> Result<(), StoreError>;
 
@@ -50,41 +43,6 @@ pub trait Devices: Send + Sync {
 
     async fn set_quiet_hours(&self, user: UserId, hours: Option<&QuietHours>) -> Result<(), StoreError>;
 
-    /// The last user of each run of `size` active members after a user, at most `runs` of them.
-    async fn member_runs(
-        &self,
-        conversation: ConversationId,
-        after: UserId,
-        size: u32,
-        runs: u32,
-    ) -> Result<Vec<UserId>, StoreError>;
-
-    /// Devices of active members in the range who have not read the message, have not muted the conversation, and whose device
-    /// was not pushed it; without the sender's. Badges are yet to be counted.
-    async fn candidates(
-        &self,
-        range: &PushRange,
-        sender: UserId,
-        now: Timestamp,
-    ) -> Result<Vec<Candidate>, StoreError>;
-
-    /// All that is unread for each user.
-    async fn unread(&self, users: &[UserId]) -> Result<HashMap<UserId, i32>, StoreError>;
-
-    async fn note_pushed(
-        &self,
-        conversation: ConversationId,
-        seq: i32,
-        pushed: &Pushed,
-    ) -> Result<(), StoreError>;
-
-    async fn bury(&self, task: &DeadTask) -> Result<(), StoreError>;
-
-    /// Oldest first.
-    async fn dead(&self, limit: u32) -> Result<Vec<DeadTask>, StoreError>;
-
-    async fn forget_dead(&self, id: i64) -> Result<(), StoreError>;
-
-    /// Removes devices of ended sessions and what only they needed; at most so many.
-    async fn remove_stale(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError>;
+    /// Removes mutes that have ended.
+    async fn remove_expired_mutes(&self, now: Timestamp) -> Result<u64, StoreError>;
 }

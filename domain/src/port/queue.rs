@@ -1,6 +1,6 @@
 //! Records for other processes: everything durable that happened, and tasks for workers.
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use async_trait::async_trait;
 
@@ -74,11 +74,20 @@ pub struct DeadRecord {
     pub payload: Vec<u8>,
 }
 
+/// What became of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worked {
+    /// Nothing is left to do about it: it is done, waits elsewhere, or has been buried.
+    Done,
+    /// Not now; again after a while.
+    Again(Duration),
+}
+
 /// What a worker does with tasks.
 #[async_trait]
 pub trait Work: Send + Sync {
-    /// Answers when nothing is left to do about the task: it is done, or has been buried. Until then it comes again after a crash.
-    async fn work(&self, topic: Topic, record: &[u8]);
+    /// Tries a task that was tried so often before. What is not `Done` comes again, also after a crash.
+    async fn work(&self, topic: Topic, record: &[u8], tries: u32) -> Worked;
 }
 
 #[async_trait]

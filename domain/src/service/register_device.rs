@@ -2,7 +2,11 @@
 
 use std::collections::HashMap;
 
-use crate::{Caller, Domain, PushAddress, PushProvider, ServiceError, ServiceResult, SessionId};
+use super::Services;
+use crate::{
+    Caller, Domain, ErrorCode, PushAddress, PushProvider, ServiceError, ServiceResult, SessionId,
+    commit::retried, port::StoreError,
+};
 
 impl Domain {
     /// In place of what the session had. Another session that had the address has none from now on: one device, one user.
@@ -11,12 +15,23 @@ impl Domain {
         caller: &Caller,
         address: PushAddress,
     ) -> ServiceResult<PushProvider> {
-        address.check()?;
+        address.check(self.services.limits.push_private_endpoints)?;
         let provider = address.provider();
-        let (devices, caller, now) = (self.services.devices.clone(), *caller, self.services.clock.now());
-        let register =
-            self.services.tasks.spawn(async move { devices.register(&caller, &address, now).await });
-        register.await.map_err(ServiceError::internal)??;
+        let (domain, caller, now) = (self.clone(), *caller, self.services.clock.now());
+        let register = self.services.tasks.spawn(async move {
+            let Services { devices, random, .. } = &*domain.services;
+            let register = || async {
+                match devices.register(&caller, &address, now).await {
+                    // Two sessions at once with one address: the later one has it.
+                    Err(StoreError::Duplicate(cause)) => Err(StoreError::Conflict(cause)),
+                    outcome => outcome,
+                }
+            };
+            retried(&**random, register).await
+        });
+        if !register.await.map_err(ServiceError::internal)?? {
+            return Err(ServiceError::new(ErrorCode::Unauthenticated, "the session has ended"));
+        }
         Ok(provider)
     }
 

@@ -7,7 +7,7 @@ use crate::{Domain, ServiceError, ServiceResult};
 const ROWS_AT_ONCE: u32 = 1000;
 
 impl Domain {
-    /// Removes outbox rows and refresh tokens whose retention has passed, and devices of ended sessions; answers how many went.
+    /// Removes outbox rows, refresh tokens and mutes whose time has passed; answers how many went.
     pub async fn remove_expired(&self) -> ServiceResult<u64> {
         let domain = self.clone();
         // A task of its own: nobody cancels storage work half way (trap 1).
@@ -22,10 +22,9 @@ impl Domain {
                     .await?;
                 let tokens =
                     services.accounts.remove_expired(now.minus(REFRESH_TOKEN_LIFETIME), ROWS_AT_ONCE).await?;
-                let devices = services.devices.remove_stale(now, ROWS_AT_ONCE).await?;
-                removed += entries + tokens + devices;
-                if entries + tokens + devices < u64::from(ROWS_AT_ONCE) {
-                    return Ok(removed);
+                removed += entries + tokens;
+                if entries + tokens < u64::from(ROWS_AT_ONCE) {
+                    return Ok(removed + services.devices.remove_expired_mutes(now).await?);
                 }
             }
         });

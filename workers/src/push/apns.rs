@@ -2,7 +2,13 @@
 //!
 //! Source: Apple's "Sending notification requests to APNs" and "Establishing a token-based connection to APNs".
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use domain::{Timestamp, port::Clock};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -22,6 +28,8 @@ pub struct Apns {
     key: EncodingKey,
     clock: Arc<dyn Clock>,
     token: Mutex<Option<(Timestamp, String)>>,
+    /// Whether Apple ever took anything from us.
+    has_accepted: AtomicBool,
 }
 
 impl Apns {
@@ -31,7 +39,14 @@ impl Apns {
         let key =
             EncodingKey::from_ec_pem(&pem).map_err(|error| format!("{}: {error}", settings.key.display()))?;
         let client = http::to_provider(&settings.url)?;
-        Ok(Self { client, settings: settings.clone(), key, clock, token: Mutex::new(None) })
+        Ok(Self {
+            client,
+            settings: settings.clone(),
+            key,
+            clock,
+            token: Mutex::new(None),
+            has_accepted: AtomicBool::new(false),
+        })
     }
 
     fn token(&self) -> Result<String, Failure> {
@@ -56,7 +71,7 @@ impl Apns {
     pub async fn send(&self, device: &str, note: &Note) -> Outcome {
         let token = match self.token() {
             Ok(token) => token,
-            Err(error) => return Outcome::Later(error.to_string(), None),
+            Err(error) => return Outcome::Closed(error.to_string(), None),
         };
         let conversation = note.conversation.to_string();
         let body = json!({
@@ -82,26 +97,31 @@ impl Apns {
             .json(&body);
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return Outcome::Later(error.to_string(), None),
+            Err(error) => return Outcome::Closed(error.to_string(), None),
         };
-        match response.status() {
-            StatusCode::OK => Outcome::Sent,
-            StatusCode::GONE => Outcome::Gone,
-            status @ (StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) => {
-                let text = http::beginning(response).await;
-                let reason = serde_json::from_str::<Value>(&text).ok();
-                match reason.as_ref().and_then(|reason| reason["reason"].as_str()) {
-                    Some("BadDeviceToken" | "DeviceTokenNotForTopic") => Outcome::Gone,
-                    Some("ExpiredProviderToken") => {
-                        self.forget_token();
-                        Outcome::Failed(text)
-                    }
-                    // A key that is wrong is mended by people; nothing is lost meanwhile.
-                    _ if status == StatusCode::FORBIDDEN => Outcome::Later(text, None),
-                    _ => Outcome::Refused(text),
-                }
+        let (status, wait) = (response.status(), http::retry_after(&response));
+        if status == StatusCode::OK {
+            self.has_accepted.store(true, Ordering::Relaxed);
+            return Outcome::Sent;
+        }
+        let text = http::beginning(response).await;
+        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+        let why = format!("{status} {text}");
+        match (status, answer["reason"].as_str().unwrap_or_default()) {
+            (StatusCode::GONE, _) | (_, "Unregistered" | "ExpiredToken") => Outcome::Gone,
+            // Or all of them, where we push to the wrong one of Apple's two environments.
+            (_, "BadDeviceToken") if self.has_accepted.load(Ordering::Relaxed) => Outcome::Gone,
+            (_, "ExpiredProviderToken") => {
+                self.forget_token();
+                Outcome::Later(why, Some(Duration::ZERO))
             }
-            _ => http::otherwise(response).await,
+            (_, "TooManyRequests") => Outcome::Later(why, wait),
+            // What people have to mend: our key, our topic. Nothing is lost meanwhile.
+            (StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, _)
+            | (_, "BadTopic" | "MissingTopic" | "TopicDisallowed" | "DeviceTokenNotForTopic") => {
+                Outcome::Closed(why, wait)
+            }
+            _ => http::otherwise(status, why, wait),
         }
     }
 }

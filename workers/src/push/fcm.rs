@@ -2,7 +2,13 @@
 //!
 //! Source: Google's "FCM HTTP v1 API" and "Using OAuth 2.0 for server to server applications".
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use domain::{Timestamp, port::Clock};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -20,6 +26,7 @@ const TOKEN_SECONDS: i64 = 60 * 60;
 const MARGIN_SECONDS: i64 = 5 * 60;
 /// How long Google keeps a push for a device that is away.
 const KEPT: &str = "86400s";
+const KEPT_SECONDS: &str = "86400";
 
 pub struct Fcm {
     client: Client,
@@ -27,6 +34,8 @@ pub struct Fcm {
     url: String,
     clock: Arc<dyn Clock>,
     token: Mutex<Option<(Timestamp, String)>>,
+    /// Whether Google ever took anything from us.
+    has_accepted: AtomicBool,
 }
 
 /// What we need of a service account's file.
@@ -53,7 +62,14 @@ impl Fcm {
         let account =
             Account::read(settings).map_err(|error| format!("{}: {error}", settings.account.display()))?;
         let client = http::to_provider(&settings.url)?;
-        Ok(Self { client, account, url: settings.url.clone(), clock, token: Mutex::new(None) })
+        Ok(Self {
+            client,
+            account,
+            url: settings.url.clone(),
+            clock,
+            token: Mutex::new(None),
+            has_accepted: AtomicBool::new(false),
+        })
     }
 
     async fn token(&self) -> Result<String, Failure> {
@@ -74,7 +90,7 @@ impl Fcm {
         let answer: Value = response.json().await?;
         let made = answer["access_token"].as_str().ok_or("no access token")?.to_owned();
         let seconds = answer["expires_in"].as_i64().unwrap_or(TOKEN_SECONDS).clamp(0, TOKEN_SECONDS);
-        let until = now + std::time::Duration::from_secs(seconds.unsigned_abs());
+        let until = now + Duration::from_secs(seconds.unsigned_abs());
         *token = Some((until, made.clone()));
         Ok(made)
     }
@@ -82,7 +98,7 @@ impl Fcm {
     pub async fn send(&self, device: &str, note: &Note) -> Outcome {
         let token = match self.token().await {
             Ok(token) => token,
-            Err(error) => return Outcome::Later(format!("no token for FCM: {error}"), None),
+            Err(error) => return Outcome::Closed(format!("no token for FCM: {error}"), None),
         };
         let conversation = note.conversation.to_string();
         let body = json!({ "message": {
@@ -95,25 +111,48 @@ impl Fcm {
                 "ttl": KEPT,
                 "notification": { "tag": conversation, "notification_count": note.badge },
             },
+            "apns": {
+                "headers": { "apns-collapse-id": conversation },
+                "payload": { "aps": { "badge": note.badge, "sound": "default", "thread-id": conversation } },
+            },
+            "webpush": { "headers": { "TTL": KEPT_SECONDS }, "notification": { "tag": conversation } },
         } });
         let url = format!("{}/v1/projects/{}/messages:send", self.url, self.account.project);
         let response = match self.client.post(url).bearer_auth(token).json(&body).send().await {
             Ok(response) => response,
-            Err(error) => return Outcome::Later(error.to_string(), None),
+            Err(error) => return Outcome::Closed(error.to_string(), None),
         };
-        match response.status() {
-            StatusCode::OK => Outcome::Sent,
-            StatusCode::NOT_FOUND => Outcome::Gone,
-            StatusCode::UNAUTHORIZED => {
+        let (status, wait) = (response.status(), http::retry_after(&response));
+        if status == StatusCode::OK {
+            self.has_accepted.store(true, Ordering::Relaxed);
+            return Outcome::Sent;
+        }
+        let text = http::beginning(response).await;
+        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+        let details = answer["error"]["details"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let code = details.iter().find_map(|detail| detail["errorCode"].as_str()).unwrap_or_default();
+        let is_token = |detail: &Value| {
+            let violations = detail["fieldViolations"].as_array().map(Vec::as_slice).unwrap_or_default();
+            violations.iter().any(|violation| violation["field"] == "message.token")
+        };
+        let why = format!("{status} {text}");
+        let works = self.has_accepted.load(Ordering::Relaxed);
+        match (status, code) {
+            (_, "UNREGISTERED") => Outcome::Gone,
+            // Or all of them, where the project is the wrong one.
+            (_, "SENDER_ID_MISMATCH") if works => Outcome::Gone,
+            (StatusCode::BAD_REQUEST, _) if works && details.iter().any(is_token) => Outcome::Gone,
+            // Firebase has no key for the devices of another provider.
+            (_, "THIRD_PARTY_AUTH_ERROR") => Outcome::Later(why, wait),
+            (StatusCode::UNAUTHORIZED, _) => {
                 *self.token.lock().await = None;
-                Outcome::Failed(http::beginning(response).await)
+                Outcome::Later(why, Some(Duration::ZERO))
             }
-            // A key that is wrong is mended by people; nothing is lost meanwhile. Another sender's token will never do.
-            StatusCode::FORBIDDEN => {
-                let text = http::beginning(response).await;
-                if text.contains("SENDER_ID_MISMATCH") { Outcome::Gone } else { Outcome::Later(text, None) }
-            }
-            _ => http::otherwise(response).await,
+            // What people have to mend: our account, our project. Nothing is lost meanwhile.
+            (StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, _) => Outcome::Closed(why, wait),
+            // Google's own default.
+            (StatusCode::TOO_MANY_REQUESTS, _) => Outcome::Closed(why, wait.or(Some(Duration::from_mins(1)))),
+            _ => http::otherwise(status, why, wait),
         }
     }
 }

@@ -11,6 +11,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use domain::{
     Subscription, Timestamp,
     port::{Clock, Random},
+    push::is_endpoint,
 };
 use hkdf::Hkdf;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -99,10 +100,12 @@ impl WebPush {
     }
 
     pub async fn send(&self, subscription: &Subscription, note: &Note) -> Outcome {
-        let Ok(url) = subscription.endpoint.parse::<Url>() else { return Outcome::Gone };
-        if !http::is_allowed(&url, self.private) {
-            return Outcome::Refused("the endpoint is no public https address".to_owned());
-        }
+        // Registered under another setting, or before this was checked.
+        let Some(url) =
+            subscription.endpoint.parse::<Url>().ok().filter(|url| is_endpoint(url.as_str(), self.private))
+        else {
+            return Outcome::Gone;
+        };
         let conversation = note.conversation.to_string();
         let payload = json!({
             "title": note.title,
@@ -121,7 +124,7 @@ impl WebPush {
         let Ok(body) = sealed else { return Outcome::Gone };
         let token = match self.token(&url.origin().ascii_serialization()) {
             Ok(token) => token,
-            Err(error) => return Outcome::Failed(error.to_string()),
+            Err(error) => return Outcome::Closed(error.to_string(), None),
         };
         // At most 32 characters of base64url.
         let topic = URL_SAFE_NO_PAD.encode(&note.conversation.as_bytes()[..]);
@@ -137,16 +140,13 @@ impl WebPush {
             .body(body);
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return Outcome::Failed(error.to_string()),
+            Err(error) => return Outcome::Closed(error.to_string(), None),
         };
-        match response.status() {
+        let (status, wait) = (response.status(), http::retry_after(&response));
+        match status {
             status if status.is_success() => Outcome::Sent,
             StatusCode::NOT_FOUND | StatusCode::GONE => Outcome::Gone,
-            _ => match http::otherwise(response).await {
-                // One push service of many; the others go on.
-                Outcome::Later(why, None) => Outcome::Failed(why),
-                other => other,
-            },
+            _ => http::otherwise(status, format!("{status} {}", http::beginning(response).await), wait),
         }
     }
 

@@ -1,53 +1,63 @@
-//! Tasks from Kafka: each partition in its own order, an offset stored only after its work.
+//! Tasks from Kafka: those with one key in their order, an offset stored only when everything before it is done.
 //!
-//! The client library is polled on a thread of its own, which also waits where a partition changes hands; the work runs as a task a
-//! partition, at most [`QUEUE`] records ahead. A partition whose queue is full is paused, so that polling never stops.
+//! The client library is polled on a thread of its own, which also waits where a partition changes hands. The work runs in tasks, one
+//! a key, at most [`WINDOW`] records of a partition at once: one key that waits holds up no other. A partition whose window is full is
+//! paused, so that polling never stops.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-        mpsc as blocking,
-    },
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use rdkafka::{
-    ClientContext, Message as _, Offset, Statistics, TopicPartitionList,
+    ClientContext, Message as _, Statistics, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
     message::BorrowedMessage,
 };
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, mpsc, watch},
+    time::{sleep, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::KafkaSettings;
+use super::{
+    KafkaSettings,
+    window::{Finished, Given, Window},
+};
 use crate::{
     measure,
-    port::queue::{Topic, Work},
+    port::queue::{Topic, Work, Worked},
 };
 
-/// Records of a partition that wait for their turn.
-const QUEUE: usize = 64;
+/// Records of a partition that are worked on or wait for their key.
+pub(super) const WINDOW: usize = 256;
+/// Tasks of a process that run at the same time.
+const AT_ONCE: usize = 64;
 const POLL: Duration = Duration::from_millis(100);
+/// While work is under way: what is finished is noted soon.
+const POLL_BUSY: Duration = Duration::from_millis(5);
 /// How long work may go on when its partition goes to another worker; then it is dropped, and done again there.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(12);
 /// Work that takes longer is told of.
 const LONG: Duration = Duration::from_mins(1);
-/// A consumer that is behind and hears nothing for so long starts over.
+/// A consumer that has heard nothing of a partition for so long although there is something starts over.
 const STALLED: Duration = Duration::from_mins(1);
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 const STATISTICS_MS: &str = "5000";
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
-type Partition = (String, i32);
+pub(super) type Partition = (String, i32);
 
 pub struct ConsumerSetup {
     pub settings: KafkaSettings,
     pub work: Arc<dyn Work>,
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
+    /// Whether a broker is there, for whoever asks.
+    pub connected: watch::Sender<bool>,
 }
 
 /// Works until it is stopped; a consumer that fails or stalls is made anew.
@@ -55,202 +65,187 @@ pub async fn consume(setup: ConsumerSetup) {
     let setup = Arc::new(setup);
     while !setup.stop.is_cancelled() {
         let consuming = setup.clone();
-        let ended = tokio::task::spawn_blocking(move || Consuming::run(&consuming)).await;
+        let ended = tokio::task::spawn_blocking(move || consume_once(&consuming)).await;
         match ended {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(error = %error, "tasks are not consumed now; starting over"),
             Err(error) => tracing::error!(error = %error, "the consumer of tasks failed; starting over"),
         }
+        setup.connected.send_replace(false);
         setup.stop.run_until_cancelled(sleep(RESTART_PAUSE)).await;
     }
 }
 
-struct Consuming<'a> {
-    setup: &'a ConsumerSetup,
-    consumer: Arc<BaseConsumer<Context>>,
-    paused: HashSet<Partition>,
-    heard_at: Instant,
+/// On a thread that may block, where the consumer is also dropped (trap 8).
+fn consume_once(setup: &Arc<ConsumerSetup>) -> Result<(), KafkaError> {
+    let (finished, done) = mpsc::unbounded_channel();
+    let context = Context {
+        setup: setup.clone(),
+        slots: Arc::new(Semaphore::new(AT_ONCE)),
+        windows: Mutex::default(),
+        finished,
+        done: Mutex::new(done),
+        runtime: Handle::current(),
+    };
+    let consumer: BaseConsumer<Context> = setup
+        .settings
+        .client()
+        .set("group.id", format!("{}.workers", setup.settings.prefix))
+        .set("enable.auto.commit", "true")
+        .set("auto.commit.interval.ms", "1000")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("session.timeout.ms", "10000")
+        .set("heartbeat.interval.ms", "1000")
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("queued.min.messages", "1000")
+        .set("queued.max.messages.kbytes", "16384")
+        .set("statistics.interval.ms", STATISTICS_MS)
+        .create_with_context(context)?;
+    let topics: Vec<String> = Topic::TASKS.iter().map(|topic| setup.settings.topic(*topic)).collect();
+    consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let ended = poll_until_stopped(&consumer);
+    let context = consumer.context();
+    let all: Vec<Partition> = context.lock().keys().cloned().collect();
+    context.hand_over(&consumer, &all);
+    ended
 }
 
-impl<'a> Consuming<'a> {
-    fn run(setup: &'a ConsumerSetup) -> Result<(), KafkaError> {
-        let group = format!("{}.workers", setup.settings.prefix);
-        let consumer: BaseConsumer<Context> = setup
-            .settings
-            .client()
-            .set("group.id", group)
-            .set("enable.auto.commit", "true")
-            .set("auto.commit.interval.ms", "1000")
-            .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "earliest")
-            .set("session.timeout.ms", "10000")
-            .set("heartbeat.interval.ms", "1000")
-            .set("partition.assignment.strategy", "cooperative-sticky")
-            .set("queued.max.messages.kbytes", "16384")
-            .set("statistics.interval.ms", STATISTICS_MS)
-            .create_with_context(Context::default())?;
-        let topics: Vec<String> = Topic::TASKS.iter().map(|topic| setup.settings.topic(*topic)).collect();
-        consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
-        let mut this =
-            Self { setup, consumer: Arc::new(consumer), paused: HashSet::new(), heard_at: Instant::now() };
-        let ended = this.poll_until_stopped();
-        let context = this.consumer.context();
-        let all: Vec<Partition> = context.lock().keys().cloned().collect();
-        context.hand_over(&all);
-        ended
-    }
-
-    fn poll_until_stopped(&mut self) -> Result<(), KafkaError> {
-        let mut looked_at = Instant::now();
-        let consumer = self.consumer.clone();
-        while !self.setup.stop.is_cancelled() {
-            match consumer.poll(POLL) {
-                Some(Ok(record)) => {
-                    self.heard_at = Instant::now();
-                    self.dispatch(&record)?;
-                }
-                Some(Err(error)) if error.rdkafka_error_code().is_none() => return Err(error),
-                // Brokers that are away come back by themselves.
-                Some(Err(error)) => tracing::warn!(error = %error, "the consumer of tasks"),
-                None => {}
-            }
-            self.resume()?;
-            if looked_at.elapsed() > WATCH_INTERVAL {
-                looked_at = Instant::now();
-                if self.is_stalled() {
-                    tracing::error!(
-                        "the consumer of tasks hears nothing although there are some; starting over"
-                    );
-                    return Ok(());
-                }
+fn poll_until_stopped(consumer: &BaseConsumer<Context>) -> Result<(), KafkaError> {
+    let context = consumer.context();
+    let mut watched_at = Instant::now();
+    while !context.setup.stop.is_cancelled() {
+        let is_busy = context.lock().values().any(|window| !window.is_empty());
+        match consumer.poll(if is_busy { POLL_BUSY } else { POLL }) {
+            Some(Ok(record)) => context.dispatch(consumer, &record)?,
+            Some(Err(error)) if is_final(&error) => return Err(error),
+            // Brokers that are away come back by themselves.
+            Some(Err(error)) => tracing::warn!(error = %error, "the consumer of tasks"),
+            None => {}
+        }
+        context.note_finished(consumer)?;
+        if watched_at.elapsed() > WATCH_INTERVAL {
+            watched_at = Instant::now();
+            if context.is_stalled() {
+                tracing::error!("the consumer of tasks hears nothing although there are some; starting over");
+                return Ok(());
             }
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+fn is_final(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::MessageConsumptionFatal(_))
+        || matches!(error.rdkafka_error_code(), None | Some(RDKafkaErrorCode::Fatal))
+}
+
+/// What the polling thread and the callbacks that it runs share.
+struct Context {
+    setup: Arc<ConsumerSetup>,
+    slots: Arc<Semaphore>,
+    windows: Mutex<HashMap<Partition, Window>>,
+    finished: mpsc::UnboundedSender<Finished>,
+    done: Mutex<mpsc::UnboundedReceiver<Finished>>,
+    runtime: Handle,
+}
+
+impl Context {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Partition, Window>> {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn dispatch(&mut self, record: &BorrowedMessage<'_>) -> Result<(), KafkaError> {
-        let Some(topic) =
-            Topic::TASKS.iter().find(|topic| self.setup.settings.topic(**topic) == record.topic())
-        else {
+    fn dispatch(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        record: &BorrowedMessage<'_>,
+    ) -> Result<(), KafkaError> {
+        let settings = &self.setup.settings;
+        let Some(topic) = Topic::TASKS.iter().find(|topic| settings.topic(**topic) == record.topic()) else {
             return Ok(());
         };
         let partition = (record.topic().to_owned(), record.partition());
-        let context = self.consumer.context();
-        let mut workers = context.lock();
-        let worker = workers.entry(partition.clone()).or_insert_with(|| self.begin(*topic, &partition));
+        let mut windows = self.lock();
+        let window = windows.entry(partition.clone()).or_default();
         let given = Given { offset: record.offset(), payload: record.payload().unwrap_or_default().to_vec() };
-        if worker.queue.try_send(given).is_err() {
-            drop(workers);
-            let list = of(&partition);
-            self.consumer.pause(&list)?;
-            self.consumer.seek(&partition.0, partition.1, Offset::Offset(record.offset()), POLL)?;
-            self.paused.insert(partition);
-        }
-        Ok(())
-    }
-
-    fn resume(&mut self) -> Result<(), KafkaError> {
-        if self.paused.is_empty() {
-            return Ok(());
-        }
-        let context = self.consumer.context();
-        let ready: Vec<Partition> = {
-            let workers = context.lock();
-            self.paused.retain(|partition| workers.contains_key(partition));
-            let has_room = |partition: &&Partition| {
-                workers.get(*partition).is_some_and(|worker| worker.queue.capacity() >= QUEUE / 2)
+        if let Some(queue) = window.take(record.key().unwrap_or_default(), given) {
+            let working = Working {
+                topic: *topic,
+                partition: partition.clone(),
+                work: self.setup.work.clone(),
+                slots: self.slots.clone(),
+                leave: window.leave.clone(),
+                queue,
+                finished: self.finished.clone(),
             };
-            self.paused.iter().filter(has_room).cloned().collect()
-        };
-        for partition in ready {
-            self.consumer.resume(&of(&partition))?;
-            self.paused.remove(&partition);
+            let (abort, running) = (window.abort.clone(), window.running.clone());
+            let task = running.track_future(async move {
+                abort.run_until_cancelled(working.run()).await;
+            });
+            self.setup.tasks.spawn_on(task, &self.runtime);
+        }
+        if window.is_full() && !window.is_paused {
+            consumer.pause(&of(&partition))?;
+            window.is_paused = true;
         }
         Ok(())
     }
 
-    fn begin(&self, topic: Topic, partition: &Partition) -> Worker {
-        let (queue, given) = mpsc::channel(QUEUE);
-        let (leave, abort) = (CancellationToken::new(), CancellationToken::new());
-        let busy = Arc::default();
-        let (done, ended) = blocking::sync_channel(1);
-        let working = Working {
-            topic,
-            partition: partition.clone(),
-            consumer: self.consumer.clone(),
-            work: self.setup.work.clone(),
-            given,
-            leave: leave.clone(),
-            busy: Arc::clone(&busy),
-        };
-        let aborted = abort.clone();
-        self.setup.tasks.spawn(async move {
-            aborted.run_until_cancelled(working.run()).await;
-            // Whoever waited may have given up.
-            let _ = done.send(());
-        });
-        Worker { queue, leave, abort, ended, busy }
-    }
-
-    fn is_stalled(&self) -> bool {
-        let context = self.consumer.context();
-        let workers = context.lock();
-        let longest = workers.values().filter_map(|worker| Some(since(&worker.busy)?.elapsed())).max();
-        measure::set(measure::TASK_BUSY_SECONDS, longest.unwrap_or_default().as_secs_f64());
-        if let Some(longest) = longest.filter(|longest| *longest > LONG) {
-            tracing::warn!(seconds = longest.as_secs(), "a task takes long");
-        }
-        let idle = longest.is_none() && self.paused.is_empty();
-        idle && context.behind.load(Ordering::Relaxed) && self.heard_at.elapsed() > STALLED
-    }
-}
-
-/// What works on a partition.
-struct Worker {
-    queue: mpsc::Sender<Given>,
-    /// Finish what is being done, and take no more.
-    leave: CancellationToken,
-    abort: CancellationToken,
-    ended: blocking::Receiver<()>,
-    busy: Arc<Mutex<Option<Instant>>>,
-}
-
-struct Given {
-    offset: i64,
-    payload: Vec<u8>,
-}
-
-struct Working {
-    topic: Topic,
-    partition: Partition,
-    consumer: Arc<BaseConsumer<Context>>,
-    work: Arc<dyn Work>,
-    given: mpsc::Receiver<Given>,
-    leave: CancellationToken,
-    busy: Arc<Mutex<Option<Instant>>>,
-}
-
-impl Working {
-    async fn run(mut self) {
-        while let Some(Some(given)) = self.leave.run_until_cancelled(self.given.recv()).await {
-            set(&self.busy, Some(Instant::now()));
-            self.work.work(self.topic, &given.payload).await;
-            set(&self.busy, None);
-            let (topic, partition) = &self.partition;
-            // It fails when the partition has gone to another worker, who does it again.
-            if let Err(error) = self.consumer.store_offset(topic, *partition, given.offset) {
+    fn note_finished(&self, consumer: &BaseConsumer<Self>) -> Result<(), KafkaError> {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Ok(finished) = done.try_recv() {
+            let mut windows = self.lock();
+            // Of a partition that has gone to another worker, who does it again.
+            let Some(window) = windows.get_mut(&finished.partition) else { continue };
+            let Some(offset) = window.finish(&finished) else { continue };
+            let (topic, partition) = &finished.partition;
+            if let Err(error) = consumer.store_offset(topic, *partition, offset) {
                 tracing::debug!(error = %error, "an offset is not stored");
+            }
+            if window.is_paused && window.has_room() {
+                window.is_paused = false;
+                consumer.resume(&of(&finished.partition))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the work on partitions that others get.
+    fn hand_over(&self, consumer: &BaseConsumer<Self>, partitions: &[Partition]) {
+        let leaving: Vec<TaskTracker> = {
+            let windows = self.lock();
+            let leaving = partitions.iter().filter_map(|partition| windows.get(partition));
+            leaving.map(Window::hand_over).collect()
+        };
+        let all_ended = async {
+            for running in &leaving {
+                running.wait().await;
+            }
+        };
+        if self.runtime.block_on(timeout(GRACE, all_ended)).is_err() {
+            tracing::warn!("work that takes long is given up; who has its partition next does it again");
+        }
+        if let Err(error) = self.note_finished(consumer) {
+            tracing::debug!(error = %error, "while a partition is handed over");
+        }
+        let mut windows = self.lock();
+        for partition in partitions {
+            if let Some(window) = windows.remove(partition) {
+                window.abort.cancel();
+                show_lag(partition, 0);
             }
         }
     }
-}
 
-fn set(busy: &Mutex<Option<Instant>>, since: Option<Instant>) {
-    *busy.lock().unwrap_or_else(PoisonError::into_inner) = since;
-}
-
-fn since(busy: &Mutex<Option<Instant>>) -> Option<Instant> {
-    *busy.lock().unwrap_or_else(PoisonError::into_inner)
+    fn is_stalled(&self) -> bool {
+        let mut windows = self.lock();
+        let longest = windows.values().filter_map(Window::oldest).max().unwrap_or_default();
+        measure::set(measure::TASK_BUSY_SECONDS, longest.as_secs_f64());
+        if longest > LONG {
+            tracing::warn!(seconds = longest.as_secs(), "a task takes long");
+        }
+        windows.values_mut().any(|window| window.is_stalled(STALLED))
+    }
 }
 
 fn of((topic, partition): &Partition) -> TopicPartitionList {
@@ -259,66 +254,94 @@ fn of((topic, partition): &Partition) -> TopicPartitionList {
     list
 }
 
-#[derive(Default)]
-struct Context {
-    workers: Mutex<HashMap<Partition, Worker>>,
-    /// Whether there is something to consume.
-    behind: AtomicBool,
+fn partitions_of(list: &TopicPartitionList) -> Vec<Partition> {
+    list.elements().iter().map(|one| (one.topic().to_owned(), one.partition())).collect()
 }
 
-impl Context {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Partition, Worker>> {
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for the work on partitions that others get.
-    fn hand_over(&self, partitions: &[Partition]) {
-        let leaving: Vec<Worker> = {
-            let mut workers = self.lock();
-            partitions.iter().filter_map(|partition| workers.remove(partition)).collect()
-        };
-        for worker in &leaving {
-            worker.leave.cancel();
-        }
-        let until = Instant::now() + GRACE;
-        for worker in &leaving {
-            if worker.ended.recv_timeout(until.saturating_duration_since(Instant::now())).is_err() {
-                worker.abort.cancel();
-                let _ = worker.ended.recv_timeout(GRACE);
-            }
-        }
-    }
+#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+fn show_lag((topic, partition): &Partition, lag: i64) {
+    measure::set_of(measure::TASK_LAG, "partition", format!("{topic}-{partition}"), lag as f64);
 }
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
-        let mut behind = false;
+        self.setup.connected.send_replace(statistics.brokers.values().any(|broker| broker.state == "UP"));
+        let mut windows = self.lock();
         for (topic, known) in statistics.topics {
-            for (partition, known) in known.partitions {
-                // -1 is not known, and the partition -1 is nobody's.
-                if partition >= 0 && known.consumer_lag_stored >= 0 {
-                    behind |= known.consumer_lag_stored > 0;
-                    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-                    let lag = known.consumer_lag_stored as f64;
-                    measure::set_of(measure::TASK_LAG, "partition", format!("{topic}-{partition}"), lag);
+            for (number, known) in known.partitions {
+                let partition = (topic.clone(), number);
+                // Only of ours; -1 is not known, and nothing was committed at first.
+                let Some(window) = windows.get_mut(&partition) else { continue };
+                if known.hi_offset >= 0 {
+                    let done = known.committed_offset.max(known.stored_offset).max(known.lo_offset).max(0);
+                    show_lag(&partition, known.hi_offset - done);
+                    window.is_behind = known.hi_offset > known.app_offset.max(done);
                 }
             }
         }
-        self.behind.store(behind, Ordering::Relaxed);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.setup.connected.send_replace(false);
+        }
         tracing::warn!(error = %error, reason, "the consumer of tasks");
     }
 }
 
 impl ConsumerContext for Context {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Revoke(partitions) = rebalance {
-            let elements = partitions.elements();
-            let leaving: Vec<Partition> =
-                elements.iter().map(|one| (one.topic().to_owned(), one.partition())).collect();
-            self.hand_over(&leaving);
+            self.hand_over(consumer, &partitions_of(partitions));
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let Rebalance::Assign(partitions) = rebalance else { return };
+        self.lock()
+            .extend(partitions_of(partitions).into_iter().map(|partition| (partition, Window::default())));
+        // One that was paused when it left would stay so for ever.
+        if let Err(error) = consumer.resume(partitions) {
+            tracing::debug!(error = %error, "a new partition is not resumed");
+        }
+    }
+}
+
+/// The work on one key of a partition, until its queue is empty.
+struct Working {
+    topic: Topic,
+    partition: Partition,
+    work: Arc<dyn Work>,
+    slots: Arc<Semaphore>,
+    leave: CancellationToken,
+    queue: super::window::KeyQueue,
+    finished: mpsc::UnboundedSender<Finished>,
+}
+
+impl Working {
+    async fn run(self) {
+        while let Some(given) = self.queue.next() {
+            let mut tries = 0;
+            loop {
+                if self.leave.is_cancelled() {
+                    return;
+                }
+                // Held while it works, and not while it waits.
+                let Ok(slot) = self.slots.acquire().await else { return };
+                let worked = self.work.work(self.topic, &given.payload, tries).await;
+                drop(slot);
+                match worked {
+                    Worked::Done => break,
+                    Worked::Again(pause) => {
+                        if self.leave.run_until_cancelled(sleep(pause)).await.is_none() {
+                            return;
+                        }
+                    }
+                }
+                tries += 1;
+            }
+            // The consumer may be gone; then it is done again.
+            let _ = self.finished.send(Finished { partition: self.partition.clone(), offset: given.offset });
         }
     }
 }

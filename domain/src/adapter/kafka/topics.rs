@@ -17,14 +17,28 @@ pub struct TopicSettings {
     pub replication: i32,
 }
 
+/// How long records are kept; `None` leaves that to the brokers. What is dead is never dropped.
+const fn retention_ms(topic: Topic) -> Option<&'static str> {
+    match topic {
+        Topic::Events => None,
+        // Seven days: a task that nobody has done by then is about what nobody waits for.
+        Topic::Fanout | Topic::Push => Some("604800000"),
+        Topic::FanoutDead | Topic::PushDead => Some("-1"),
+    }
+}
+
 /// Makes the topics that are not there yet; answers their names.
 pub async fn create(settings: &KafkaSettings, topics: TopicSettings) -> Result<Vec<String>, QueueError> {
     let failed = |error: rdkafka::error::KafkaError| QueueError(error.into());
     let admin: AdminClient<DefaultClientContext> = settings.client().create().map_err(failed)?;
     let names: Vec<String> = Topic::ALL.iter().map(|topic| settings.topic(*topic)).collect();
-    let new = names
-        .iter()
-        .map(|name| NewTopic::new(name, topics.partitions, TopicReplication::Fixed(topics.replication)));
+    let new = Topic::ALL.iter().zip(&names).map(|(topic, name)| {
+        let new = NewTopic::new(name, topics.partitions, TopicReplication::Fixed(topics.replication));
+        match retention_ms(*topic) {
+            Some(retention) => new.set("retention.ms", retention),
+            None => new,
+        }
+    });
     let new: Vec<NewTopic<'_>> = new.collect();
     let options =
         AdminOptions::new().request_timeout(Some(ADMIN_TIMEOUT)).operation_timeout(Some(ADMIN_TIMEOUT));

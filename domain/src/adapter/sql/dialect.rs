@@ -19,6 +19,13 @@ pub(super) enum Dialect {
     Sqlite,
 }
 
+/// What an insert does where the row is there already, in the words of each.
+pub(super) struct Otherwise {
+    pub mysql: &'static str,
+    pub postgres: &'static str,
+    pub sqlite: &'static str,
+}
+
 impl Dialect {
     pub fn of_url(url: &str) -> Option<Self> {
         match url.split(':').next()? {
@@ -79,6 +86,14 @@ impl Dialect {
         match self {
             Self::MySql | Self::Postgres => "INSERT INTO ",
             Self::Sqlite => "INSERT OR FAIL INTO ",
+        }
+    }
+
+    pub const fn otherwise(self, what: &Otherwise) -> &'static str {
+        match self {
+            Self::MySql => what.mysql,
+            Self::Postgres => what.postgres,
+            Self::Sqlite => what.sqlite,
         }
     }
 

@@ -11,6 +11,7 @@ use sea_orm::{
 };
 
 use super::{
+    devices::remove_devices,
     dialect::{
         Dialect, MEMBER_PAIRS, MESSAGE_KEYS, MESSAGE_PLACES, RowUpdate, lane_number, statement_rows,
         store_error,
@@ -338,6 +339,7 @@ impl LaneTransaction for SqlTransaction {
                 .push(" WHERE id IN ")
                 .list(ids.clone());
             end.run(&self.transaction).await?;
+            remove_devices(self.dialect, &self.transaction, &ids).await?;
         }
         Ok(ids.into_iter().map(SessionId).collect())
     }

@@ -3,7 +3,7 @@
 use super::{Wire, WireError, required};
 use crate::{
     ConversationId, DeadTask, MessageId, PushAddress, PushBatch, PushProvider, PushRange, PushTarget,
-    QuietHours, SessionId, Subscription, Timestamp, UserId, contract::proto,
+    PushTask, QuietHours, SessionId, Subscription, Timestamp, UserId, contract::proto,
 };
 
 impl Wire for PushProvider {
@@ -126,6 +126,18 @@ impl Wire for PushRange {
     }
 }
 
+impl Wire for PushTask {
+    type Proto = proto::ParkedPush;
+
+    fn to_proto(&self) -> proto::ParkedPush {
+        proto::ParkedPush { range: Some(self.range.to_proto()), tries: self.tries }
+    }
+
+    fn from_proto(push: proto::ParkedPush) -> Result<Self, WireError> {
+        Ok(Self { range: required(push.range, "range")?, tries: push.tries })
+    }
+}
+
 impl Wire for PushBatch {
     type Proto = proto::PushBatch;
 
@@ -136,6 +148,7 @@ impl Wire for PushBatch {
             title: self.title.as_ref().map(ToString::to_string),
             text: self.text.clone(),
             targets: self.targets.to_proto(),
+            next: self.next.map(|user| user.0),
         }
     }
 
@@ -146,6 +159,7 @@ impl Wire for PushBatch {
             title: batch.title.map(Into::into),
             text: batch.text,
             targets: Wire::from_proto(batch.targets)?,
+            next: batch.next.map(UserId),
         })
     }
 }
