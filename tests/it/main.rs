@@ -1,12 +1,23 @@
 //! The binary as its operator sees it: started, killed, stopped, misconfigured.
 
+mod back_ends;
+mod crowd;
 mod full_disk;
+mod installation;
 mod kill;
+mod large_group;
 mod listener;
 mod metrics;
 mod nodes;
+mod people;
+mod providers;
+mod push;
+mod push_stage;
+mod push_troubles;
 mod relay;
 mod resume;
 mod roles;
 mod server;
 mod start;
+mod tasks;
+mod trace_ids;
