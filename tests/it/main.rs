@@ -1,5 +1,6 @@
 //! The binary as its operator sees it: started, killed, stopped, misconfigured.
 
+mod collector;
 mod full_disk;
 mod kill;
 mod listener;
@@ -10,3 +11,4 @@ mod resume;
 mod roles;
 mod server;
 mod start;
+mod traces;

@@ -19,10 +19,12 @@ use domain::{
     Chat, ConversationId, MessageId, PushAddress, PushBatch, PushProvider, PushRange, PushTarget, Pushed,
     measure,
     port::{Clock, Random},
+    trace::{ExportedSpan, TARGET},
 };
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::tasks::Trouble;
 
@@ -112,15 +114,27 @@ enum Outcome {
     Failed(String),
 }
 
+impl Outcome {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Gone => "gone",
+            Self::Refused(_) => "refused",
+            Self::Later(..) | Self::Failed(_) => "later",
+        }
+    }
+}
+
 /// A provider that may ask to be left alone.
 struct Gated<P> {
+    name: &'static str,
     provider: P,
     closed_until: Mutex<Option<Instant>>,
 }
 
 impl<P> Gated<P> {
-    const fn new(provider: P) -> Self {
-        Self { provider, closed_until: Mutex::new(None) }
+    const fn new(name: &'static str, provider: P) -> Self {
+        Self { name, provider, closed_until: Mutex::new(None) }
     }
 
     /// How long it is still to be left alone.
@@ -137,7 +151,12 @@ impl<P> Gated<P> {
         if let Some(left) = self.closed_for() {
             return Outcome::Later("the provider asked to wait".to_owned(), Some(left));
         }
-        let outcome = sending(&self.provider).await;
+        let span = ExportedSpan::part(|| span_of(self.name));
+        let told = span.clone();
+        let outcome = span.around(sending(&self.provider)).await;
+        if !matches!(outcome, Outcome::Sent) {
+            told.fail(outcome.name());
+        }
         if let Outcome::Later(_, wait) = &outcome {
             self.close_for(wait.unwrap_or(LATER).min(LATER_MAX));
         }
@@ -158,9 +177,9 @@ impl Pusher {
         let web =
             settings.web.as_ref().map(|web| web::WebPush::new(web, private, clock.clone(), random.clone()));
         Ok(Self {
-            apns: apns.map(Gated::new),
-            fcm: fcm.map(Gated::new),
-            web: web.transpose()?.map(Gated::new),
+            apns: apns.map(|apns| Gated::new("apns", apns)),
+            fcm: fcm.map(|fcm| Gated::new("fcm", fcm)),
+            web: web.transpose()?.map(|web| Gated::new("web_push", web)),
             shows_text: settings.shows_text,
         })
     }
@@ -243,13 +262,7 @@ impl Pusher {
                 },
             ),
         };
-        let told = match &outcome {
-            Outcome::Sent => "sent",
-            Outcome::Gone => "gone",
-            Outcome::Refused(_) => "refused",
-            Outcome::Later(..) | Outcome::Failed(_) => "later",
-        };
-        measure::count(measure::PUSHES, &[("provider", name), ("outcome", told)], 1);
+        measure::count(measure::PUSHES, &[("provider", name), ("outcome", outcome.name())], 1);
         (target, outcome)
     }
 
@@ -266,6 +279,20 @@ impl Pusher {
         id.copy_from_slice(&hash.finalize()[..16]);
         Note { id, conversation, message: batch.message, title, body, badge: target.badge }
     }
+}
+
+/// One request to a provider.
+fn span_of(provider: &'static str) -> Span {
+    tracing::info_span!(
+        target: TARGET,
+        parent: None,
+        "push",
+        otel.name = %format_args!("push {provider}"),
+        otel.kind = "client",
+        otel.status_code = tracing::field::Empty,
+        "error.type" = tracing::field::Empty,
+        confab.push.provider = provider,
+    )
 }
 
 impl Note {

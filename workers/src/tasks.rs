@@ -8,10 +8,10 @@ use domain::{
     contract::envelope::{SealedTask, Task, open_task},
     measure,
     port::queue::{Queue, Topic, Work},
-    trace,
+    trace::{self, ExportedSpan, TARGET},
 };
 use tokio::time::{Instant, sleep, timeout};
-use tracing::Instrument as _;
+use tracing::Span;
 
 use crate::{fanout, push::Pusher};
 
@@ -54,12 +54,17 @@ impl Work for Tasks {
         let begun = Instant::now();
         let outcome = match open_task(record) {
             Ok(sealed) => {
-                let span = sealed.trace.map(trace::TraceId::span);
-                let working = self.until_done(topic, record, &sealed);
-                match span {
-                    Some(span) => working.instrument(span).await,
+                let span = ExportedSpan::part_of(sealed.trace, || span_of(topic));
+                let told = span.clone();
+                let working = span.around(self.until_done(topic, record, &sealed));
+                let outcome = match sealed.trace {
+                    Some(trace) => trace::scope(trace, working).await,
                     None => working.await,
+                };
+                if outcome == "dead" {
+                    told.fail(outcome);
                 }
+                outcome
             }
             Err(error) => self.bury(topic, &[], record, &format!("no task: {error}")).await,
         };
@@ -113,4 +118,19 @@ impl Tasks {
         }
         "dead"
     }
+}
+
+/// Around all tries of a task. Names as OpenTelemetry has them.
+fn span_of(topic: Topic) -> Span {
+    tracing::info_span!(
+        target: TARGET,
+        parent: None,
+        "task",
+        otel.name = %format_args!("process {}", topic.name()),
+        otel.kind = "consumer",
+        otel.status_code = tracing::field::Empty,
+        "error.type" = tracing::field::Empty,
+        "messaging.operation.type" = "process",
+        messaging.destination.name = topic.name(),
+    )
 }
