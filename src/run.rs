@@ -56,6 +56,15 @@ pub enum Role {
 }
 
 impl Role {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Serve => "serve",
+            Self::Api => "api",
+            Self::Domain => "domain",
+            Self::Worker => "worker",
+        }
+    }
+
     /// Whether the domain may run elsewhere.
     const fn calls_the_domain(self) -> bool {
         matches!(self, Self::Api | Self::Worker)

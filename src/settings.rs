@@ -17,6 +17,7 @@ use api::{guard, hub::HubLimits, settings::SocketSettings};
 use domain::{Limits, Rate, adapter::kafka::KafkaSettings, grpc::metadata::ServiceSecret};
 
 pub use table::Settings;
+pub use value::OtlpEndpoint;
 use value::{Brokers, Text};
 use workers::push::{ApnsSettings, FcmSettings, PushSettings, WebPushSettings};
 
@@ -358,6 +359,8 @@ mod tests {
             ("trusted_hops", "-1"),
             ("rate_limits", "maybe"),
             ("database_url", "oracle://x"),
+            ("otlp_endpoint", "127.0.0.1:4317"),
+            ("otlp_sampling_ratio", "2"),
             ("redis_url", "http://x"),
             ("kafka_brokers", "127.0.0.1"),
             ("send_timeout_ms", "0"),
@@ -366,6 +369,8 @@ mod tests {
             "CONFAB_DATABASE_URL",
             "CONFAB_KAFKA_BROKERS",
             "CONFAB_LISTEN",
+            "CONFAB_OTLP_ENDPOINT",
+            "CONFAB_OTLP_SAMPLING_RATIO",
             "CONFAB_RATE_LIMITS",
             "CONFAB_REDIS_URL",
             "CONFAB_SEND_TIMEOUT_MS",
@@ -374,6 +379,27 @@ mod tests {
         let mut problems = problems.expect_err("problems");
         problems.sort();
         assert_eq!(problems, expected);
+    }
+
+    #[test]
+    fn a_collector_is_a_host_and_a_port() {
+        for (text, sound) in [
+            ("http://127.0.0.1:4317", true),
+            ("http://collector.example:4317/", true),
+            ("http://[::1]:4317", true),
+            ("http://127.0.0.1", false),
+            ("http://:4317", false),
+            ("http://somebody@host:4317", false),
+            ("http://host:0", false),
+            ("http://host:4317/v1/traces", false),
+            ("https://host:4317", false),
+        ] {
+            assert_eq!(load(&[("otlp_endpoint", text)]).is_ok(), sound, "{text}");
+        }
+        for (text, sound) in [("0", true), ("0.001", true), ("-0.1", false), ("NaN", false), ("half", false)]
+        {
+            assert_eq!(load(&[("otlp_sampling_ratio", text)]).is_ok(), sound, "{text}");
+        }
     }
 
     #[test]

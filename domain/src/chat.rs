@@ -77,7 +77,8 @@ macro_rules! methods {
                     Backend::Here(domain) => domain.$name($($caller,)? $($arg),*).await,
                     Backend::There(remote) => {
                         let caller = None$(.or(Some($caller)))?;
-                        let ask = Ask { caller, route: $route, again: Again::$again };
+                        let ask =
+                            Ask { name: stringify!($rpc), caller, route: $route, again: Again::$again };
                         let request = proto::$message { $($field: $value),* };
                         let reply = remote.call(ask, request, |mut client, request| {
                             Box::pin(async move { client.$rpc(request).await })

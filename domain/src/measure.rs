@@ -61,6 +61,7 @@ metrics! {
     TASK_BUSY_SECONDS = Gauge "confab_task_busy_seconds" [""] "How long the oldest task that runs has been running.";
     PUSHES = Counter "confab_pushes_total" ["provider, outcome"] "Pushes; outcome `sent`, `gone` (the device is forgotten), `refused` or `later`.";
     RELAY_OLDEST_SECONDS = Gauge "confab_relay_oldest_seconds" ["lane"] "Age of the oldest outbox row that waits for the relay.";
+    SPANS = Counter "confab_spans_total" ["outcome"] "Spans of traces given to the collector; outcome `exported` or `lost`.";
 }
 
 /// Gives the recorder the descriptions. Once, after it is installed.

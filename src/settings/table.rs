@@ -6,7 +6,7 @@ use domain::grpc::metadata::ServiceSecret;
 
 use super::{
     Given, Problem,
-    value::{Brokers, DomainUrls, RedisUrl, Text, TopicPrefix, Value},
+    value::{Brokers, DomainUrls, OtlpEndpoint, RedisUrl, Text, TopicPrefix, Value},
 };
 
 /// What the sample configuration says of a setting.
@@ -73,6 +73,13 @@ settings! {
     listen: SocketAddr = "127.0.0.1:4000";
     /// Address of `/healthz` and `/readyz`, or `off`.
     admin_listen: Option<SocketAddr> = "127.0.0.1:4001";
+    /// Where traces go: `http://host:port` of a collector that takes OTLP over gRPC. Empty: no spans are made.
+    otlp_endpoint: Option<OtlpEndpoint> = "";
+    /// Which part of the traces that begin here is exported, 0 to 1. A trace that comes with a client's `traceparent` is exported
+    /// when that says so.
+    otlp_sampling_ratio: f64 = "1", 0.0 ..= 1.0;
+    /// Spans that may wait for the collector, about 1 KiB each; more are dropped.
+    otlp_queue_spans_max: usize = "8192", 512 ..= 1_000_000;
     /// Folder of the embedded default: SQLite file, signing keys, lock.
     data_dir: PathBuf = "./data";
     /// `sqlite://…`, `mysql://…` (MySQL and MariaDB) or `postgres://…`. Empty: SQLite in the data folder.

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     ClientKey, Event, LaneId, Limits, LoggedFact, MessageId, ServiceError, UserId, measure,
     port::{Bus, Clock, LaneTransaction, Log, Random, StoreError},
+    trace::{self, ExportedSpan},
 };
 
 /// Keys that a committer remembers as committed; a retry of an older one costs its batch a second try.
@@ -172,24 +173,28 @@ impl Committer {
                 continue;
             }
             let begun = Instant::now();
-            let committed = self.commit_part(&part).await;
+            let spans = spans_of(&part);
+            let committed = self.commit_part(&part, &spans).await;
             let outcome = if committed.is_ok() { "ok" } else { "failed" };
             measure::count(measure::COMMITS, &[("outcome", outcome)], 1);
             measure::count(measure::COMMIT_ITEMS, &[], part.len() as u64);
             measure::latency(measure::COMMIT_SECONDS, &[], begun);
             match committed {
                 Ok(answers) => {
+                    self.tell(spans, &answers);
                     for (waiting, answer) in part.into_iter().zip(answers) {
                         self.settle(waiting, &Ok(answer));
                     }
                 }
                 Err(StoreError::Duplicate(_) | StoreError::Fault(_)) if part.len() > 1 => {
+                    fail(&spans, "retried");
                     let second = part.split_off(part.len() / 2);
                     parts.push(second);
                     parts.push(part);
                 }
                 Err(error) => {
                     let error = ServiceError::from(error);
+                    fail(&spans, error.code().name());
                     tracing::warn!(
                         items = part.len(),
                         error = &error as &dyn std::error::Error,
@@ -204,8 +209,18 @@ impl Committer {
     }
 
     /// One transaction, tried again after deadlocks, and once with every key looked up after one was taken.
-    async fn commit_part(&mut self, part: &[Waiting]) -> Result<Vec<Answer>, StoreError> {
-        let items = self.items_of(part).await?;
+    async fn commit_part(
+        &mut self,
+        part: &[Waiting],
+        spans: &[ExportedSpan],
+    ) -> Result<Vec<Answer>, StoreError> {
+        let mut items = self.items_of(part).await?;
+        // What follows from the commit is a part of it.
+        for (item, span) in items.iter_mut().zip(spans) {
+            if let Item::Send { draft, .. } = item {
+                draft.trace = span.context();
+            }
+        }
         let mut attempt = 0;
         let mut spoiled = false;
         loop {
@@ -222,6 +237,20 @@ impl Committer {
                 }
                 Err(StoreError::Duplicate(_)) if !spoiled => spoiled = true,
                 Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Ends the spans with what became of them.
+    fn tell(&self, spans: Vec<ExportedSpan>, answers: &[Answer]) {
+        for (span, answer) in spans.into_iter().zip(answers) {
+            match answer {
+                Answer::Message(message) => {
+                    span.record("confab.lane", self.views.lane_of(message.conversation).0);
+                    span.record("confab.pos", message.pos);
+                }
+                Answer::Refused(refusal) => span.fail(refusal.code().name()),
+                Answer::Read => {}
             }
         }
     }
@@ -327,6 +356,25 @@ impl Committer {
             let (count, _) = self.offences.entry(*user).or_insert((0, Instant::now()));
             *count += 1;
         }
+    }
+}
+
+/// A span for each request that rides in the transaction, each in its own trace: no one of them is the parent of the others. The
+/// place in the log tells which rode together. Empty where no spans are exported.
+fn spans_of(part: &[Waiting]) -> Vec<ExportedSpan> {
+    if !trace::is_exported() {
+        return Vec::new();
+    }
+    let traces = part.iter().map(|waiting| match &waiting.work {
+        Work::Send(draft) => draft.trace,
+        Work::Read { .. } => None,
+    });
+    traces.map(|trace| ExportedSpan::part_of(trace, || trace::commit(part.len()))).collect()
+}
+
+fn fail(spans: &[ExportedSpan], error: &'static str) {
+    for span in spans {
+        span.fail(error);
     }
 }
 

@@ -48,6 +48,17 @@ pub(super) enum Lost {
     Unknown(Status),
 }
 
+impl Lost {
+    /// For spans.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.code().name(),
+            Self::Unsent => "unsent",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
 impl Endpoint {
     pub fn start(address: String, transport: Transport, secret: ServiceSecret, held: &Held) -> Self {
         let transport = transport
