@@ -15,4 +15,5 @@ mod schema_shareable;
 mod socket;
 mod socket_end;
 mod socket_protocol;
+mod statements;
 mod test_server;
