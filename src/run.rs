@@ -12,6 +12,7 @@ use domain::{
     Chat, WorkerId,
     adapter::{
         ambient::{SystemClock, SystemRandom},
+        in_process::InProcessBus,
         kafka::{ConsumerSetup, KafkaQueue, consume},
         redis::{RedisBus, RedisBusSetup, RedisPresence, RedisPresenceSetup},
         sql::SqlStore,
@@ -178,6 +179,8 @@ impl Process {
         let mut wiring = Wiring::new(store.clone(), keys, self.settings.domain_limits());
         if let Some(Shared { bus, presence }) = self.redis(store.installation(), store.layout())? {
             (wiring.bus, wiring.presence) = (bus, presence);
+        } else {
+            wiring.bus = Arc::new(InProcessBus::new(self.settings.bus_backlog_bytes_max));
         }
         let tasks = wiring.tasks.clone();
         Ok((wiring.build(), Storage { store, tasks }))
@@ -212,6 +215,7 @@ impl Process {
             installation: installation.to_owned(),
             layout,
             node,
+            backlog_bytes_max: self.settings.bus_backlog_bytes_max,
             tasks: self.background.clone(),
             stop: self.stop_rest.clone(),
         };

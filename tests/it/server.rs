@@ -43,17 +43,22 @@ pub fn mariadb() -> Option<String> {
         return None;
     };
     let name = format!("confab_test_{:08x}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let (user, place) = server.trim_start_matches("mysql://").trim_end_matches('/').split_once('@')?;
-    let (user, password) = user.split_once(':')?;
-    let (host, port) = place.split_once(':')?;
-    let sql = format!("DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name}");
-    let made = Command::new("mariadb")
+    run_on_mariadb(&server, &format!("DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name}"));
+    Some(format!("{}/{name}", server.trim_end_matches('/')))
+}
+
+/// Runs statements on the test server, past every server of ours.
+pub fn run_on_mariadb(url: &str, sql: &str) {
+    let place = url.trim_start_matches("mysql://");
+    let (user, place) = place.split_once('@').expect("a user");
+    let (user, password) = user.split_once(':').expect("a password");
+    let (host, port) = place.split('/').next().and_then(|place| place.split_once(':')).expect("a port");
+    let done = Command::new("mariadb")
         .args(["--no-defaults", "-h", host, "-P", port, "-u", user])
         .env("MYSQL_PWD", password)
-        .args(["-e", &sql])
+        .args(["-e", sql])
         .status();
-    assert!(made.is_ok_and(|status| status.success()), "the test server makes a database");
-    Some(format!("{}/{name}", server.trim_end_matches('/')))
+    assert!(done.is_ok_and(|status| status.success()), "the test server does it");
 }
 
 /// A running server; killed when dropped.

@@ -13,7 +13,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use super::outbound::{Outbound, serialise_response};
 use crate::{
     connection::{ConnectionRenewal, SendTurn},
-    document::kind_name,
     edge::{Edge, Prepared},
     executor::{Operation, Subscription},
     parameters::Parameters,
@@ -92,7 +91,7 @@ impl Opener {
     }
 
     fn subscribe(&self, id: &Arc<str>, permit: OwnedSemaphorePermit, prepared: Prepared, trace: &TraceId) {
-        self.outbound.queue.open(id, Some(permit));
+        self.outbound.queue.open(id, Some(permit), self.caller);
         let subscription = Subscription {
             operation_id: Arc::clone(id),
             document: prepared.document,
@@ -123,7 +122,7 @@ impl Opener {
         kind: OperationType,
         trace: &TraceId,
     ) {
-        self.outbound.queue.open(id, None);
+        self.outbound.queue.open(id, None, None);
         let is_send = kind == OperationType::Mutation && is_send(&prepared);
         let mut request = prepared.into_request();
         if is_send {
@@ -137,7 +136,7 @@ impl Opener {
         let request = request.data(Arc::clone(&permit));
         let operation = Operation { request, caller: self.caller, address: self.address };
         let (outbound, id) = (self.outbound.clone(), Arc::clone(id));
-        self.edge.run(operation, kind_name(kind), trace, async move |response| {
+        self.edge.run(operation, kind, trace, async move |response| {
             if is_request_error(&response) {
                 drop(permit);
                 outbound.error(&id, &response.errors);
