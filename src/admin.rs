@@ -19,19 +19,19 @@ const REQUEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 /// Probes answered at once.
 const CONNECTIONS_MAX: usize = 64;
 
-/// Serves until told to stop; answers where it listens.
+/// Binds; answers where it listens, and what serves there until told to stop.
 pub async fn start(
     address: SocketAddr,
     readiness: Arc<Readiness>,
     metrics: PrometheusHandle,
     tasks: &TaskTracker,
     stop: CancellationToken,
-) -> std::io::Result<SocketAddr> {
+) -> std::io::Result<(SocketAddr, impl Future<Output = ()> + Send + use<>)> {
     let listener = TcpListener::bind(address).await?;
     let bound = listener.local_addr()?;
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = tasks.clone();
-    tasks.spawn(async move {
+    let serving = async move {
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
@@ -45,8 +45,8 @@ pub async fn start(
                 let _ = timeout(REQUEST_TIMEOUT, answer(stream, &readiness, &metrics)).await;
             });
         }
-    });
-    Ok(bound)
+    };
+    Ok((bound, serving))
 }
 
 async fn answer(

@@ -113,5 +113,8 @@ async fn bring_up_to_date(settings: &Settings) -> Outcome<()> {
 }
 
 pub fn pool(settings: &Settings) -> PoolSettings {
-    PoolSettings { connections_max: settings.database_connections_max, ..PoolSettings::default() }
+    PoolSettings {
+        connections_max: settings.database_connections_max,
+        acquire_timeout: Duration::from_millis(settings.database_acquire_timeout_ms),
+    }
 }

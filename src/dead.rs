@@ -32,7 +32,7 @@ pub async fn list(settings: &Settings) -> Outcome<()> {
         let task = open_task(payload).map_or_else(
             |_| format!("{} bytes that are no task", payload.len()),
             |sealed| {
-                let trace = sealed.trace.map(|trace| trace.to_string()).unwrap_or_default();
+                let trace = sealed.trace.map(|trace| trace.id.to_string()).unwrap_or_default();
                 format!("conversation {} trace {trace}", sealed.task.conversation())
             },
         );

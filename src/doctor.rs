@@ -45,7 +45,7 @@ pub async fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>
     if problems == 0 { Ok(()) } else { Err(format!("{problems} problem(s)").into()) }
 }
 
-/// Reachable, of a fitting schema, and keeping what it acknowledges.
+/// Reachable, of a fitting schema, keeping what it acknowledges, and with bounds on what a session can hold.
 async fn database_state(settings: &Settings) -> Result<String, String> {
     if settings.is_embedded() && !settings.data_dir.join("confab.sqlite").exists() {
         return Ok("embedded; will be made at the first start".to_owned());
@@ -58,5 +58,8 @@ async fn database_state(settings: &Settings) -> Result<String, String> {
     let entries: i64 = heads.positions.as_slice().iter().sum();
     let lanes = heads.positions.as_slice().len();
     store.close().await;
-    Ok(format!("schema {SCHEMA_VERSION}, durable, epoch {}, {lanes} lanes, {entries} entries", heads.epoch))
+    Ok(format!(
+        "schema {SCHEMA_VERSION}, durable, sessions bounded, epoch {}, {lanes} lanes, {entries} entries",
+        heads.epoch
+    ))
 }

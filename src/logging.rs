@@ -2,19 +2,43 @@
 
 use std::io::{self, IsTerminal as _};
 
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+use domain::trace::TARGET;
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{FilterExt as _, LevelFilter, filter_fn},
+    fmt,
+    prelude::*,
+    registry::LookupSpan,
+};
+
+use crate::traces::Traces;
 
 /// What is logged unless `RUST_LOG` says otherwise.
 const DEFAULT_FILTER: &str = "info,sqlx=warn,sea_orm_migration=warn";
 
-pub fn start() {
+/// Spans of traces pass the log by; without a collector nobody makes any, and the filter stands before everything.
+pub fn start(traces: Option<&Traces>) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let registry = tracing_subscriber::registry().with(filter);
+    match traces {
+        None => tracing_subscriber::registry().with(filter).with(lines()).init(),
+        Some(traces) => {
+            let log = filter
+                .and(filter_fn(|about| about.target() != TARGET).with_max_level_hint(LevelFilter::TRACE));
+            tracing_subscriber::registry().with(lines().with_filter(log)).with(traces.layer()).init();
+        }
+    }
+}
+
+fn lines<S>() -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
     if io::stderr().is_terminal() {
-        registry.with(fmt::layer().with_writer(io::stderr).with_target(false).compact()).init();
+        fmt::layer().with_writer(io::stderr).with_target(false).compact().boxed()
     } else {
         // The span's fields, `trace_id` among them, stand beside the line's own.
         let layer = fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false);
-        registry.with(layer.with_writer(io::stderr)).init();
+        layer.with_writer(io::stderr).boxed()
     }
 }

@@ -11,6 +11,7 @@ mod metrics;
 mod readiness;
 mod run;
 mod settings;
+mod traces;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -19,8 +20,10 @@ use domain::{
     adapter::ambient::{SystemClock, SystemRandom},
     keys::KeyRing,
 };
+use opentelemetry_otlp::ExporterBuildError;
+use tokio::runtime::Runtime;
 
-use crate::{run::Role, settings::Settings};
+use crate::{run::Role, settings::Settings, traces::Traces};
 
 /// Many small allocations by many threads are what this process does.
 #[global_allocator]
@@ -85,6 +88,19 @@ enum KeysCommand {
     New,
 }
 
+impl Command {
+    /// For those that run until they are told to stop.
+    const fn role(&self) -> Option<Role> {
+        match self {
+            Self::Serve => Some(Role::Serve),
+            Self::Api => Some(Role::Api),
+            Self::Domain => Some(Role::Domain),
+            Self::Worker { command: None } => Some(Role::Worker),
+            _ => None,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let command = arguments.command.unwrap_or(Command::Serve);
@@ -99,7 +115,6 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
-    logging::start();
     let settings = match Settings::load(arguments.config.as_deref()) {
         Ok(settings) => Arc::new(settings),
         Err(problems) => {
@@ -113,21 +128,36 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
+    let traces = match command.role().map(|role| start_traces(&runtime, &settings, role)).transpose() {
+        Ok(traces) => traces.flatten(),
+        Err(error) => return failed(&error),
+    };
+    logging::start(traces.as_ref());
     let outcome = match command {
         Command::Migrate { restored } => runtime.block_on(database::migrate(&settings, restored)),
         Command::Keys { command: KeysCommand::New } => new_key(&settings),
         Command::Doctor => runtime.block_on(doctor::run(&settings)),
-        Command::Api => runtime.block_on(run::run(settings, Role::Api)),
-        Command::Worker { command: None } => runtime.block_on(run::run(settings, Role::Worker)),
         Command::Worker { command: Some(WorkerCommand::Dead) } => runtime.block_on(dead::list(&settings)),
         Command::Worker { command: Some(WorkerCommand::Replay) } => runtime.block_on(dead::replay(&settings)),
-        Command::Domain => runtime.block_on(run::run(settings, Role::Domain)),
-        _ => runtime.block_on(run::run(settings, Role::Serve)),
+        command => runtime.block_on(run::run(settings, command.role().unwrap_or(Role::Serve))),
     };
+    // The runtime still runs: the connection to the collector needs it.
+    if let Some(traces) = traces {
+        traces.stop();
+    }
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&*error),
     }
+}
+
+fn start_traces(
+    runtime: &Runtime,
+    settings: &Settings,
+    role: Role,
+) -> Result<Option<Traces>, ExporterBuildError> {
+    let _entered = runtime.enter();
+    Traces::start(settings, role.name())
 }
 
 fn new_key(settings: &Settings) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

@@ -18,6 +18,7 @@ use domain::{
     },
     grpc::{Remote, RemoteSetup, server, server::ServerSetup},
     keys::{KeyError, KeyRing},
+    lifeline::{Held, Lifeline},
     port::{Bus, Log as _, Presence, Queue, Random as _},
     wiring::{RemoteWiring, Wiring},
 };
@@ -55,6 +56,15 @@ pub enum Role {
 }
 
 impl Role {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Serve => "serve",
+            Self::Api => "api",
+            Self::Domain => "domain",
+            Self::Worker => "worker",
+        }
+    }
+
     /// Whether the domain may run elsewhere.
     const fn calls_the_domain(self) -> bool {
         matches!(self, Self::Api | Self::Worker)
@@ -62,23 +72,8 @@ impl Role {
 }
 
 pub async fn run(settings: Arc<Settings>, role: Role) -> Outcome<()> {
-    let mut told = Told::new()?;
-    let process = Process::start(settings, role).await?;
-    let (mut listener, storage) = tokio::select! {
-        begun = process.begin(role) => begun?,
-        () = told.stop() => return Ok(()),
-    };
-    tokio::select! {
-        _ = &mut listener => return Err("the listener ended by itself".into()),
-        () = told.stop() => {}
-    }
-    tracing::info!("stopping: finishing what runs");
-    process.readiness.stopping();
-    process.stop_serving.cancel();
-    let _ = listener.await;
-    process.end(storage).await;
-    tracing::info!("stopped");
-    Ok(())
+    let told = Told::new()?;
+    Process::start(settings, role).await?.run(role, told).await
 }
 
 /// The signals that end a process.
@@ -109,6 +104,8 @@ struct Process {
     /// Two steps at the end: first no new work, then what serves the work that is left.
     stop_serving: CancellationToken,
     stop_rest: CancellationToken,
+    /// Broken when a task fails that the process cannot do without.
+    lifeline: Lifeline,
     _folder: Option<database::DataFolder>,
 }
 
@@ -128,17 +125,58 @@ impl Process {
             background: TaskTracker::new(),
             stop_serving: CancellationToken::new(),
             stop_rest: CancellationToken::new(),
+            lifeline: Lifeline::default(),
             _folder: folder,
         };
         if let Some(address) = process.settings.admin_listen {
             let (readiness, stop) = (process.readiness.clone(), process.stop_rest.clone());
             let recorded = metrics::install()?;
-            process.background.spawn(metrics::upkeep(recorded.clone(), stop.clone()));
+            process.vital(
+                &process.stop_rest,
+                "upkeep of metrics",
+                metrics::upkeep(recorded.clone(), stop.clone()),
+            );
             let bound = admin::start(address, readiness, recorded, &process.background, stop).await;
-            let bound = bound.map_err(|error| format!("cannot listen on {address} (admin): {error}"))?;
+            let (bound, serving) =
+                bound.map_err(|error| format!("cannot listen on {address} (admin): {error}"))?;
+            process.vital(&process.stop_rest, "admin listener", serving);
             tracing::info!(admin.address = %bound, "admin endpoints");
         }
         Ok(process)
+    }
+
+    /// Until it is told to stop, or fails.
+    async fn run(self, role: Role, mut told: Told) -> Outcome<()> {
+        let (listener, storage) = tokio::select! {
+            begun = self.begin(role) => begun?,
+            () = told.stop() => return Ok(()),
+        };
+        let failed = tokio::select! {
+            task = self.lifeline.broken() => Some(task),
+            () = told.stop() => None,
+        };
+        tracing::info!("stopping: finishing what runs");
+        self.readiness.stopping();
+        self.stop_serving.cancel();
+        let _ = listener.await;
+        self.end(storage).await;
+        tracing::info!("stopped");
+        failed.map_or(Ok(()), |task| Err(format!("a task failed that this process lives by: {task}").into()))
+    }
+
+    /// Spawns a task that has to go on until `stop`; its end before that ends the process.
+    fn vital(
+        &self,
+        stop: &CancellationToken,
+        task: &'static str,
+        work: impl Future + Send + 'static,
+    ) -> JoinHandle<()> {
+        self.background.spawn(self.lifeline.hold_until(stop, task, work))
+    }
+
+    /// Where parts spawn their own tasks.
+    fn held(&self, stop: &CancellationToken) -> Held {
+        Held { tasks: self.background.clone(), stop: stop.clone(), lifeline: self.lifeline.clone() }
     }
 
     /// Composes the role and begins to serve; waits for back ends that are away.
@@ -147,7 +185,8 @@ impl Process {
             Some(endpoints) => (self.remote(endpoints.0).await?, None),
             None => self.local().await.map(|(chat, storage)| (chat, Some(storage)))?,
         };
-        self.background.spawn(housekeeping::run(chat.clone(), storage.is_some(), self.stop_rest.clone()));
+        let keeping = housekeeping::run(chat.clone(), storage.is_some(), self.stop_rest.clone());
+        self.vital(&self.stop_rest, "housekeeping", keeping);
         if matches!(role, Role::Serve | Role::Worker) {
             self.work(&chat)?;
         }
@@ -177,6 +216,7 @@ impl Process {
         let store = database::open_patiently(&self.settings, &self.readiness).await?;
         let keys = open_keys(&self.settings)?;
         let mut wiring = Wiring::new(store.clone(), keys, self.settings.domain_limits());
+        wiring.lifeline = self.lifeline.clone();
         if let Some(Shared { bus, presence }) = self.redis(store.installation(), store.layout())? {
             (wiring.bus, wiring.presence) = (bus, presence);
         }
@@ -191,13 +231,13 @@ impl Process {
             endpoints,
             secret: self.settings.secret()?,
             timeout: self.settings.call_timeout(),
-            tasks: self.background.clone(),
-            stop: self.stop_rest.clone(),
+            held: self.held(&self.stop_rest),
         };
         let remote = Remote::connect(setup).await?;
         let shared = self.redis(&remote.installation, remote.layout)?;
         let keys = open_keys(&self.settings)?;
         let mut wiring = RemoteWiring::new(remote, keys, self.settings.domain_limits());
+        wiring.lifeline = self.lifeline.clone();
         if let Some(Shared { bus, presence }) = shared {
             (wiring.bus, wiring.presence) = (bus, presence);
         }
@@ -213,8 +253,7 @@ impl Process {
             installation: installation.to_owned(),
             layout,
             node,
-            tasks: self.background.clone(),
-            stop: self.stop_rest.clone(),
+            held: self.held(&self.stop_rest),
         };
         let bus = RedisBus::start(setup).map_err(|error| format!("CONFAB_REDIS_URL: {error}"))?;
         self.readiness.without("redis", bus.is_connected());
@@ -222,8 +261,7 @@ impl Process {
             client: bus.client().clone(),
             prefix: format!("confab:{installation}"),
             node,
-            tasks: self.background.clone(),
-            stop: self.stop_rest.clone(),
+            held: self.held(&self.stop_rest),
         });
         Ok(Some(Shared { bus: Arc::new(bus), presence: Arc::new(presence) }))
     }
@@ -240,14 +278,8 @@ impl Process {
                 let (settings, work) = (kafka, tasks);
                 let (connected, is_connected) = watch::channel(false);
                 self.readiness.without("kafka", is_connected);
-                let setup = ConsumerSetup {
-                    settings,
-                    work,
-                    connected,
-                    tasks: self.background.clone(),
-                    stop: self.stop_serving.clone(),
-                };
-                self.background.spawn(consume(setup));
+                let setup = ConsumerSetup { settings, work, held: self.held(&self.stop_serving), connected };
+                self.vital(&self.stop_serving, "consumer of tasks", consume(setup));
                 queue
             }
             None if settings.is_any() => {
@@ -266,7 +298,7 @@ impl Process {
             tasks: self.background.clone(),
             stop: self.stop_serving.clone(),
         };
-        self.background.spawn(relay::run(setup));
+        self.vital(&self.stop_serving, "relay", relay::run(setup));
         Ok(())
     }
 
@@ -283,7 +315,8 @@ impl Process {
             StartError::Listen(error) => format!("cannot listen on {}: {error}", self.settings.listen).into(),
             other => Box::<dyn Error + Send + Sync>::from(other),
         })?;
-        Ok((server.address()?, self.background.spawn(server.serve(self.stop_serving.clone()))))
+        let (address, serving) = (server.address()?, server.serve(self.stop_serving.clone()));
+        Ok((address, self.vital(&self.stop_serving, "listener", serving)))
     }
 
     async fn serve_domain(&self, chat: Chat) -> Outcome<(SocketAddr, JoinHandle<()>)> {
@@ -304,7 +337,7 @@ impl Process {
                 tracing::error!(error = &error as &dyn Error, "the domain's listener failed");
             }
         };
-        Ok((bound, self.background.spawn(served)))
+        Ok((bound, self.vital(&self.stop_serving, "listener of the domain", served)))
     }
 
     /// Finishes what is left, within the time for it.
@@ -348,4 +381,30 @@ fn random_node() -> u64 {
     let mut bytes = [0; 8];
     SystemRandom.fill(&mut bytes);
     u64::from_ne_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_vital_task_that_panics_ends_the_process_as_failed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = Arc::new(Settings::for_test(&[
+            ("listen", "127.0.0.1:0"),
+            ("admin_listen", "off"),
+            ("data_dir", folder.path().to_str().expect("UTF-8")),
+        ]));
+        let process = Process::start(settings, Role::Serve).await.expect("starts");
+        let fall = CancellationToken::new();
+        let falls = fall.clone();
+        let falling = async move {
+            falls.cancelled().await;
+            panic!("as a defect would")
+        };
+        process.vital(&process.stop_rest, "something vital", falling);
+        fall.cancel();
+        let failure = process.run(Role::Serve, Told::new().expect("signals")).await.expect_err("fails");
+        assert!(failure.to_string().ends_with("something vital"), "{failure}");
+    }
 }

@@ -14,9 +14,10 @@ use std::{
 };
 
 use api::{guard, hub::HubLimits, settings::SocketSettings};
-use domain::{Limits, adapter::kafka::KafkaSettings, grpc::metadata::ServiceSecret};
+use domain::{Limits, Rate, adapter::kafka::KafkaSettings, grpc::metadata::ServiceSecret};
 
 pub use table::Settings;
+pub use value::OtlpEndpoint;
 use value::{Brokers, Text};
 use workers::push::{ApnsSettings, FcmSettings, PushSettings, WebPushSettings};
 
@@ -90,8 +91,13 @@ impl Settings {
                 "calls of the domain are not encrypted; allow a network that you trust by CONFAB_ALLOW_PLAINTEXT=on",
             );
         }
-        if !loopback && self.push_private_endpoints {
-            problem("CONFAB_PUSH_PRIVATE_ENDPOINTS", "can be allowed on a loopback address only");
+        let domains = self.domain_url.iter().flat_map(|urls| &urls.0);
+        let domain_is_here = self.database_url.iter().chain(domains).all(|url| is_on_loopback(url));
+        if self.push_private_endpoints && !(loopback && domain_is_here) {
+            problem(
+                "CONFAB_PUSH_PRIVATE_ENDPOINTS",
+                "can be allowed with everything on loopback addresses only: it lets users name hosts of your network",
+            );
         }
         if self.push_apns_key.is_some() {
             for (key, value) in [
@@ -137,6 +143,7 @@ impl Settings {
     }
 
     pub fn domain_limits(&self) -> Limits {
+        let rate = |burst, refill_ms| Rate { burst, refill: Duration::from_millis(refill_ms) };
         Limits {
             group_members_max: self.group_members_max,
             ids_max: self.ids_max,
@@ -144,10 +151,19 @@ impl Settings {
             fanout_inline_members_max: self.fanout_inline_members_max,
             push_private_endpoints: self.push_private_endpoints,
             commit_queue_max: self.commit_queue_max,
+            batch_messages_max: self.batch_messages_max,
+            batch_bytes_max: self.batch_bytes_max,
+            retries_max: self.retries_max,
             send_timeout: Duration::from_millis(self.send_timeout_ms),
             replay_events_max: self.replay_events_max,
             outbox_retention: Duration::from_hours(self.outbox_retention_hours),
             password_hashes_max: self.password_hashes_max,
+            password_queue_max: self.password_queue_max,
+            password_wait: Duration::from_millis(self.password_wait_ms),
+            sign_in_pair_rate: rate(self.sign_in_pair_burst, self.sign_in_pair_refill_ms),
+            sign_in_address_rate: rate(self.sign_in_address_burst, self.sign_in_address_refill_ms),
+            sign_in_account_rate: rate(self.sign_in_account_burst, self.sign_in_account_refill_ms),
+            registration_rate: rate(self.registration_burst, self.registration_refill_ms),
             rate_limits: self.rate_limits,
         }
     }
@@ -293,6 +309,26 @@ pub fn sample() -> String {
     text
 }
 
+/// Whether a URL names a host on loopback, or a file.
+fn is_on_loopback(url: &str) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    let place = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = place.rsplit('@').next().unwrap_or_default();
+    scheme == "sqlite"
+        || host == "localhost"
+        || ["127.", "localhost:", "[::1]"].iter().any(|here| host.starts_with(here))
+}
+
+#[cfg(test)]
+impl Settings {
+    /// The defaults with some changed.
+    pub(crate) fn for_test(given: &[(&str, &str)]) -> Self {
+        let given =
+            given.iter().map(|(key, value)| ((*key).to_owned(), ((*key).to_owned(), (*value).to_owned())));
+        Self::from_given(given.collect(), Vec::new()).expect("good settings")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -323,6 +359,8 @@ mod tests {
             ("trusted_hops", "-1"),
             ("rate_limits", "maybe"),
             ("database_url", "oracle://x"),
+            ("otlp_endpoint", "127.0.0.1:4317"),
+            ("otlp_sampling_ratio", "2"),
             ("redis_url", "http://x"),
             ("kafka_brokers", "127.0.0.1"),
             ("send_timeout_ms", "0"),
@@ -331,6 +369,8 @@ mod tests {
             "CONFAB_DATABASE_URL",
             "CONFAB_KAFKA_BROKERS",
             "CONFAB_LISTEN",
+            "CONFAB_OTLP_ENDPOINT",
+            "CONFAB_OTLP_SAMPLING_RATIO",
             "CONFAB_RATE_LIMITS",
             "CONFAB_REDIS_URL",
             "CONFAB_SEND_TIMEOUT_MS",
@@ -342,12 +382,42 @@ mod tests {
     }
 
     #[test]
+    fn a_collector_is_a_host_and_a_port() {
+        for (text, sound) in [
+            ("http://127.0.0.1:4317", true),
+            ("http://collector.example:4317/", true),
+            ("http://[::1]:4317", true),
+            ("http://127.0.0.1", false),
+            ("http://:4317", false),
+            ("http://somebody@host:4317", false),
+            ("http://host:0", false),
+            ("http://host:4317/v1/traces", false),
+            ("https://host:4317", false),
+        ] {
+            assert_eq!(load(&[("otlp_endpoint", text)]).is_ok(), sound, "{text}");
+        }
+        for (text, sound) in [("0", true), ("0.001", true), ("-0.1", false), ("NaN", false), ("half", false)]
+        {
+            assert_eq!(load(&[("otlp_sampling_ratio", text)]).is_ok(), sound, "{text}");
+        }
+    }
+
+    #[test]
     fn a_public_address_needs_a_word_and_keeps_its_limits() {
         assert_eq!(load(&[("listen", "0.0.0.0:4000")]).err(), Some(vec!["CONFAB_LISTEN".to_owned()]));
         assert!(load(&[("listen", "0.0.0.0:4000"), ("allow_plaintext", "on")]).is_ok());
         let lifted = load(&[("listen", "0.0.0.0:4000"), ("allow_plaintext", "on"), ("rate_limits", "off")]);
         assert_eq!(lifted.err(), Some(vec!["CONFAB_RATE_LIMITS".to_owned()]));
         assert!(load(&[("rate_limits", "off"), ("admin_listen", "off")]).is_ok());
+    }
+
+    #[test]
+    fn private_endpoints_of_pushes_are_for_a_machine_that_talks_to_itself_alone() {
+        let on = ("push_private_endpoints", "on");
+        assert!(load(&[on]).is_ok());
+        assert!(load(&[on, ("database_url", "mysql://confab:confab@127.0.0.1:13306/confab")]).is_ok());
+        let away = load(&[on, ("database_url", "mysql://127.0.0.1:p@db.example/confab")]);
+        assert_eq!(away.err(), Some(vec!["CONFAB_PUSH_PRIVATE_ENDPOINTS".to_owned()]));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use async_graphql::{Request, Response, Variables, parser::types::OperationType};
 use domain::{
     Caller, ErrorCode, measure,
     port::{Clock, Random},
-    trace::{self, TraceId},
+    trace::{self, TraceContext, TraceId},
 };
 use futures_util::FutureExt;
 use tokio::{
@@ -104,9 +104,9 @@ impl Edge {
     /// `UNAVAILABLE` once the deadline has passed, or `INTERNAL` when it panicked.
     pub fn run<F>(
         &self,
-        operation: Operation,
+        mut operation: Operation,
         kind: &'static str,
-        trace: &TraceId,
+        trace: TraceContext,
         answer: impl FnOnce(Response) -> F + Send + 'static,
     ) where
         F: Future<Output = ()> + Send + 'static,
@@ -114,7 +114,9 @@ impl Edge {
         let permit = Arc::clone(&self.running).try_acquire_owned();
         let executor = Arc::clone(&self.executor);
         let deadline = self.settings.operation_timeout;
-        let request_id = *trace;
+        let request_id = trace.id;
+        let span = crate::trace::operation(trace, kind, || crate::trace::name_of(&mut operation.request));
+        let told = span.clone();
         let work = async move {
             let _running = measure::Open::new(measure::OPERATIONS_RUNNING);
             let begun = Instant::now();
@@ -124,6 +126,7 @@ impl Edge {
             };
             let Ok(_permit) = permit else {
                 measured("refused");
+                told.fail("refused");
                 let refusal = Refusal::new(ErrorCode::Unavailable, "too many operations are running");
                 return answer(refusal.into_response()).await;
             };
@@ -133,11 +136,15 @@ impl Edge {
                 Ok(outcome) => {
                     let mut response = outcome.unwrap_or_else(|_| panicked(&request_id));
                     complete_errors(&mut response, &request_id.to_string());
+                    if !response.errors.is_empty() {
+                        told.fail("graphql");
+                    }
                     measured(if response.errors.is_empty() { "ok" } else { "error" });
                     answer(response).await;
                 }
                 Err(_) => {
                     tracing::warn!("an operation passed its deadline");
+                    told.fail("deadline");
                     measured("error");
                     let (outcome, ()) = tokio::join!(work, answer(Refusal::late().into_response()));
                     if outcome.is_err() {
@@ -146,15 +153,15 @@ impl Edge {
                 }
             }
         };
-        self.tasks.spawn(trace::scope(*trace, work));
+        self.tasks.spawn(trace::scope(trace, span.around(work)));
     }
 
     /// Who a token speaks for, asked in a task of its own.
-    pub async fn authenticate(&self, access_token: &str, trace: &TraceId) -> Result<Caller, Refusal> {
+    pub async fn authenticate(&self, access_token: &str, trace: TraceContext) -> Result<Caller, Refusal> {
         let executor = Arc::clone(&self.executor);
         let token = access_token.to_owned();
         let asked = async move { executor.authenticate(&token).await };
-        let asked = self.tasks.spawn(trace::scope(*trace, asked));
+        let asked = self.tasks.spawn(trace::scope(trace, asked));
         match timeout(self.settings.operation_timeout, asked).await {
             Ok(Ok(Ok(caller))) if caller.expires_at > self.clock.now() => Ok(caller),
             Ok(Ok(Ok(_))) => Err(Refusal::unauthenticated()),

@@ -17,7 +17,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use domain::{Caller, trace::TraceId};
+use domain::{Caller, trace::TraceContext};
 use tokio::sync::oneshot;
 
 use self::answer::{Answer, MediaType};
@@ -47,7 +47,7 @@ pub async fn serve(
     let mut response = if request.method() == Method::OPTIONS {
         preflight(origin.is_some())
     } else {
-        domain::trace::scope(trace, answer(edge, request, address, &trace)).await
+        domain::trace::scope(trace, answer(edge, request, address, trace)).await
     };
     let headers = response.headers_mut();
     headers.insert(header::VARY, HeaderValue::from_static("accept, origin"));
@@ -58,7 +58,7 @@ pub async fn serve(
             HeaderValue::from_static("x-request-id, retry-after"),
         );
     }
-    if let Ok(id) = HeaderValue::from_str(&trace.to_string()) {
+    if let Ok(id) = HeaderValue::from_str(&trace.id.to_string()) {
         headers.insert(REQUEST_ID, id);
     }
     response
@@ -81,7 +81,12 @@ fn preflight(allowed: bool) -> Response {
     (StatusCode::NO_CONTENT, headers).into_response()
 }
 
-async fn answer(edge: &Arc<Edge>, request: Request, address: Option<IpAddr>, trace: &TraceId) -> Response {
+async fn answer(
+    edge: &Arc<Edge>,
+    request: Request,
+    address: Option<IpAddr>,
+    trace: TraceContext,
+) -> Response {
     let (parts, body) = request.into_parts();
     let media = answer::negotiate(&parts.headers);
     let outcome = match media {
@@ -93,7 +98,7 @@ async fn answer(edge: &Arc<Edge>, request: Request, address: Option<IpAddr>, tra
         Some(_) => Err(Answer::MethodNotAllowed),
     };
     let answer = outcome.unwrap_or_else(|refused| refused);
-    answer.into_response(media.unwrap_or(MediaType::Json), &trace.to_string())
+    answer.into_response(media.unwrap_or(MediaType::Json), &trace.id.to_string())
 }
 
 async fn post(
@@ -101,7 +106,7 @@ async fn post(
     headers: &HeaderMap,
     body: Body,
     address: Option<IpAddr>,
-    trace: &TraceId,
+    trace: TraceContext,
 ) -> Result<Answer, Answer> {
     if !answer::is_json(headers) {
         return Err(Answer::UnsupportedMediaType);
@@ -119,7 +124,7 @@ async fn get(
     query: &str,
     headers: &HeaderMap,
     address: Option<IpAddr>,
-    trace: &TraceId,
+    trace: TraceContext,
 ) -> Result<Answer, Answer> {
     if !csrf::is_safe(headers) {
         return Err(Answer::Forgeable);
@@ -133,7 +138,7 @@ async fn get(
 async fn authenticate(
     edge: &Arc<Edge>,
     headers: &HeaderMap,
-    trace: &TraceId,
+    trace: TraceContext,
 ) -> Result<Option<Caller>, Answer> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let Some(first) = given.next() else { return Ok(None) };
@@ -151,7 +156,7 @@ async fn run(
     method: Method,
     caller: Option<Caller>,
     address: Option<IpAddr>,
-    trace: &TraceId,
+    trace: TraceContext,
 ) -> Result<Answer, Answer> {
     let (document, kind) = edge.read(&parameters).map_err(|refusal| Answer::Refused(vec![refusal]))?;
     match kind {

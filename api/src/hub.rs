@@ -146,9 +146,10 @@ impl Hub {
             metrics: HubMetrics::default(),
             commands,
         });
-        let feed = feed::follow(&shared, heads.clone(), setup.stop.clone());
+        let feed = feed::follow(&shared, heads.clone(), &setup.stop);
         let actor = Actor::new(&shared, heads, setup.on_session_ended);
-        setup.tasks.spawn(actor.run(inbox, feed, setup.stop));
+        let acting = actor.run(inbox, feed, setup.stop.clone());
+        setup.tasks.spawn(shared.chat.lifeline().hold_until(&setup.stop, "hub", acting));
         Ok(Self { shared })
     }
 

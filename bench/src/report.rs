@@ -9,7 +9,8 @@ use crate::measure::Round;
 /// What the ratio is held against.
 pub struct Target {
     pub reach: f64,
-    pub dream: f64,
+    /// `None` where it is held against another line; see [`Report::dream_against`].
+    pub dream: Option<f64>,
     /// Bounds on the 99th percentile: to reach, to dream of.
     pub p99_millis: Option<(f64, f64)>,
 }
@@ -79,6 +80,15 @@ impl Report {
         self.note(format!("{name}: ratio {ratio:.2}."));
     }
 
+    /// The ratio of rates to another line, which is what the dream is held against.
+    pub fn dream_against(&mut self, label: &str, dream: f64) {
+        let other = self.others.iter().find(|series| series.label == label);
+        let (Some(measured), Some(other)) = (&self.measured, other) else { return };
+        let ratio =
+            median(measured.rounds.iter().zip(&other.rounds).map(|(mine, raw)| mine.rate() / raw.rate()));
+        self.note(format!("**Ratio {ratio:.2}** to {label} (dream {dream})."));
+    }
+
     pub fn note(&mut self, note: String) {
         self.notes.push(note);
     }
@@ -113,7 +123,11 @@ impl Report {
         }
         let _ = write!(text, "\n**Ratio {:.2}**", self.ratio());
         if let Some(target) = &self.target {
-            let _ = write!(text, " (reach {}, dream {})", target.reach, target.dream);
+            let _ = write!(text, " (reach {}", target.reach);
+            if let Some(dream) = target.dream {
+                let _ = write!(text, ", dream {dream}");
+            }
+            text.push(')');
             if let Some((reach, dream)) = target.p99_millis {
                 let _ = write!(text, "; p99 to reach {reach} ms, to dream of {dream} ms");
             }

@@ -3,7 +3,8 @@
 //! A sign-in passes three limits: of its address; of its account from its address; and, unless that account has signed in
 //! from there lately, of its account from all unfamiliar addresses together. So guessing from many addresses is slow, and a
 //! flood of guesses leaves the owner's own devices alone. What succeeds is given back. The counts live in memory: each node
-//! counts for itself, and a restart forgets.
+//! counts for itself, and a restart forgets. Where an account has signed in from is in the database, too, as a keyed hash, and is
+//! asked for when the account's own limit is reached: so the owner is known after a restart and on every node.
 
 mod rates;
 
@@ -15,22 +16,13 @@ use std::{
 
 use moka::{policy::EvictionPolicy, sync::Cache};
 
-use self::rates::{Rate, Rates};
-use crate::{ErrorCode, ServiceError, ServiceResult, Timestamp, UserId, port::Clock};
+use self::rates::Rates;
+use crate::{ErrorCode, Limits, ServiceError, ServiceResult, Timestamp, UserId, port::Clock};
 
-/// Sign-ins to one account from one address: five typing errors, then one every 30 s.
-const PAIR: Rate = Rate { burst: 5, refill: Duration::from_secs(30) };
-/// Sign-ins from one address to any account: an office behind one address, but no dictionary.
-const ADDRESS: Rate = Rate { burst: 60, refill: Duration::from_secs(1) };
-/// Sign-ins to one account from all unfamiliar addresses together: at most 8,640 guesses a day.
-const ACCOUNT: Rate = Rate { burst: 30, refill: Duration::from_secs(10) };
-/// Registrations from one address.
-const REGISTRATION: Rate = Rate { burst: 20, refill: Duration::from_secs(10) };
-/// Checks of one user's current password by whoever holds their session.
-const PASSWORD_CHECK: Rate = PAIR;
 /// How long an address stays familiar after a sign-in.
-const FAMILIAR_FOR: Duration = Duration::from_hours(30 * 24);
-/// Accounts with an address remembered as familiar, about 150 bytes each; the least recently used go first.
+pub(crate) const FAMILIAR_FOR: Duration = Duration::from_hours(30 * 24);
+/// Accounts with an address remembered as familiar, about 150 bytes each; the least recently used go first. Not a setting: what is
+/// forgotten here is found in the database.
 const FAMILIAR_MAX: u64 = 100_000;
 
 /// Where a call comes from, as far as one party usually holds it: an IPv4 address, or an IPv6 network of 64 bits.
@@ -41,6 +33,10 @@ enum Network {
     /// Not known; all of these count as one.
     Unknown,
 }
+
+/// Networks kept in the database of a user: more than anybody's devices are in within [`FAMILIAR_FOR`]. Not a setting, as nothing else
+/// depends on it.
+pub(crate) const FAMILIAR_PER_USER_MAX: u64 = 64;
 
 impl Network {
     fn of(address: Option<IpAddr>) -> Self {
@@ -79,37 +75,68 @@ pub(crate) struct Attempt {
     familiar: bool,
 }
 
+impl Attempt {
+    /// What stands for the account and its network in the database, before it is hashed; `None` where the network is not known.
+    pub fn place(&self) -> Option<Vec<u8>> {
+        place(&self.account, self.network)
+    }
+}
+
+/// As [`Attempt::place`], of an account that has just been made.
+pub(crate) fn place_of(account: &str, address: Option<IpAddr>) -> Option<Vec<u8>> {
+    place(account, Network::of(address))
+}
+
+fn place(account: &str, network: Network) -> Option<Vec<u8>> {
+    let mut place = match network {
+        Network::V4(address) => [&[4][..], &address.octets()].concat(),
+        Network::V6(network) => [&[6][..], &network].concat(),
+        Network::Unknown => return None,
+    };
+    place.extend_from_slice(account.as_bytes());
+    Some(place)
+}
+
 impl Attempts {
-    /// `limited: false` lets everything pass.
-    pub fn new(clock: Arc<dyn Clock>, limited: bool) -> Self {
+    /// `rate_limits: false` lets everything pass.
+    pub fn new(clock: Arc<dyn Clock>, limits: &Limits) -> Self {
         let familiar =
             Cache::builder().max_capacity(FAMILIAR_MAX).eviction_policy(EvictionPolicy::lru()).build();
         Self {
             clock,
-            limited,
-            addresses: Rates::new(ADDRESS),
-            pairs: Rates::new(PAIR),
-            accounts: Rates::new(ACCOUNT),
-            registrations: Rates::new(REGISTRATION),
-            password_checks: Rates::new(PASSWORD_CHECK),
+            limited: limits.rate_limits,
+            addresses: Rates::new(limits.sign_in_address_rate),
+            pairs: Rates::new(limits.sign_in_pair_rate),
+            accounts: Rates::new(limits.sign_in_account_rate),
+            registrations: Rates::new(limits.registration_rate),
+            // Whoever holds a session guesses no faster than somebody who signs in from one address.
+            password_checks: Rates::new(limits.sign_in_pair_rate),
             familiar,
         }
     }
 
-    /// Counts a sign-in before its password is looked at. `account` is the key of the username, known or not.
-    pub fn sign_in(&self, account: &str, address: Option<IpAddr>) -> ServiceResult<Attempt> {
+    /// Counts a sign-in before its password is looked at. `account` is the key of the username, known or not. With a refusal when
+    /// the account's limit is reached, which holds unless the database knows the network.
+    pub fn sign_in(
+        &self,
+        account: &str,
+        address: Option<IpAddr>,
+    ) -> ServiceResult<(Attempt, Option<ServiceError>)> {
         let (account, network): (Account, _) = (account.into(), Network::of(address));
         let now = self.clock.now();
         let pair = (account.clone(), network);
-        let familiar = self.familiar.get(&pair).is_some_and(|at| now.since(at) < FAMILIAR_FOR);
+        let mut familiar = self.familiar.get(&pair).is_some_and(|at| now.since(at) < FAMILIAR_FOR);
+        let mut refusal = None;
         if self.limited {
             self.addresses.take(network, now).map_err(refused)?;
             self.pairs.take(pair, now).map_err(refused)?;
             if !familiar {
-                self.accounts.take(account.clone(), now).map_err(refused)?;
+                refusal = self.accounts.take(account.clone(), now).err().map(refused);
+                // Nothing was taken of the account, and nothing has to be given back.
+                familiar = refusal.is_some();
             }
         }
-        Ok(Attempt { account, network, familiar })
+        Ok((Attempt { account, network, familiar }, refusal))
     }
 
     pub fn signed_in(&self, attempt: Attempt) {

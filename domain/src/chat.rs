@@ -20,6 +20,7 @@ use crate::{
         remote::{Again, Ask, Route},
     },
     keys::KeyRing,
+    lifeline::Lifeline,
     measure,
     port::{
         Bus, Clock, Presence, Random,
@@ -54,6 +55,7 @@ pub(crate) struct Local {
     pub ended_sessions: Arc<EndedSessions>,
     pub bus: Arc<dyn Bus>,
     pub presence: Arc<dyn Presence>,
+    pub lifeline: Lifeline,
 }
 
 /// Where the domain runs.
@@ -75,7 +77,8 @@ macro_rules! methods {
                     Backend::Here(domain) => domain.$name($($caller,)? $($arg),*).await,
                     Backend::There(remote) => {
                         let caller = None$(.or(Some($caller)))?;
-                        let ask = Ask { caller, route: $route, again: Again::$again };
+                        let ask =
+                            Ask { name: stringify!($rpc), caller, route: $route, again: Again::$again };
                         let request = proto::$message { $($field: $value),* };
                         let reply = remote.call(ask, request, |mut client, request| {
                             Box::pin(async move { client.$rpc(request).await })
@@ -116,6 +119,11 @@ impl Chat {
     /// The keys that sign tokens and cursors; whoever runs the process reloads them now and then.
     pub fn keys(&self) -> &KeyRing {
         &self.local.keys
+    }
+
+    /// What the tasks of this process are held by.
+    pub fn lifeline(&self) -> &Lifeline {
+        &self.local.lifeline
     }
 
     pub fn clock(&self) -> &Arc<dyn Clock> {

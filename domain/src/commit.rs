@@ -11,9 +11,10 @@ mod committer;
 mod ids;
 mod marks;
 mod queue;
+#[cfg(test)]
+mod tests;
 mod view;
 
-pub use batch::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX};
 pub use change::{Change, ChangeError, Changed};
 pub use ids::IdSource;
 pub use queue::{Committers, CommittersSetup};
@@ -21,12 +22,13 @@ pub use queue::{Committers, CommittersSetup};
 use std::sync::Arc;
 
 use crate::{
-    Event, LaneId, LoggedBatch, LoggedFact,
+    Domain, Event, LaneId, LoggedBatch, LoggedFact,
     port::{Bus, Random, StoreError},
 };
 
-/// Transactions that meet a deadlock or a taken key are tried this often as a whole (trap 7).
-const ATTEMPTS_MAX: u32 = 5;
+/// The most that `batch_messages_max` can be set to, so that no statement of a batch reaches a database's limit of bound values; the
+/// adapter holds its widest row against it.
+pub const BATCH_MESSAGES_CEILING: usize = 2048;
 
 fn facts_of(events: &[Event]) -> Vec<LoggedFact> {
     events.iter().map(|event| LoggedFact { fact: event.fact.clone(), trace: event.trace }).collect()
@@ -36,18 +38,20 @@ fn publish(bus: &dyn Bus, lane: LaneId, pos: i64, events: Vec<Event>) {
     bus.publish(Arc::new(LoggedBatch { lane, pos, events: events.into_iter().map(Arc::new).collect() }));
 }
 
-/// Runs a transaction outside the lanes, again as a whole while it meets others.
-pub(crate) async fn retried<T, F>(random: &dyn Random, mut run: impl FnMut() -> F) -> Result<T, StoreError>
-where
-    F: Future<Output = Result<T, StoreError>>,
-{
-    for attempt in 0..ATTEMPTS_MAX {
-        match run().await {
-            Err(StoreError::Conflict(_)) => back_off(attempt, random).await,
-            result => return result,
+impl Domain {
+    /// Runs a transaction outside the lanes, again as a whole while it meets others (trap 7).
+    pub(crate) async fn retried<T, F>(&self, mut run: impl FnMut() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        for attempt in 0..self.services.limits.retries_max {
+            match run().await {
+                Err(StoreError::Conflict(_)) => back_off(attempt, &*self.services.random).await,
+                result => return result,
+            }
         }
+        run().await
     }
-    run().await
 }
 
 /// Waits a little, longer each time and never the same, so that rivals do not meet again at once.

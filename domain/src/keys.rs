@@ -115,6 +115,11 @@ impl KeyRing {
         known.unwrap_or(&keys.oldest).clone()
     }
 
+    /// All of them, oldest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Key>> {
+        self.keys().all.clone()
+    }
+
     pub(crate) fn by_id(&self, id: &str) -> Option<Arc<Key>> {
         self.keys().all.iter().find(|key| key.id == id).cloned()
     }
@@ -144,6 +149,7 @@ pub(crate) struct Key {
     pub token_verifying: DecodingKey,
     cursor: Hmac<Sha256>,
     refresh: Hmac<Sha256>,
+    network: Hmac<Sha256>,
 }
 
 impl Key {
@@ -159,6 +165,7 @@ impl Key {
             token_verifying: DecodingKey::from_secret(&token),
             cursor: hmac(&derive(b"confab event cursor 1")),
             refresh: hmac(&derive(b"confab refresh token 1")),
+            network: hmac(&derive(b"confab familiar network 1")),
             id,
             created_at,
         }
@@ -172,6 +179,11 @@ impl Key {
     /// What follows a spent refresh token: only who holds the token and the key can tell.
     pub fn successor_of_token(&self, spent: &[u8]) -> [u8; 32] {
         mac_of(&self.refresh, spent)
+    }
+
+    /// Stands for where an account signed in from: nobody without the key can try out addresses.
+    pub fn mac_of_network(&self, account_and_network: &[u8]) -> [u8; 32] {
+        mac_of(&self.network, account_and_network)
     }
 }
 

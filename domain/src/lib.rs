@@ -16,6 +16,7 @@ mod ended_sessions;
 pub mod error;
 pub mod grpc;
 pub mod keys;
+pub mod lifeline;
 pub mod measure;
 pub mod model;
 mod passwords;

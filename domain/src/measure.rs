@@ -49,6 +49,7 @@ metrics! {
     COMMITS = Counter "confab_commits_total" ["outcome"] "Group commits; outcome `ok` or `failed`.";
     COMMIT_SECONDS = Latency "confab_commit_seconds" [""] "One group commit, retries included.";
     COMMIT_ITEMS = Counter "confab_commit_items_total" [""] "Messages and read marks in group commits.";
+    PASSWORD_HASHES = Counter "confab_password_hashes_total" [""] "Passwords hashed, to store them or to compare; an unknown user costs as many as a known one.";
     BUS_CONNECTED = Gauge "confab_bus_connected" [""] "1 while this process hears its own heartbeat over Redis, else 0.";
     BUS_LOST = Counter "confab_bus_lost_total" [""] "Batches that the bus did not take; the hubs find them in the log.";
     RELAYED = Counter "confab_relayed_total" [""] "Records that the queue has confirmed.";
@@ -60,6 +61,7 @@ metrics! {
     TASK_BUSY_SECONDS = Gauge "confab_task_busy_seconds" [""] "How long the oldest task that runs has been running.";
     PUSHES = Counter "confab_pushes_total" ["provider, outcome"] "Pushes; outcome `sent`, `gone` (the device is forgotten), `refused` or `later`.";
     RELAY_OLDEST_SECONDS = Gauge "confab_relay_oldest_seconds" ["lane"] "Age of the oldest outbox row that waits for the relay.";
+    SPANS = Counter "confab_spans_total" ["outcome"] "Spans of traces given to the collector; outcome `exported` or `lost`.";
 }
 
 /// Gives the recorder the descriptions. Once, after it is installed.

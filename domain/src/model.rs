@@ -21,7 +21,7 @@ pub use cursor::{CursorPosition, FilterHash};
 pub use event::{Event, Fact, LoggedBatch, LoggedFact};
 pub use id::{ConversationId, IdError, MemberId, MessageId, SessionId, UserId};
 pub use lane::{LaneId, LaneLayout, Positions};
-pub use limits::Limits;
+pub use limits::{Limits, Rate};
 pub use member::{Member, MemberRole};
 pub use message::{Content, Message, MessageDraft};
 pub use page::{Direction, Page, PageRequest};

@@ -13,7 +13,9 @@ use tokio::{
     task, time,
 };
 
-use crate::{Password, ServiceError, ServiceResult, model::text::PASSWORD_CHARS_MAX, port::Random};
+use crate::{
+    Limits, Password, ServiceError, ServiceResult, measure, model::text::PASSWORD_CHARS_MAX, port::Random,
+};
 
 /// Memory of one hash, KiB: the OWASP Password Storage Cheat Sheet's first choice for Argon2id, 19 MiB with `t = 2`, `p = 1`.
 const MEMORY_KIB: u32 = 19_456;
@@ -25,14 +27,15 @@ const PARAMETERS: Params = match Params::new(MEMORY_KIB, PASSES, LANES, None) {
 };
 /// Bytes of salt: RFC 9106 section 3.1.
 const SALT_BYTES: usize = 16;
-/// How long a caller waits for a turn before it is told to come back.
-const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Hashes and verifies passwords. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Passwords {
     argon2: Argon2<'static>,
     turns: Arc<Semaphore>,
+    /// Callers at work or waiting for their turn.
+    places: Arc<Semaphore>,
+    wait: Duration,
     random: Arc<dyn Random>,
 }
 
@@ -47,10 +50,16 @@ pub(crate) enum Verdict {
 }
 
 impl Passwords {
-    /// `at_once` hashes at a time; each takes [`MEMORY_KIB`] and a thread.
-    pub fn new(at_once: usize, random: Arc<dyn Random>) -> Self {
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, PARAMETERS);
-        Self { argon2, turns: Arc::new(Semaphore::new(at_once.max(1))), random }
+    /// `password_hashes_max` hashes at a time; each takes [`MEMORY_KIB`] and a thread.
+    pub fn new(limits: &Limits, random: Arc<dyn Random>) -> Self {
+        let at_once = limits.password_hashes_max.max(1);
+        Self {
+            argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, PARAMETERS),
+            turns: Arc::new(Semaphore::new(at_once)),
+            places: Arc::new(Semaphore::new(at_once.saturating_add(limits.password_queue_max))),
+            wait: limits.password_wait,
+            random,
+        }
     }
 
     /// The hash of a password as a PHC string, with a fresh salt.
@@ -75,12 +84,14 @@ impl Passwords {
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> ServiceResult<T> {
-        let permit = time::timeout(WAIT_MAX, self.turns.clone().acquire_owned())
+        let later =
+            || ServiceError::unavailable("too many people are signing in; try again").after(self.wait);
+        let _place = self.places.try_acquire().map_err(|_| later())?;
+        let permit = time::timeout(self.wait, self.turns.clone().acquire_owned())
             .await
-            .map_err(|_| {
-                ServiceError::unavailable("too many people are signing in; try again").after(WAIT_MAX)
-            })?
+            .map_err(|_| later())?
             .map_err(ServiceError::internal)?;
+        measure::count(measure::PASSWORD_HASHES, &[], 1);
         // The permit lives as long as the work does: a caller that goes away frees no turn early.
         task::spawn_blocking(move || hold(permit, work)).await.map_err(ServiceError::internal)
     }
@@ -119,7 +130,8 @@ mod tests {
     use crate::testing::SystemRandom;
 
     fn passwords(at_once: usize) -> Passwords {
-        Passwords::new(at_once, Arc::new(SystemRandom))
+        let limits = Limits { password_hashes_max: at_once, password_queue_max: 1, ..Limits::default() };
+        Passwords::new(&limits, Arc::new(SystemRandom))
     }
 
     fn password(text: &str) -> Password {
@@ -180,8 +192,18 @@ mod tests {
         drop(caller);
         task::yield_now().await;
         assert_eq!(passwords.turns.available_permits(), 0);
-        let refused = passwords.verify("correct horse".to_owned(), None).await.expect_err("no turn in time");
-        assert_eq!(refused.code(), crate::ErrorCode::Unavailable);
+        // The caller that left holds no place any more: two may wait.
+        let waiting = || passwords.verify("correct horse".to_owned(), None);
+        let one_more = async {
+            let begun = time::Instant::now();
+            let refused = passwords.verify("correct horse".to_owned(), None).await.expect_err("no place");
+            (refused.code(), begun.elapsed() < Duration::from_secs(1))
+        };
+        let (first, second, one_more) = tokio::join!(waiting(), waiting(), one_more);
+        for waited in [first, second] {
+            assert_eq!(waited.expect_err("no turn in time").code(), crate::ErrorCode::Unavailable);
+        }
+        assert_eq!(one_more, (crate::ErrorCode::Unavailable, true), "at once");
         release.send(()).expect("still at work");
         assert_eq!(passwords.verify("correct horse".to_owned(), None).await.expect("a turn"), Verdict::Wrong);
     }

@@ -1,38 +1,77 @@
 //! One id through every log line of a request, in every process that works on it.
 //!
 //! An edge takes the id from its client's `traceparent` or makes one, and runs the request in its [`scope`]; calls to other
-//! processes and tasks for workers carry [`current`] along.
+//! processes and tasks for workers carry [`current`] along. Where traces are exported, what a request goes through are
+//! [`ExportedSpan`]s; who exports them is the binary's to know.
 
-use std::fmt;
+mod exported;
+
+use std::{fmt, num::NonZeroU64};
 
 use tokio::task::futures::TaskLocalFuture;
 use tracing::{Instrument as _, Span, instrument::Instrumented};
 
+pub use self::exported::{Begin, ExportedSpan, TARGET, commit, export_with, is_exported, rpc};
 use crate::port::Random;
 
 tokio::task_local! {
-    static CURRENT: TraceId;
+    static CURRENT: Option<TraceContext>;
 }
 
 /// A W3C trace id: 32 lower-case hex digits. Clients see it as the request id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceId(u128);
 
-impl TraceId {
-    /// The trace of a `traceparent`: `00-<trace id>-<parent id>-<flags>`; later versions may have more after it.
+/// A place in a trace: what happens next is a part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    pub id: TraceId,
+    /// `None` where the trace begins.
+    pub parent: Option<ParentSpan>,
+}
+
+/// A span of this process or another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParentSpan {
+    pub id: NonZeroU64,
+    /// Whether the trace is exported; who begins it decides for all.
+    pub sampled: bool,
+}
+
+/// The flag of a `traceparent` that says that the trace is exported.
+const SAMPLED: u8 = 1;
+
+impl TraceContext {
+    /// Of a `traceparent`: `00-<trace id>-<parent id>-<flags>`; later versions may have more after it.
     pub fn of_traceparent(text: &str) -> Option<Self> {
         let mut parts = text.trim().split('-');
         let version = hex(parts.next()?, 2)?;
-        let trace = hex(parts.next()?, 32)?;
-        let parent = hex(parts.next()?, 16)?;
-        hex(parts.next()?, 2)?;
+        let id = TraceId::of_hex(parts.next()?).filter(|id| id.0 != 0)?;
+        let parent = u64::from_str_radix(hex(parts.next()?, 16)?, 16).ok().and_then(NonZeroU64::new)?;
+        let flags = u8::from_str_radix(hex(parts.next()?, 2)?, 16).ok()?;
         let ends = version != "00" || parts.next().is_none();
-        let zero = |digits: &str| digits.bytes().all(|digit| digit == b'0');
-        (version != "ff" && ends && !zero(trace) && !zero(parent))
-            .then(|| u128::from_str_radix(trace, 16).ok().map(Self))
-            .flatten()
+        let parent = ParentSpan { id: parent, sampled: flags & SAMPLED != 0 };
+        (version != "ff" && ends).then_some(Self { id, parent: Some(parent) })
     }
 
+    /// A `traceparent` for the next process. Where no span is known the parent is the trace's own lower half, and not sampled.
+    pub fn to_traceparent(self) -> String {
+        let low = self.id.0 & u128::from(u64::MAX);
+        let (span, flags) = match self.parent {
+            Some(parent) => (u128::from(parent.id.get()), u8::from(parent.sampled) * SAMPLED),
+            None => (low.max(1), 0),
+        };
+        format!("00-{}-{span:016x}-{flags:02x}", self.id)
+    }
+}
+
+impl From<TraceId> for TraceContext {
+    fn from(id: TraceId) -> Self {
+        Self { id, parent: None }
+    }
+}
+
+impl TraceId {
     /// 32 lower-case hex digits.
     pub fn of_hex(text: &str) -> Option<Self> {
         hex(text, 32).and_then(|digits| u128::from_str_radix(digits, 16).ok()).map(Self)
@@ -42,12 +81,6 @@ impl TraceId {
         let mut bytes = [0; 16];
         random.fill(&mut bytes);
         Self(u128::from_be_bytes(bytes))
-    }
-
-    /// A `traceparent` for the next process; the parent is the trace's own lower half, as no single span is meant.
-    pub fn to_traceparent(self) -> String {
-        let low = self.0 & u128::from(u64::MAX);
-        format!("00-{self}-{:016x}-00", low.max(1))
     }
 
     pub const fn to_bytes(self) -> [u8; 16] {
@@ -71,14 +104,22 @@ impl fmt::Display for TraceId {
 }
 
 /// Runs a future as a part of the trace: its log lines name it, and [`current`] answers it.
-pub fn scope<F: Future>(trace: TraceId, future: F) -> Instrumented<TaskLocalFuture<TraceId, F>> {
-    let span = trace.span();
-    CURRENT.scope(trace, future).instrument(span)
+pub fn scope<F: Future>(
+    context: TraceContext,
+    future: F,
+) -> Instrumented<TaskLocalFuture<Option<TraceContext>, F>> {
+    let span = context.id.span();
+    CURRENT.scope(Some(context), future).instrument(span)
 }
 
-/// The trace that runs here, if any.
-pub fn current() -> Option<TraceId> {
-    CURRENT.try_with(|trace| *trace).ok()
+/// [`current`] answers it meanwhile: for what neither waits nor logs.
+pub fn within<T>(context: Option<TraceContext>, run: impl FnOnce() -> T) -> T {
+    CURRENT.sync_scope(context, run)
+}
+
+/// The place in the trace that runs here, if any.
+pub fn current() -> Option<TraceContext> {
+    CURRENT.try_with(|context| *context).ok().flatten()
 }
 
 fn hex(text: &str, digits: usize) -> Option<&str> {
@@ -93,10 +134,13 @@ mod tests {
     #[test]
     fn only_a_valid_traceparent_is_taken() {
         let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-        let taken = TraceId::of_traceparent(&format!("00-{trace}-00f067aa0ba902b7-01")).expect("valid");
-        assert_eq!(taken.to_string(), trace);
-        assert_eq!(TraceId::of_traceparent(&taken.to_traceparent()), Some(taken));
-        assert!(TraceId::of_traceparent(&format!("01-{trace}-00f067aa0ba902b7-01-more")).is_some());
+        let taken = TraceContext::of_traceparent(&format!("00-{trace}-00f067aa0ba902b7-01")).expect("valid");
+        assert_eq!(taken.id.to_string(), trace);
+        let parent = taken.parent.expect("a parent");
+        assert_eq!((parent.id.get(), parent.sampled), (0x00f0_67aa_0ba9_02b7, true));
+        assert_eq!(taken.to_traceparent(), format!("00-{trace}-00f067aa0ba902b7-01"));
+        let more = TraceContext::of_traceparent(&format!("01-{trace}-00f067aa0ba902b7-fe-more"));
+        assert_eq!(more.and_then(|more| more.parent).map(|parent| parent.sampled), Some(false));
         for text in [
             String::new(),
             format!("00-{trace}-00f067aa0ba902b7-01-more"),
@@ -106,7 +150,14 @@ mod tests {
             format!("00-{}-00f067aa0ba902b7-01", trace.to_uppercase()),
             "00-x\n-y-01".into(),
         ] {
-            assert_eq!(TraceId::of_traceparent(&text), None, "{text}");
+            assert_eq!(TraceContext::of_traceparent(&text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_trace_without_a_span_goes_on_unsampled() {
+        let id = TraceId::from_bytes([0xab; 16]);
+        let next = TraceContext::of_traceparent(&TraceContext::from(id).to_traceparent()).expect("valid");
+        assert_eq!((next.id, next.parent.map(|parent| parent.sampled)), (id, Some(false)));
     }
 }

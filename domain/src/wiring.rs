@@ -16,6 +16,7 @@ use crate::{
     commit::{Committers, CommittersSetup, IdSource},
     grpc::Remote,
     keys::KeyRing,
+    lifeline::Lifeline,
     passwords::Passwords,
     port::{Bus, Clock, Log, Presence, Random},
     service::{Domain, Services},
@@ -34,6 +35,8 @@ pub struct Wiring {
     /// Who is live, on whatever node.
     pub presence: Arc<dyn Presence>,
     pub tasks: TaskTracker,
+    /// Broken when a task fails that nobody can do without.
+    pub lifeline: Lifeline,
 }
 
 impl Wiring {
@@ -41,12 +44,13 @@ impl Wiring {
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
         let bus = Arc::new(InProcessBus::default());
         let presence = Arc::new(InProcessPresence::default());
-        Self { store, keys, limits, clock, random, bus, presence, tasks: TaskTracker::new() }
+        let (tasks, lifeline) = (TaskTracker::new(), Lifeline::default());
+        Self { store, keys, limits, clock, random, bus, presence, tasks, lifeline }
     }
 
     /// A domain in this process, in dependency order.
     pub fn build(self) -> Chat {
-        let Self { store, keys, limits, clock, random, bus, presence, tasks } = self;
+        let Self { store, keys, limits, clock, random, bus, presence, tasks, lifeline } = self;
         let installation = store.installation().to_owned();
         let store = Arc::new(store);
         let log: Arc<dyn Log> = store.clone();
@@ -57,10 +61,9 @@ impl Wiring {
             clock: clock.clone(),
             random: random.clone(),
             ids: ids.clone(),
-            queue_max: limits.commit_queue_max,
-            timeout: limits.send_timeout,
-            receipts_members_max: limits.receipts_members_max,
+            limits: limits.clone(),
             tasks: tasks.clone(),
+            lifeline: lifeline.clone(),
         });
         let local = Local {
             installation,
@@ -73,11 +76,12 @@ impl Wiring {
             ended_sessions: Arc::default(),
             bus: bus.clone(),
             presence: presence.clone(),
+            lifeline,
         };
         let services = Services {
             tokens: local.tokens.clone(),
-            passwords: Passwords::new(limits.password_hashes_max, random.clone()),
-            attempts: Attempts::new(clock.clone(), limits.rate_limits),
+            passwords: Passwords::new(&limits, random.clone()),
+            attempts: Attempts::new(clock.clone(), &limits),
             ended_sessions: local.ended_sessions.clone(),
             keys,
             clock,
@@ -110,17 +114,19 @@ pub struct RemoteWiring {
     /// How this process hears of commits at once.
     pub bus: Arc<dyn Bus>,
     pub presence: Arc<dyn Presence>,
+    pub lifeline: Lifeline,
 }
 
 impl RemoteWiring {
     pub fn new(remote: Remote, keys: KeyRing, limits: Limits) -> Self {
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
         let presence = Arc::new(InProcessPresence::default());
-        Self { remote, keys, limits, clock, random, bus: Arc::new(InProcessBus::default()), presence }
+        let (bus, lifeline) = (Arc::new(InProcessBus::default()), Lifeline::default());
+        Self { remote, keys, limits, clock, random, bus, presence, lifeline }
     }
 
     pub fn build(self) -> Chat {
-        let Self { remote, keys, limits, clock, random, bus, presence } = self;
+        let Self { remote, keys, limits, clock, random, bus, presence, lifeline } = self;
         let local = Local {
             installation: remote.installation.clone(),
             layout: remote.layout,
@@ -132,6 +138,7 @@ impl RemoteWiring {
             ended_sessions: Arc::default(),
             bus,
             presence,
+            lifeline,
         };
         Chat { local: Arc::new(local), backend: Backend::There(Arc::new(remote)) }
     }

@@ -8,6 +8,7 @@ pub mod confab_meta;
 pub mod conversation;
 pub mod dead_task;
 pub mod device;
+pub mod familiar_network;
 pub mod id_lease;
 pub mod log_lane;
 pub mod member;

@@ -13,9 +13,10 @@ mod m0003_conversations;
 mod m0004_log;
 mod m0005_relay;
 mod m0006_push;
+mod m0007_familiar_networks;
 
 /// The schema version this binary needs: how many of the migrations below it relies on.
-pub const SCHEMA_VERSION: i32 = 6;
+pub const SCHEMA_VERSION: i32 = 7;
 
 pub struct Migrator;
 
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_log::Migration),
             Box::new(m0005_relay::Migration),
             Box::new(m0006_push::Migration),
+            Box::new(m0007_familiar_networks::Migration),
         ]
     }
 }

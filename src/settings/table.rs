@@ -6,7 +6,7 @@ use domain::grpc::metadata::ServiceSecret;
 
 use super::{
     Given, Problem,
-    value::{Brokers, DomainUrls, RedisUrl, Text, TopicPrefix, Value},
+    value::{Brokers, DomainUrls, OtlpEndpoint, RedisUrl, Text, TopicPrefix, Value},
 };
 
 /// What the sample configuration says of a setting.
@@ -73,12 +73,21 @@ settings! {
     listen: SocketAddr = "127.0.0.1:4000";
     /// Address of `/healthz` and `/readyz`, or `off`.
     admin_listen: Option<SocketAddr> = "127.0.0.1:4001";
+    /// Where traces go: `http://host:port` of a collector that takes OTLP over gRPC. Empty: no spans are made.
+    otlp_endpoint: Option<OtlpEndpoint> = "";
+    /// Which part of the traces that begin here is exported, 0 to 1. A trace that comes with a client's `traceparent` is exported
+    /// when that says so.
+    otlp_sampling_ratio: f64 = "1", 0.0 ..= 1.0;
+    /// Spans that may wait for the collector, about 1 KiB each; more are dropped.
+    otlp_queue_spans_max: usize = "8192", 512 ..= 1_000_000;
     /// Folder of the embedded default: SQLite file, signing keys, lock.
     data_dir: PathBuf = "./data";
     /// `sqlite://…`, `mysql://…` (MySQL and MariaDB) or `postgres://…`. Empty: SQLite in the data folder.
     database_url: Option<String> = "";
     /// Connections to the database at most, half of them for transactions. SQLite has one writer and four readers.
     database_connections_max: u32 = "24", 2 ..= 1000;
+    /// Milliseconds that a statement may wait for a connection, and a new connection may take.
+    database_acquire_timeout_ms: u64 = "3000", 100 ..= 60_000;
     /// `redis://…` or `rediss://…`, over which several nodes tell each other of commits at once. Empty: there is one node, or
     /// the others look at the log twice a second.
     redis_url: Option<RedisUrl> = "";
@@ -144,6 +153,12 @@ settings! {
     receipts_members_max: i32 = "50", 0 ..= 10_000;
     /// Sends and reads that may wait in front of one committer; a process has one a core, at most one a lane.
     commit_queue_max: usize = "4096", 1 ..= 1_000_000;
+    /// Sends and reads in one transaction of a committer.
+    batch_messages_max: usize = "256", 16 ..= 2048;
+    /// Bytes of text in one transaction of a committer; with the rest of each message they must stay below the database's largest packet.
+    batch_bytes_max: usize = "1048576", 16_384 ..= 8_388_608;
+    /// How often a transaction that met another one (a deadlock, a lock wait that was too long) is tried again as a whole.
+    retries_max: u32 = "5", 0 ..= 20;
     /// Milliseconds that a send or change may take before it is answered `UNAVAILABLE`.
     send_timeout_ms: u64 = "5000", 100 ..= 60_000;
     /// Missed events that a resumed subscription replays; more is `ResyncRequired`.
@@ -152,6 +167,26 @@ settings! {
     outbox_retention_hours: u64 = "72", 1 ..= 8760;
     /// Password hashes computed at once; each takes 19 MiB.
     password_hashes_max: usize = "2", 1 ..= 64;
+    /// Sign-ins and the like that wait for a password hash; one more is answered `UNAVAILABLE` at once.
+    password_queue_max: usize = "256", 0 ..= 100_000;
+    /// Milliseconds that they wait.
+    password_wait_ms: u64 = "2000", 100 ..= 30_000;
+    /// Sign-ins to one account from one address that may fail in a row, on one node; also checks of one's own password.
+    sign_in_pair_burst: u32 = "5", 1 ..= 10_000;
+    /// Milliseconds until one more of them may.
+    sign_in_pair_refill_ms: u64 = "30000", 100 ..= 3_600_000;
+    /// Sign-ins from one address to any account that may fail in a row.
+    sign_in_address_burst: u32 = "60", 1 ..= 100_000;
+    /// Milliseconds until one more of them may.
+    sign_in_address_refill_ms: u64 = "1000", 1 ..= 3_600_000;
+    /// Sign-ins to one account that may fail in a row, from all addresses together that it has not signed in from in the last 30 days.
+    sign_in_account_burst: u32 = "30", 1 ..= 10_000;
+    /// Milliseconds until one more of them may.
+    sign_in_account_refill_ms: u64 = "10000", 100 ..= 3_600_000;
+    /// Registrations from one address in a row.
+    registration_burst: u32 = "20", 1 ..= 100_000;
+    /// Milliseconds until one more may.
+    registration_refill_ms: u64 = "10000", 1 ..= 3_600_000;
 
     /// Milliseconds between two looks at the lanes' heads.
     heads_interval_ms: u64 = "300", 10 ..= 500;

@@ -97,6 +97,33 @@ impl Value for Option<RedisUrl> {
     }
 }
 
+/// A collector of traces.
+#[derive(Clone, Debug)]
+pub struct OtlpEndpoint(pub String);
+
+impl Value for Option<OtlpEndpoint> {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let place = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte);
+        let sound = place.and_then(|place| place.rsplit_once(':')).is_some_and(|(host, port)| {
+            !host.is_empty() && host.bytes().all(allowed) && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
+        match place.filter(|_| sound) {
+            Some(place) => Ok(Some(OtlpEndpoint(format!("http://{place}")))),
+            None => Err("expected http://host:port, such as http://127.0.0.1:4317".to_owned()),
+        }
+    }
+}
+
+impl Value for f64 {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "expected a number".to_owned())
+    }
+}
+
 /// Kafka brokers.
 #[derive(Clone, Debug)]
 pub struct Brokers(pub String);
@@ -182,6 +209,7 @@ pub(super) fn of_toml(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Float(number) => Some(number.to_string()),
         toml::Value::Boolean(flag) => Some(if *flag { "on" } else { "off" }.to_owned()),
         toml::Value::Array(items) => {
             let texts = items.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>();

@@ -46,6 +46,11 @@ const CRATE_RULES: &[CrateRule] = &[
          `domain/src/adapter`",
     ),
     (
+        &["opentelemetry", "opentelemetry_otlp", "opentelemetry_sdk", "tracing_opentelemetry"],
+        &[],
+        "only the binary knows who collects traces: make an `ExportedSpan` of `domain::trace`",
+    ),
+    (
         &["entity"],
         &["entity/src/", "domain/src/adapter/sql"],
         "rows stay inside the SQL adapter: turn them into types of the model there",

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -22,7 +23,11 @@ impl SmallDisk {
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self(at.to_owned()));
         }
-        eprintln!("SKIPPED: a full disk needs the right to mount one (root)");
+        // Past the harness, which keeps to itself what a test that passes prints.
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: a full disk was NOT tested, as that needs the right to mount one (root)"
+        );
         None
     }
 

@@ -1,6 +1,7 @@
 //! The binary as its operator sees it: started, killed, stopped, misconfigured.
 
 mod back_ends;
+mod collector;
 mod crowd;
 mod full_disk;
 mod installation;
@@ -21,3 +22,4 @@ mod server;
 mod start;
 mod tasks;
 mod trace_ids;
+mod traces;

@@ -55,6 +55,35 @@ async fn what_a_process_did_stands_in_its_metrics() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn known_and_unknown_users_cost_the_same_number_of_password_hashes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let admin = free_port();
+    let mut command = confab();
+    settings(&mut command, folder.path());
+    let server = Server::start({
+        command.env("CONFAB_ADMIN_LISTEN", format!("127.0.0.1:{admin}"));
+        command
+    });
+    let client = client();
+    register(&client, &server.url, "ada").await;
+    let hashes = async || {
+        let (_, text) = probe(admin, "/metrics").await;
+        let line = text.lines().find_map(|line| line.strip_prefix("confab_password_hashes_total "));
+        line.and_then(|count| count.parse::<u64>().ok()).unwrap_or_else(|| panic!("not counted: {text}"))
+    };
+    let query = "mutation($name: String!) { signIn(input: { username: $name, password: \"wrong horse\" }) {
+        userErrors { code } } }";
+    let mut costs = Vec::new();
+    for name in ["ada", "nobody", "no body"] {
+        let before = hashes().await;
+        let data = ask(&client, &server.url, None, query, json!({ "name": name })).await.expect("answers");
+        assert_eq!(data["signIn"]["userErrors"][0]["code"], "INVALID_CREDENTIALS", "{data}");
+        costs.push(hashes().await - before);
+    }
+    assert_eq!(costs, [1, 1, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_process_waits_for_its_back_ends_and_says_which() {
     let folder = tempfile::tempdir().expect("a folder");
     let keys = folder.path().join("keys");

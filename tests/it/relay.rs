@@ -222,7 +222,7 @@ async fn everything_arrives_in_order_over_killed_and_sleeping_workers() {
     let installations: BTreeSet<&str> =
         events.iter().map(|record| record.place.installation.as_str()).collect();
     assert_eq!(installations.len(), 1);
-    let trace = events.last().and_then(|record| record.event.trace).expect("a trace").to_string();
+    let trace = events.last().and_then(|record| record.event.trace).expect("a trace").id.to_string();
     assert!(
         std::fs::read_to_string(stage.log()).expect("the log").contains(&trace),
         "a worker names the trace"

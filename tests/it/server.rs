@@ -43,17 +43,25 @@ pub fn mariadb() -> Option<String> {
         return None;
     };
     let name = format!("confab_test_{:08x}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let (user, place) = server.trim_start_matches("mysql://").trim_end_matches('/').split_once('@')?;
-    let (user, password) = user.split_once(':')?;
-    let (host, port) = place.split_once(':')?;
-    let sql = format!("DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name}");
-    let made = Command::new("mariadb")
-        .args(["--no-defaults", "-h", host, "-P", port, "-u", user])
-        .env("MYSQL_PWD", password)
-        .args(["-e", &sql])
-        .status();
-    assert!(made.is_ok_and(|status| status.success()), "the test server makes a database");
+    sql(&server, &format!("DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name}"));
     Some(format!("{}/{name}", server.trim_end_matches('/')))
+}
+
+/// Runs statements on the test server, in the database of the URL if it names one.
+pub fn sql(url: &str, statements: &str) {
+    let parts = || {
+        let (user, place) = url.trim_start_matches("mysql://").trim_end_matches('/').split_once('@')?;
+        let (address, database) = place.split_once('/').unwrap_or((place, ""));
+        Some((user.split_once(':')?, address.split_once(':')?, database))
+    };
+    let ((user, password), (host, port), database) = parts().expect("mysql://user:password@host:port");
+    let mut command = Command::new("mariadb");
+    command.args(["--no-defaults", "-h", host, "-P", port, "-u", user]).env("MYSQL_PWD", password);
+    if !database.is_empty() {
+        command.args(["-D", database]);
+    }
+    let done = command.args(["-e", statements]).status();
+    assert!(done.is_ok_and(|status| status.success()), "the test server does: {statements}");
 }
 
 /// A running server; killed when dropped.
@@ -63,8 +71,12 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(mut command: Command) -> Self {
-        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts");
+    pub fn start(command: Command) -> Self {
+        Self::start_logging(command, Stdio::null())
+    }
+
+    pub fn start_logging(mut command: Command, log: impl Into<Stdio>) -> Self {
+        let mut process = command.stdout(Stdio::piped()).stderr(log).spawn().expect("starts");
         let output = process.stdout.take().expect("piped");
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line).expect("says where it listens");

@@ -2,7 +2,9 @@
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, process::Command};
 
-use crate::server::{Server, ask, client, confab, mariadb, register, settings};
+use serde_json::{Value, json};
+
+use crate::server::{Server, ask, client, confab, mariadb, register, settings, sql};
 
 fn embedded(folder: &tempfile::TempDir) -> Command {
     let mut command = confab();
@@ -26,6 +28,122 @@ fn bad_settings_exit_78_and_every_one_is_named() {
     for key in ["CONFAB_LISTEN", "CONFAB_TRUSTED_HOPS", "CONFAB_COLOUR"] {
         assert!(text.contains(key), "{key} in {text}");
     }
+}
+
+#[test]
+fn a_file_with_an_unknown_key_or_a_wrong_value_is_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("confab.toml");
+    fs::write(&file, "colour = \"blue\"\ntrusted_hops = \"many\"\n[section]\na = 1\n").expect("writes");
+    // In the working folder, and named on the command line.
+    let mut named = embedded(&folder);
+    named.arg("--config").arg(&file);
+    for command in [embedded(&folder), named] {
+        let (code, text) = outcome(command);
+        assert_eq!(code, Some(78));
+        for problem in
+            ["colour: there is no such setting", "trusted_hops: expected a whole number", "section: "]
+        {
+            assert!(text.contains(problem), "{problem} in {text}");
+        }
+    }
+}
+
+#[test]
+fn the_environment_goes_before_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("settings.toml");
+    fs::write(&file, "listen = \"nowhere\"\ndata_dir = \"from-the-file\"\n").expect("writes");
+    let command = |listen: Option<&str>| {
+        let mut command = embedded(&folder);
+        command.env_remove("CONFAB_DATA_DIR").env_remove("CONFAB_LISTEN").env("CONFAB_CONFIG", &file);
+        if let Some(listen) = listen {
+            command.env("CONFAB_LISTEN", listen);
+        }
+        command
+    };
+    let (code, text) = outcome(command(None));
+    assert_eq!(code, Some(78));
+    assert!(text.contains("listen: expected an address"), "{text}");
+    let _server = Server::start(command(Some("127.0.0.1:0")));
+    assert!(folder.path().join("from-the-file/confab.sqlite").exists(), "what only the file says holds");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let broken = folder.path().join("broken.toml");
+    fs::write(&broken, "listen = ").expect("writes");
+    for path in [folder.path().join("missing.toml"), folder.path().to_owned(), broken] {
+        let mut command = embedded(&folder);
+        command.arg("--config").arg(&path);
+        let (code, text) = outcome(command);
+        assert_eq!(code, Some(78), "{}", path.display());
+        assert!(text.contains(&format!("configuration: {}: ", path.display())), "{text}");
+    }
+}
+
+/// Each with its trace: what a request does, what fails in it, and what the domain does for it in tasks of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_log_line_of_a_request_is_json_with_its_trace_id() {
+    let Some(database) = mariadb() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let with_database = || {
+        let mut command = embedded(&folder);
+        command.env("CONFAB_DATABASE_URL", &database);
+        command
+    };
+    assert!(with_database().arg("migrate").status().expect("runs").success());
+    assert!(with_database().args(["keys", "new"]).status().expect("runs").success());
+    let mut command = with_database();
+    command.env("RUST_LOG", "warn,confab=info,api=debug,domain=debug");
+    let log = folder.path().join("log");
+    let mut server = Server::start_logging(command, fs::File::create(&log).expect("a file"));
+    let client = client();
+    let traced = async |trace: u8, query: &str| {
+        let trace = format!("{trace:032x}");
+        let request = client.post(format!("{}/graphql", server.url)).json(&json!({ "query": query }));
+        let request = request.header("traceparent", format!("00-{trace}-00000000000000ff-01"));
+        let answer: Value = request.send().await.expect("an answer").json().await.expect("JSON");
+        (trace, answer)
+    };
+    let register = "mutation { register(input: { username: \"ada\", password: \"correct horse\", displayName: \"Ada\" }) {
+        credentials { accessToken } } }";
+    let (well, answer) = traced(1, register).await;
+    assert!(answer["data"]["register"]["credentials"]["accessToken"].is_string(), "{answer}");
+    // Noting where she signed in from fails in a task of its own, signing in does not.
+    sql(&database, "DROP TABLE familiar_network");
+    let sign_in = "mutation { signIn(input: { username: \"ada\", password: \"correct horse\" }) {
+        credentials { accessToken } } }";
+    let (unnoted, answer) = traced(2, sign_in).await;
+    assert!(answer["data"]["signIn"]["credentials"]["accessToken"].is_string(), "{answer}");
+    sql(&database, "DROP TABLE user_account");
+    let (failed, answer) = traced(3, sign_in).await;
+    assert_eq!(answer["errors"][0]["extensions"]["code"], "INTERNAL", "{answer}");
+    assert_eq!(server.terminate(), Some(0));
+
+    let text = fs::read_to_string(&log).expect("the log");
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let trace_of =
+        |line: &Value| line["span"]["trace_id"].as_str().or(line["trace_id"].as_str()).map(str::to_owned);
+    let messages_of = |trace: &str| -> Vec<&str> {
+        let of_trace = lines.iter().filter(|line| trace_of(line).as_deref() == Some(trace));
+        of_trace.filter_map(|line| line["message"].as_str()).collect()
+    };
+    assert_eq!(messages_of(&well), ["an operation runs"]);
+    assert_eq!(messages_of(&unnoted), ["an operation runs", "a familiar network was not noted"]);
+    assert_eq!(messages_of(&failed), ["an operation runs", "a field failed"]);
+    // What has none is the process's own.
+    let own: Vec<&str> = lines
+        .iter()
+        .filter(|line| trace_of(line).is_none())
+        .filter_map(|line| line["message"].as_str())
+        .collect();
+    let known = ["stopping: finishing what runs", "stopped"];
+    assert!(own.iter().all(|message| known.contains(message)), "{own:?}");
 }
 
 #[test]
@@ -83,7 +201,13 @@ fn a_schema_that_is_not_there_is_refused_with_the_way_out() {
     assert!(!doctor.arg("doctor").status().expect("runs").success());
     assert!(with_database().arg("migrate").status().expect("runs").success());
     assert!(with_database().args(["keys", "new"]).status().expect("runs").success());
-    assert!(with_database().arg("doctor").status().expect("runs").success());
+    let doctor = with_database().arg("doctor").output().expect("runs");
+    let text = String::from_utf8_lossy(&doctor.stdout);
+    assert!(doctor.status.success() && text.contains("durable, sessions bounded"), "{text}");
+    sql(&database, "UPDATE confab_meta SET binary_min = 1000");
+    let (code, text) = outcome(with_database());
+    assert_eq!(code, Some(1));
+    assert!(text.contains("this binary is too old for the schema, which allows version 1000"), "{text}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use domain::{
     Chat, PushRange, PushTask, UserId,
     contract::envelope::{SealedTask, Task, seal_task},
     port::queue::{Queue, Record, Topic},
+    trace,
 };
 
 use crate::tasks::Trouble;
@@ -31,7 +32,8 @@ pub async fn part(chat: &Chat, queue: &dyn Queue, sealed: &SealedTask) -> Result
     if !is_last {
         records.push(Task::Fanout { conversation, seq, after: begin });
     }
-    let record = |task: Task| record(&SealedTask { task, ..sealed.clone() });
+    let trace = trace::current().or(sealed.trace);
+    let record = |task: Task| record(&SealedTask { task, trace, place: sealed.place.clone() });
     let records = records.into_iter().map(record).collect();
     queue.deliver(records).await.map_err(|error| Trouble::Away(error.to_string()))
 }

@@ -16,10 +16,12 @@ use domain::{
     Chat, ConversationId, MessageId, PushAddress, PushBatch, PushProvider, PushTarget, PushTask, Pushed,
     ServiceError, measure,
     port::{Clock, Random},
+    trace::{ExportedSpan, TARGET},
 };
 use futures_util::future::join_all;
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep};
+use tracing::Span;
 
 use self::gates::Gates;
 use crate::tasks::Trouble;
@@ -111,6 +113,17 @@ enum Outcome {
     Later(String, Option<Duration>),
 }
 
+impl Outcome {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Gone => "gone",
+            Self::Refused(_) => "refused",
+            Self::Closed(..) | Self::Later(..) => "later",
+        }
+    }
+}
+
 impl Pusher {
     /// Reads keys; a file that is none is an error.
     pub fn new(
@@ -196,26 +209,28 @@ impl Pusher {
             return (target, Outcome::Later("it asked to wait".to_owned(), Some(left)));
         }
         let absent = || Outcome::Refused("there is no such provider".to_owned());
-        let outcome = match &target.address {
-            PushAddress::Apns(token) => match &self.apns {
-                Some(apns) => apns.send(token, &note).await,
-                None => absent(),
-            },
-            PushAddress::Fcm(token) => match &self.fcm {
-                Some(fcm) => fcm.send(token, &note).await,
-                None => absent(),
-            },
-            PushAddress::WebPush(subscription) => match &self.web {
-                Some(web) => web.send(subscription, &note).await,
-                None => absent(),
-            },
+        let sending = async {
+            match &target.address {
+                PushAddress::Apns(token) => match &self.apns {
+                    Some(apns) => apns.send(token, &note).await,
+                    None => absent(),
+                },
+                PushAddress::Fcm(token) => match &self.fcm {
+                    Some(fcm) => fcm.send(token, &note).await,
+                    None => absent(),
+                },
+                PushAddress::WebPush(subscription) => match &self.web {
+                    Some(web) => web.send(subscription, &note).await,
+                    None => absent(),
+                },
+            }
         };
-        let told = match &outcome {
-            Outcome::Sent => "sent",
-            Outcome::Gone => "gone",
-            Outcome::Refused(_) => "refused",
-            Outcome::Closed(..) | Outcome::Later(..) => "later",
-        };
+        let span = ExportedSpan::part(|| span_of(name(provider)));
+        let told = span.clone();
+        let outcome = span.around(sending).await;
+        if !matches!(outcome, Outcome::Sent) {
+            told.fail(outcome.name());
+        }
         match &outcome {
             Outcome::Closed(why, wait) => {
                 let wait = self.gates.close(&gate, *wait, Instant::now());
@@ -227,7 +242,7 @@ impl Pusher {
             }
             _ => self.gates.open(&gate, &device),
         }
-        measure::count(measure::PUSHES, &[("provider", name(provider)), ("outcome", told)], 1);
+        measure::count(measure::PUSHES, &[("provider", name(provider)), ("outcome", outcome.name())], 1);
         (target, outcome)
     }
 
@@ -263,6 +278,20 @@ const fn name(provider: PushProvider) -> &'static str {
         PushProvider::Fcm => "fcm",
         PushProvider::WebPush => "web_push",
     }
+}
+
+/// One request to a provider.
+fn span_of(provider: &'static str) -> Span {
+    tracing::info_span!(
+        target: TARGET,
+        parent: None,
+        "push",
+        otel.name = %format_args!("push {provider}"),
+        otel.kind = "client",
+        otel.status_code = tracing::field::Empty,
+        "error.type" = tracing::field::Empty,
+        confab.push.provider = provider,
+    )
 }
 
 impl Note {

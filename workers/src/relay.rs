@@ -12,12 +12,14 @@ use domain::{
     measure,
     port::queue::{Queue, Record, Topic},
     service::relay::RELAY_LEASE,
+    trace::{ExportedSpan, TARGET},
 };
 use tokio::{
     sync::{broadcast::error::RecvError, watch},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Span;
 
 use crate::fanout::{LAST_USER, record};
 
@@ -83,8 +85,9 @@ pub async fn run(setup: RelaySetup) {
             let lost = stop.child_token();
             held.insert(lane.lane, Held { fence: lane.fence, valid_until: valid, lost: lost.clone() });
             let (chat, queue, parked_at) = (chat.clone(), queue.clone(), Instant::now());
+            let lifeline = chat.lifeline().clone();
             let relayed = LaneRelay { chat, queue, from_now, lane, lease, lost, parked_at };
-            tasks.spawn(relayed.run());
+            tasks.spawn(lifeline.hold("relay of a lane", relayed.run()));
         }
     }
     for held in held.into_values() {
@@ -214,10 +217,18 @@ impl LaneRelay {
             if Instant::now() >= *self.lease.borrow() {
                 return Ok(false);
             }
-            let records = batches.iter().flat_map(|batch| self.records_of(batch)).collect();
-            let records: Vec<Record> = records;
+            // They last until the queue's word.
+            let mut spans: Vec<ExportedSpan> = Vec::new();
+            let records: Vec<Record> =
+                batches.iter().flat_map(|batch| self.records_of(batch, &mut spans)).collect();
             let count = records.len() as u64;
-            self.queue.deliver(records).await?;
+            if let Err(error) = self.queue.deliver(records).await {
+                for span in &spans {
+                    span.fail("undelivered");
+                }
+                return Err(error.into());
+            }
+            drop(spans);
             measure::count(measure::RELAYED, &[], count);
             if !self.chat.note_relayed(lane, fence, last).await? {
                 tracing::warn!(lane = lane.0, fence, "another worker has the lane");
@@ -230,19 +241,24 @@ impl LaneRelay {
         }
     }
 
-    fn records_of<'a>(&'a self, batch: &'a LoggedBatch) -> impl Iterator<Item = Record> + 'a {
+    fn records_of(&self, batch: &LoggedBatch, spans: &mut Vec<ExportedSpan>) -> Vec<Record> {
         let place = self.place(batch.pos);
-        (0..).zip(&batch.events).flat_map(move |(index, event)| {
+        let mut records = Vec::with_capacity(batch.events.len() * 2);
+        for (index, event) in (0..).zip(&batch.events) {
             if let Some(trace) = event.trace {
-                tracing::debug!(trace_id = %trace, lane = batch.lane.0, pos = batch.pos, "relaying");
+                tracing::debug!(trace_id = %trace.id, lane = batch.lane.0, pos = batch.pos, "relaying");
+            }
+            let span = ExportedSpan::part_of(event.trace, || span_of(batch));
+            let trace = span.context();
+            if !span.is_none() {
+                spans.push(span);
             }
             let place = Place { index, ..place.clone() };
-            let payload = envelope::seal(event, &place);
-            let task =
-                self.task_of(event).map(|task| record(&SealedTask { task, place, trace: event.trace }));
-            let happened = Record { topic: Topic::Events, key: envelope::key(event), payload };
-            std::iter::once(happened).chain(task)
-        })
+            let payload = envelope::seal(event, &place, trace);
+            records.push(Record { topic: Topic::Events, key: envelope::key(event), payload });
+            records.extend(self.task_of(event).map(|task| record(&SealedTask { task, place, trace })));
+        }
+        records
     }
 
     /// A message is work for each member who is away. In large groups that is parted first.
@@ -262,6 +278,23 @@ impl LaneRelay {
             Task::Push(PushTask { range, tries: 0 })
         })
     }
+}
+
+/// From the log to the queue's word, for one event.
+fn span_of(batch: &LoggedBatch) -> Span {
+    tracing::info_span!(
+        target: TARGET,
+        parent: None,
+        "relay",
+        otel.name = "relay events",
+        otel.kind = "producer",
+        otel.status_code = tracing::field::Empty,
+        "error.type" = tracing::field::Empty,
+        "messaging.operation.type" = "send",
+        messaging.destination.name = Topic::Events.name(),
+        confab.lane = batch.lane.0,
+        confab.pos = batch.pos,
+    )
 }
 
 /// A failure with all its causes, for the log.

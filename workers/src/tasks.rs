@@ -8,11 +8,11 @@ use domain::{
     contract::envelope::{SealedTask, Task, open_task},
     measure,
     port::queue::{Queue, Topic, Work, Worked},
-    trace,
+    trace::{self, ExportedSpan, TARGET},
 };
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
-use tracing::Instrument as _;
+use tracing::Span;
 
 use crate::{fanout, push::Pusher};
 
@@ -49,11 +49,17 @@ impl Work for Tasks {
         let begun = Instant::now();
         let (outcome, worked) = match open_task(record) {
             Ok(sealed) => {
-                let working = self.once(topic, record, &sealed, tries);
-                match sealed.trace.map(trace::TraceId::span) {
-                    Some(span) => working.instrument(span).await,
+                let span = ExportedSpan::part_of(sealed.trace, || span_of(topic));
+                let told = span.clone();
+                let working = span.around(self.once(topic, record, &sealed, tries));
+                let (outcome, worked) = match sealed.trace {
+                    Some(trace) => trace::scope(trace, working).await,
                     None => working.await,
+                };
+                if outcome != "done" {
+                    told.fail(outcome);
                 }
+                (outcome, worked)
             }
             Err(error) => self.bury(topic, &[], record, &format!("no task: {error}")).await,
         };
@@ -107,4 +113,19 @@ impl Tasks {
             }
         }
     }
+}
+
+/// Around one try of a task. Names as OpenTelemetry has them.
+fn span_of(topic: Topic) -> Span {
+    tracing::info_span!(
+        target: TARGET,
+        parent: None,
+        "task",
+        otel.name = %format_args!("process {}", topic.name()),
+        otel.kind = "consumer",
+        otel.status_code = tracing::field::Empty,
+        "error.type" = tracing::field::Empty,
+        "messaging.operation.type" = "process",
+        messaging.destination.name = topic.name(),
+    )
 }

@@ -32,18 +32,20 @@ pub(super) struct Feed {
     pub verified_at: watch::Receiver<Instant>,
 }
 
-pub(super) fn follow(shared: &Arc<Shared>, heads: Heads, stop: CancellationToken) -> Feed {
+pub(super) fn follow(shared: &Arc<Shared>, heads: Heads, stop: &CancellationToken) -> Feed {
     let (sender, items) = mpsc::channel(CHANNEL);
     let (verified, verified_at) = watch::channel(Instant::now());
     let ahead = vec![BTreeMap::new(); heads.positions.as_slice().len()];
     let bus = shared.chat.live();
     let follower = Follower { shared: shared.clone(), heads, ahead, gap: None, sender, verified };
-    shared.tasks.spawn(async move {
+    let ended = stop.clone();
+    let following = async move {
         tokio::select! {
             () = follower.run(bus) => {}
-            () = stop.cancelled() => {}
+            () = ended.cancelled() => {}
         }
-    });
+    };
+    shared.tasks.spawn(shared.chat.lifeline().hold_until(stop, "hub's feed", following));
     Feed { items, verified_at }
 }
 

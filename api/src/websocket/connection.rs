@@ -6,7 +6,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::extract::ws::{Message, WebSocket};
-use domain::{Caller, ErrorCode, trace::TraceId};
+use domain::{Caller, ErrorCode, trace::TraceContext};
 use futures_util::{SinkExt, StreamExt, stream::SplitStream};
 use tokio::{
     sync::{Semaphore, watch},
@@ -37,7 +37,7 @@ pub(super) async fn serve(
     sockets: Sockets,
     socket: WebSocket,
     address: Option<IpAddr>,
-    trace: TraceId,
+    trace: TraceContext,
 ) {
     let settings = &edge.settings.sockets;
     let queue = Arc::new(Queue::new(settings.queue_messages_max, settings.queue_bytes_max));
@@ -94,7 +94,7 @@ struct Connection<'a> {
     edge: &'a Arc<Edge>,
     queue: &'a Arc<Queue>,
     place: &'a Place,
-    trace: TraceId,
+    trace: TraceContext,
     phase: Phase,
     opener: Opener,
     opened_at: Instant,
@@ -114,7 +114,7 @@ impl<'a> Connection<'a> {
         queue: &'a Arc<Queue>,
         place: &'a Place,
         address: Option<IpAddr>,
-        trace: TraceId,
+        trace: TraceContext,
     ) -> Self {
         let outbound = Outbound { queue: Arc::clone(queue) };
         let permits = Arc::new(Semaphore::new(edge.settings.sockets.operations_max));
@@ -236,13 +236,13 @@ impl<'a> Connection<'a> {
                 self.phase = Phase::SignedIn(self.opener.start(caller));
             }
         }
-        tracing::debug!(trace_id = %self.trace, anonymous = token.is_none(), "a socket is initialised");
+        tracing::debug!(trace_id = %self.trace.id, anonymous = token.is_none(), "a socket is initialised");
         self.queue.control(message::ACK);
         Ok(())
     }
 
     async fn authenticate(&self, token: &str) -> Result<Caller, Close> {
-        self.edge.authenticate(token, &self.trace).await.map_err(|refusal| match refusal.code {
+        self.edge.authenticate(token, self.trace).await.map_err(|refusal| match refusal.code {
             ErrorCode::Unauthenticated => FORBIDDEN,
             _ => TRY_AGAIN,
         })

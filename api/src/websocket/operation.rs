@@ -7,7 +7,10 @@ use std::{
 };
 
 use async_graphql::{ServerError, parser::types::OperationType};
-use domain::{Caller, ErrorCode, trace::TraceId};
+use domain::{
+    Caller, ErrorCode,
+    trace::{TraceContext, TraceId},
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::outbound::{Outbound, serialise_response};
@@ -75,7 +78,7 @@ impl Opener {
             self.outbound.refuse(&id, &[Refusal::limit_exceeded(message).into()]);
             return;
         };
-        let trace = TraceId::generate(&*self.edge.random);
+        let trace = TraceId::generate(&*self.edge.random).into();
         let prepared = self
             .edge
             .read(&parameters)
@@ -86,13 +89,24 @@ impl Opener {
                 let errors: Vec<ServerError> = refusals.into_iter().map(ServerError::from).collect();
                 self.outbound.refuse(&id, &errors);
             }
-            Ok((prepared, OperationType::Subscription)) => self.subscribe(&id, permit, prepared, &trace),
-            Ok((prepared, kind)) => self.run(&id, permit, prepared, kind, &trace),
+            Ok((prepared, OperationType::Subscription)) => self.subscribe(&id, permit, prepared, trace),
+            Ok((prepared, kind)) => self.run(&id, permit, prepared, kind, trace),
         }
     }
 
-    fn subscribe(&self, id: &Arc<str>, permit: OwnedSemaphorePermit, prepared: Prepared, trace: &TraceId) {
+    fn subscribe(
+        &self,
+        id: &Arc<str>,
+        permit: OwnedSemaphorePermit,
+        prepared: Prepared,
+        trace: TraceContext,
+    ) {
         self.outbound.queue.open(id, Some(permit));
+        // For the opening alone: what comes of it belongs to the requests that cause it.
+        let _opening = crate::trace::operation(trace, kind_name(OperationType::Subscription), || {
+            let (name, _) = prepared.document.operation(prepared.operation_name.as_deref()).ok()?;
+            name.map(ToString::to_string)
+        });
         let subscription = Subscription {
             operation_id: Arc::clone(id),
             document: prepared.document,
@@ -102,14 +116,14 @@ impl Opener {
             address: self.address,
             outbound: self.outbound.clone(),
         };
-        let _span = trace.span().entered();
+        let _span = trace.id.span().entered();
         let executor = &self.edge.executor;
         match catch_unwind(AssertUnwindSafe(|| executor.subscribe(subscription))) {
             Ok(guard) => self.outbound.queue.attach(id, guard),
             Err(_) => {
-                tracing::error!(request_id = %trace, "a subscription panicked");
+                tracing::error!(request_id = %trace.id, "a subscription panicked");
                 let mut response = Refusal::new(ErrorCode::Internal, "internal error").into_response();
-                crate::refusal::complete_errors(&mut response, &trace.to_string());
+                crate::refusal::complete_errors(&mut response, &trace.id.to_string());
                 self.outbound.error(id, &response.errors);
             }
         }
@@ -121,7 +135,7 @@ impl Opener {
         permit: OwnedSemaphorePermit,
         prepared: Prepared,
         kind: OperationType,
-        trace: &TraceId,
+        trace: TraceContext,
     ) {
         self.outbound.queue.open(id, None);
         let is_send = kind == OperationType::Mutation && is_send(&prepared);

@@ -28,6 +28,7 @@ use domain::{
         server::{self, ServerSetup},
     },
     keys::KeyRing,
+    lifeline::{Held, Lifeline},
     port::Clock,
     wiring::{RemoteWiring, Wiring},
 };
@@ -149,7 +150,8 @@ async fn behind_grpc(chat: Chat, stop: &CancellationToken) -> Remote {
     let setup = ServerSetup { chat, listener, secret: secret.clone(), timeout, tasks: served, stop: stopped };
     tasks.spawn(async move { server::serve(setup).await.expect("serves") });
     let endpoints = vec![format!("http://{address}")];
-    let setup = RemoteSetup { endpoints, secret, timeout, tasks, stop: stop.clone() };
+    let held = Held { tasks, stop: stop.clone(), lifeline: Lifeline::default() };
+    let setup = RemoteSetup { endpoints, secret, timeout, held };
     Remote::connect(setup).await.expect("connects")
 }
 

@@ -1,7 +1,8 @@
 //! Storage in SQL: `MariaDB` and MySQL, PostgreSQL, `SQLite`. One adapter; what differs between them is in `dialect`.
 //!
 //! `transaction` is the write path's hands, `log` the lanes and outbox, `conversations` and `missed` the read side, `accounts`
-//! users and sessions, `devices` and `pushes` what their names say, `relays` the leases of the outbox. Statements are text with bound values (`statement`), because the hot ones are shaped by hand.
+//! users and sessions, `devices` and `pushes` what their names say, `relays` the leases of the outbox, `session` what servers are told
+//! of our sessions. Statements are text with bound values (`statement`), because the hot ones are shaped by hand.
 
 mod accounts;
 mod connect;
@@ -13,6 +14,7 @@ mod missed;
 mod pushes;
 mod relays;
 mod rows;
+mod session;
 mod statement;
 mod transaction;
 

@@ -11,20 +11,13 @@ use std::{
 
 use moka::{policy::EvictionPolicy, sync::Cache};
 
-use crate::Timestamp;
+use crate::{Rate, Timestamp};
 
 /// Keys counted at a time, about 150 bytes each. The least recently used go first, so that a flood of new keys is counted
-/// too, at the price of the old ones.
+/// too, at the price of the old ones. Not a setting: it bounds memory, and no honest node comes near it.
 const KEYS_MAX: u64 = 100_000;
-/// A key that nobody used for this long is forgotten; every bucket is full again long before.
+/// A key that nobody used for this long, and whose bucket is full again, is forgotten.
 const IDLE_MAX: Duration = Duration::from_hours(1);
-
-/// A bucket of `burst` tokens that gains one every `refill`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rate {
-    pub burst: u32,
-    pub refill: Duration,
-}
 
 pub(super) trait Key: Clone + Eq + Hash + Send + Sync + 'static {}
 
@@ -44,7 +37,7 @@ impl<K: Key> Rates<K> {
         let refill = micros(rate.refill);
         let full_at = Cache::builder()
             .max_capacity(KEYS_MAX)
-            .time_to_idle(IDLE_MAX)
+            .time_to_idle(IDLE_MAX.max(rate.refill.saturating_mul(rate.burst)))
             .eviction_policy(EvictionPolicy::lru())
             .build();
         Self { refill, whole: refill * i64::from(rate.burst), full_at }

@@ -12,11 +12,6 @@ use crate::{
     port::{LaneTransaction, StoreError},
 };
 
-/// Messages in one transaction. Their 13 columns stay far below every database's limit of bound values (`SQLite` 32,766).
-pub const BATCH_MESSAGES_MAX: usize = 256;
-/// Bytes of bodies in one transaction, so that one packet and one lock stay short.
-pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
-
 /// One thing that waits for the lane's next transaction.
 pub(super) enum Item {
     Send {

@@ -2,12 +2,11 @@
 
 use async_trait::async_trait;
 
-use super::{ATTEMPTS_MAX, back_off, facts_of, publish};
+use super::{back_off, facts_of, publish};
 use crate::{
     Domain, Event, LaneId, ServiceError, ServiceResult, Timestamp,
     port::{LaneTransaction, StoreError},
-    trace,
-    trace::TraceId,
+    trace::{self, ExportedSpan, TraceContext},
 };
 
 /// Something durable to do under the lock of a lane. `apply` may run several times; it keeps nothing from a run that failed.
@@ -57,8 +56,11 @@ impl Domain {
     pub(crate) async fn change<C: Change>(&self, lane: LaneId, change: C) -> ServiceResult<C::Output> {
         let domain = self.clone();
         let timeout = self.services.limits.send_timeout;
-        let trace = trace::current();
-        let task = self.services.tasks.spawn(async move { domain.attempt(lane, change, trace).await });
+        let span = ExportedSpan::part(|| trace::commit(1));
+        let trace = span.context();
+        let attempted = async move { domain.attempt(lane, change, trace).await };
+        let attempted = span.around_result(attempted, |error| error.code().name());
+        let task = self.services.tasks.spawn(attempted);
         match tokio::time::timeout(timeout, task).await {
             Ok(Ok(result)) => result,
             Ok(Err(join)) => Err(ServiceError::internal(join)),
@@ -70,7 +72,7 @@ impl Domain {
         &self,
         lane: LaneId,
         mut change: C,
-        trace: Option<TraceId>,
+        trace: Option<TraceContext>,
     ) -> ServiceResult<C::Output> {
         let mut attempt = 0;
         loop {
@@ -78,7 +80,7 @@ impl Domain {
                 Ok(output) => return Ok(output),
                 Err(ChangeError::Refused(refusal)) => return Err(refusal),
                 Err(ChangeError::Store(StoreError::Conflict(_) | StoreError::Duplicate(_)))
-                    if attempt < ATTEMPTS_MAX =>
+                    if attempt < self.services.limits.retries_max =>
                 {
                     back_off(attempt, &*self.services.random).await;
                     attempt += 1;
@@ -92,7 +94,7 @@ impl Domain {
         &self,
         lane: LaneId,
         change: &mut C,
-        trace: Option<TraceId>,
+        trace: Option<TraceContext>,
     ) -> Result<C::Output, ChangeError> {
         let now = self.services.clock.now();
         let mut tx = self.services.log.begin(&[lane]).await?;

@@ -4,7 +4,7 @@
 //! sake is tried again with fresh look-ups, then halved until the item stands alone.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, VecDeque},
     num::NonZeroUsize,
     sync::Arc,
     time::Duration,
@@ -15,17 +15,18 @@ use tokio::{sync::mpsc, time::Instant};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
-    ATTEMPTS_MAX, IdSource, back_off,
-    batch::{self, Answer, BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Decided, Item},
+    BATCH_MESSAGES_CEILING, IdSource, back_off,
+    batch::{self, Answer, Decided, Item},
     facts_of,
     marks::Marks,
     publish,
-    queue::{Inner, Reply, Waiting, Work},
+    queue::{Inner, Reply, Waiting, Work, queue_full},
     view::{CATCH_UP_MAX, Views},
 };
 use crate::{
-    ClientKey, Event, LaneId, LoggedFact, MessageId, ServiceError, UserId, measure,
+    ClientKey, Event, LaneId, Limits, LoggedFact, MessageId, ServiceError, UserId, measure,
     port::{Bus, Clock, LaneTransaction, Log, Random, StoreError},
+    trace::{self, ExportedSpan},
 };
 
 /// Keys that a committer remembers as committed; a retry of an older one costs its batch a second try.
@@ -45,7 +46,7 @@ pub(super) struct Committer {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     ids: Arc<IdSource>,
-    receipts_members_max: i32,
+    limits: Limits,
     /// Hashes of keys committed here lately, which a retry most likely has.
     recent: LruCache<u64, ()>,
     views: Views,
@@ -63,7 +64,10 @@ impl Committer {
             clock: setup.clock.clone(),
             random: setup.random.clone(),
             ids: setup.ids.clone(),
-            receipts_members_max: setup.receipts_members_max,
+            limits: Limits {
+                batch_messages_max: setup.limits.batch_messages_max.clamp(1, BATCH_MESSAGES_CEILING),
+                ..setup.limits.clone()
+            },
             recent: LruCache::new(RECENT_KEYS_MAX),
             views: Views::new(setup.log.layout()),
             marks: Marks::default(),
@@ -72,36 +76,58 @@ impl Committer {
     }
 
     pub async fn run(mut self, mut queue: mpsc::Receiver<Waiting>) {
-        // What was cut from the last batch.
-        let mut batch: Vec<Waiting> = Vec::new();
+        // What did not fit into the last batch, in the order it came.
+        let mut left: VecDeque<Waiting> = VecDeque::new();
         loop {
-            let due = if batch.is_empty() { self.marks.next_due() } else { Some(Instant::now()) };
-            let first = tokio::select! {
+            let due = if left.is_empty() { self.marks.next_due() } else { Some(Instant::now()) };
+            tokio::select! {
                 biased;
                 received = queue.recv() => match received {
-                    Some(waiting) => Some(waiting),
+                    Some(waiting) => left.extend(self.admit(waiting)),
                     None => break,
                 },
-                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => None,
-            };
-            batch.extend(self.marks.take_due(Instant::now()));
-            let mut next = first;
-            let mut bytes = 0;
-            while let Some(waiting) = next.take() {
-                bytes += waiting.body_bytes();
-                batch.extend(self.admit(waiting));
-                if batch.len() < BATCH_MESSAGES_MAX && bytes < BATCH_BYTES_MAX {
-                    next = queue.try_recv().ok();
-                }
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
-            let whole =
-                if batch.len() > BATCH_STEP { batch.len() / BATCH_STEP * BATCH_STEP } else { batch.len() };
-            let rest = batch.split_off(whole);
-            self.commit_all(std::mem::replace(&mut batch, rest)).await;
-            let_others_queue(&queue).await;
+            self.fill(&mut left, &mut queue);
+            let batch = self.cut(&mut left);
+            self.commit_all(batch).await;
+            let_others_queue(&queue, self.limits.batch_messages_max).await;
         }
-        batch.extend(self.marks.take_all());
-        self.commit_all(batch).await;
+        left.extend(self.marks.take_all());
+        while !left.is_empty() {
+            let batch = self.cut(&mut left);
+            self.commit_all(batch).await;
+        }
+    }
+
+    /// Adds what is there until there is enough for a batch: marks whose time has come, then the queue.
+    fn fill(&mut self, left: &mut VecDeque<Waiting>, queue: &mut mpsc::Receiver<Waiting>) {
+        let Limits { batch_messages_max, batch_bytes_max, .. } = self.limits;
+        left.extend(self.marks.take_due(Instant::now(), batch_messages_max.saturating_sub(left.len())));
+        let mut bytes: usize = left.iter().map(Waiting::body_bytes).sum();
+        // As many at most, too, of those that are not let through.
+        for _ in 0..batch_messages_max {
+            if left.len() >= batch_messages_max || bytes >= batch_bytes_max {
+                return;
+            }
+            let Ok(waiting) = queue.try_recv() else { return };
+            if let Some(waiting) = self.admit(waiting) {
+                bytes += waiting.body_bytes();
+                left.push_back(waiting);
+            }
+        }
+    }
+
+    /// As many of the first as one transaction may hold. A single one always fits.
+    fn cut(&self, left: &mut VecDeque<Waiting>) -> Vec<Waiting> {
+        let mut bytes = 0;
+        let fits = |waiting: &&Waiting| {
+            bytes += waiting.body_bytes();
+            bytes <= self.limits.batch_bytes_max
+        };
+        let fitting = left.iter().take(self.limits.batch_messages_max).take_while(fits).count();
+        let whole = if fitting > BATCH_STEP { fitting / BATCH_STEP * BATCH_STEP } else { fitting.max(1) };
+        left.drain(..whole.min(left.len())).collect()
     }
 
     /// Refuses what has waited too long, keeps marks that come too soon, lets the rest through.
@@ -112,6 +138,10 @@ impl Committer {
             return None;
         }
         match waiting.work {
+            Work::Read { member, .. } if self.marks.is_full(member, self.limits.commit_queue_max) => {
+                self.settle(waiting, &Err(queue_full()));
+                None
+            }
             Work::Read { member, .. } => self.marks.admit(member, waiting, now),
             Work::Send(_) => Some(waiting),
         }
@@ -143,24 +173,28 @@ impl Committer {
                 continue;
             }
             let begun = Instant::now();
-            let committed = self.commit_part(&part).await;
+            let spans = spans_of(&part);
+            let committed = self.commit_part(&part, &spans).await;
             let outcome = if committed.is_ok() { "ok" } else { "failed" };
             measure::count(measure::COMMITS, &[("outcome", outcome)], 1);
             measure::count(measure::COMMIT_ITEMS, &[], part.len() as u64);
             measure::latency(measure::COMMIT_SECONDS, &[], begun);
             match committed {
                 Ok(answers) => {
+                    self.tell(spans, &answers);
                     for (waiting, answer) in part.into_iter().zip(answers) {
                         self.settle(waiting, &Ok(answer));
                     }
                 }
                 Err(StoreError::Duplicate(_) | StoreError::Fault(_)) if part.len() > 1 => {
+                    fail(&spans, "retried");
                     let second = part.split_off(part.len() / 2);
                     parts.push(second);
                     parts.push(part);
                 }
                 Err(error) => {
                     let error = ServiceError::from(error);
+                    fail(&spans, error.code().name());
                     tracing::warn!(
                         items = part.len(),
                         error = &error as &dyn std::error::Error,
@@ -175,8 +209,18 @@ impl Committer {
     }
 
     /// One transaction, tried again after deadlocks, and once with every key looked up after one was taken.
-    async fn commit_part(&mut self, part: &[Waiting]) -> Result<Vec<Answer>, StoreError> {
-        let items = self.items_of(part).await?;
+    async fn commit_part(
+        &mut self,
+        part: &[Waiting],
+        spans: &[ExportedSpan],
+    ) -> Result<Vec<Answer>, StoreError> {
+        let mut items = self.items_of(part).await?;
+        // What follows from the commit is a part of it.
+        for (item, span) in items.iter_mut().zip(spans) {
+            if let Item::Send { draft, .. } = item {
+                draft.trace = span.context();
+            }
+        }
         let mut attempt = 0;
         let mut spoiled = false;
         loop {
@@ -187,12 +231,26 @@ impl Committer {
                     }
                     return Ok(decided.answers);
                 }
-                Err(StoreError::Conflict(_)) if attempt < ATTEMPTS_MAX => {
+                Err(StoreError::Conflict(_)) if attempt < self.limits.retries_max => {
                     back_off(attempt, &*self.random).await;
                     attempt += 1;
                 }
                 Err(StoreError::Duplicate(_)) if !spoiled => spoiled = true,
                 Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Ends the spans with what became of them.
+    fn tell(&self, spans: Vec<ExportedSpan>, answers: &[Answer]) {
+        for (span, answer) in spans.into_iter().zip(answers) {
+            match answer {
+                Answer::Message(message) => {
+                    span.record("confab.lane", self.views.lane_of(message.conversation).0);
+                    span.record("confab.pos", message.pos);
+                }
+                Answer::Refused(refusal) => span.fail(refusal.code().name()),
+                Answer::Read => {}
             }
         }
     }
@@ -230,9 +288,15 @@ impl Committer {
         let recent = &self.recent;
         let may_be_known =
             |sender: UserId, key: &ClientKey| every_key || recent.contains(&hash_key(sender, key));
-        let decided =
-            batch::decide(&mut *tx, items, &mut self.views, now, self.receipts_members_max, may_be_known)
-                .await;
+        let decided = batch::decide(
+            &mut *tx,
+            items,
+            &mut self.views,
+            now,
+            self.limits.receipts_members_max,
+            may_be_known,
+        )
+        .await;
         let mut decided = match decided {
             Ok(decided) if decided.events.is_empty() => {
                 tx.rollback().await;
@@ -295,11 +359,30 @@ impl Committer {
     }
 }
 
+/// A span for each request that rides in the transaction, each in its own trace: no one of them is the parent of the others. The
+/// place in the log tells which rode together. Empty where no spans are exported.
+fn spans_of(part: &[Waiting]) -> Vec<ExportedSpan> {
+    if !trace::is_exported() {
+        return Vec::new();
+    }
+    let traces = part.iter().map(|waiting| match &waiting.work {
+        Work::Send(draft) => draft.trace,
+        Work::Read { .. } => None,
+    });
+    traces.map(|trace| ExportedSpan::part_of(trace, || trace::commit(part.len()))).collect()
+}
+
+fn fail(spans: &[ExportedSpan], error: &'static str) {
+    for span in spans {
+        span.fail(error);
+    }
+}
+
 /// Lets those run who were just answered, as long as it brings more into the queue: their next messages then share a batch.
-async fn let_others_queue(queue: &mpsc::Receiver<Waiting>) {
+async fn let_others_queue(queue: &mpsc::Receiver<Waiting>, enough: usize) {
     loop {
         let waiting = queue.len();
-        if waiting >= BATCH_MESSAGES_MAX {
+        if waiting >= enough {
             return;
         }
         tokio::task::yield_now().await;

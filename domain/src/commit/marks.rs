@@ -35,6 +35,11 @@ impl Marks {
         None
     }
 
+    /// Whether as many wait as may, so that no mark of another reader is let in.
+    pub fn is_full(&self, member: MemberId, deferred_max: usize) -> bool {
+        self.deferred.len() >= deferred_max && !self.deferred.contains_key(&member)
+    }
+
     pub fn next_due(&self) -> Option<Instant> {
         self.due.front().map(|(at, _)| *at)
     }
@@ -45,9 +50,10 @@ impl Marks {
         self.deferred.drain().map(|(_, waiting)| waiting).collect()
     }
 
-    pub fn take_due(&mut self, now: Instant) -> Vec<Waiting> {
+    /// Those whose time has come, at most `limit`; the rest stays due.
+    pub fn take_due(&mut self, now: Instant, limit: usize) -> Vec<Waiting> {
         let mut ready = Vec::new();
-        while self.due.front().is_some_and(|(at, _)| *at <= now) {
+        while ready.len() < limit && self.due.front().is_some_and(|(at, _)| *at <= now) {
             let Some((_, member)) = self.due.pop_front() else { break };
             if let Some(waiting) = self.deferred.remove(&member) {
                 self.committed.insert(member, now);

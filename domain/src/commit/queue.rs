@@ -20,12 +20,13 @@ use super::{
     committer::Committer,
 };
 use crate::{
-    ClientKey, ConversationId, LaneLayout, MemberId, Message, MessageDraft, ServiceError, ServiceResult,
-    UserId,
+    ClientKey, ConversationId, LaneLayout, Limits, MemberId, Message, MessageDraft, ServiceError,
+    ServiceResult, UserId,
+    lifeline::Lifeline,
     port::{Bus, Clock, Log, Random},
 };
 
-/// Sends that may wait for one key; a hundred is a storm of retries, more is an attack.
+/// Sends that may wait for one key; a hundred is a storm of retries, more is an attack. Not a setting: nothing honest comes near it.
 const FOLLOWERS_MAX: usize = 1024;
 /// What the committers need.
 pub struct CommittersSetup {
@@ -34,12 +35,10 @@ pub struct CommittersSetup {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub ids: Arc<IdSource>,
-    /// Items that may wait in front of one committer.
-    pub queue_max: usize,
-    /// How long an item may wait before it is answered `UNAVAILABLE`.
-    pub timeout: Duration,
-    pub receipts_members_max: i32,
+    pub limits: Limits,
     pub tasks: TaskTracker,
+    /// Broken when a committer fails: nobody else takes what waits in front of it.
+    pub lifeline: Lifeline,
 }
 
 /// The entrance: one queue a committer, each committer with lanes of its own.
@@ -77,11 +76,11 @@ impl Committers {
         let layout = setup.log.layout();
         let count = committers(layout);
         let (queues, receivers): (Vec<_>, Vec<_>) =
-            (0..count).map(|_| mpsc::channel(setup.queue_max)).unzip();
-        let tasks = setup.tasks.clone();
+            (0..count).map(|_| mpsc::channel(setup.limits.commit_queue_max)).unzip();
+        let (tasks, lifeline) = (setup.tasks.clone(), setup.lifeline.clone());
         let inner = Arc::new(Inner { setup, layout, queues, in_flight: Mutex::default() });
         for receiver in receivers {
-            tasks.spawn(Committer::new(&inner).run(receiver));
+            tasks.spawn(lifeline.hold("committer", Committer::new(&inner).run(receiver)));
         }
         Self { inner }
     }
@@ -93,7 +92,7 @@ impl Committers {
     ) -> ServiceResult<impl Future<Output = ServiceResult<Arc<Message>>> + Send + use<>> {
         let (reply, answer) = oneshot::channel();
         self.inner.enqueue_send(draft, reply)?;
-        let timeout = self.inner.setup.timeout;
+        let timeout = self.inner.setup.limits.send_timeout;
         Ok(async move {
             match wait(answer, timeout).await? {
                 Answer::Message(message) => Ok(message),
@@ -106,10 +105,10 @@ impl Committers {
     /// Moves a read position forward. Answers when the move is committed, also when nothing moved.
     pub async fn mark_read(&self, member: MemberId, seq: i32) -> ServiceResult<()> {
         let (reply, answer) = oneshot::channel();
-        let expires = Instant::now() + self.inner.setup.timeout;
+        let expires = Instant::now() + self.inner.setup.limits.send_timeout;
         let waiting = Waiting { work: Work::Read { member, seq }, expires, replies: vec![reply] };
         self.inner.enqueue(waiting).map_err(|_| queue_full())?;
-        match wait(answer, self.inner.setup.timeout).await? {
+        match wait(answer, self.inner.setup.limits.send_timeout).await? {
             Answer::Refused(refusal) => Err(refusal),
             Answer::Read | Answer::Message(_) => Ok(()),
         }
@@ -124,7 +123,7 @@ async fn wait(answer: oneshot::Receiver<Reply>, timeout: Duration) -> Reply {
     }
 }
 
-fn queue_full() -> ServiceError {
+pub(super) fn queue_full() -> ServiceError {
     ServiceError::unavailable("too many writes are waiting; try again").after(Duration::from_secs(1))
 }
 
@@ -157,7 +156,7 @@ impl Inner {
             followers.push((draft, reply));
             return Ok(());
         }
-        let expires = Instant::now() + self.setup.timeout;
+        let expires = Instant::now() + self.setup.limits.send_timeout;
         let waiting = Waiting { work: Work::Send(draft), expires, replies: vec![reply] };
         self.enqueue(waiting).map_err(|_| queue_full())?;
         in_flight.insert(key, Vec::new());

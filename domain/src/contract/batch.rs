@@ -27,8 +27,9 @@ mod tests {
     use super::*;
     use crate::{
         ClientKey, Content, Conversation, ConversationId, ConversationKind, Event, Fact, LaneId, Member,
-        MemberRole, Message, MessageId, SenderPosition, Timestamp, UserId, model::message::SystemContent,
-        trace::TraceId,
+        MemberRole, Message, MessageId, SenderPosition, Timestamp, UserId,
+        model::message::SystemContent,
+        trace::{TraceContext, TraceId},
     };
 
     fn batch() -> LoggedBatch {
@@ -88,7 +89,7 @@ mod tests {
                 conversation: Some(head.clone()),
                 message,
                 member,
-                trace: Some(TraceId::from_bytes([7; 16])),
+                trace: Some(TraceContext::from(TraceId::from_bytes([7; 16]))),
             })
         };
         let system: SystemContent = serde_json::from_str(SYSTEM).expect("a system message");

@@ -4,9 +4,12 @@ use prost::Message;
 
 use super::{
     proto,
-    wire::{Wire, WireError, required},
+    wire::{Wire, WireError, required, span_to_proto, trace_of_proto},
 };
-use crate::{ConversationId, Event, Fact, LaneId, PushTask, UserId, trace::TraceId};
+use crate::{
+    ConversationId, Event, Fact, LaneId, PushTask, UserId,
+    trace::{TraceContext, TraceId},
+};
 
 /// The type of a body that is an event.
 const EVENT: &str = "confab.v1.Event";
@@ -47,12 +50,12 @@ impl Task {
 pub struct SealedTask {
     pub task: Task,
     pub place: Place,
-    pub trace: Option<TraceId>,
+    pub trace: Option<TraceContext>,
 }
 
-/// An event as a record.
-pub fn seal(event: &Event, place: &Place) -> Vec<u8> {
-    wrap(EVENT, event.trace, place, event.to_proto().encode_to_vec())
+/// An event as a record; `trace` is where it is sealed.
+pub fn seal(event: &Event, place: &Place, trace: Option<TraceContext>) -> Vec<u8> {
+    wrap(EVENT, trace, place, event.to_proto().encode_to_vec())
 }
 
 /// A task as a record.
@@ -71,7 +74,7 @@ pub fn seal_task(sealed: &SealedTask) -> Vec<u8> {
     }
 }
 
-fn wrap(kind: &str, trace: Option<TraceId>, place: &Place, body: Vec<u8>) -> Vec<u8> {
+fn wrap(kind: &str, trace: Option<TraceContext>, place: &Place, body: Vec<u8>) -> Vec<u8> {
     let header = proto::Header {
         r#type: kind.to_owned(),
         lane: place.lane.to_proto(),
@@ -80,8 +83,9 @@ fn wrap(kind: &str, trace: Option<TraceId>, place: &Place, body: Vec<u8>) -> Vec
         fence: place.fence,
         installation: place.installation.clone(),
     };
-    let trace_id = trace.map(|trace| trace.to_string()).unwrap_or_default();
-    proto::KafkaMessage { trace_id, header: Some(header), body }.encode_to_vec()
+    let trace_id = trace.map(|trace| trace.id.to_string()).unwrap_or_default();
+    let (span, sampled) = span_to_proto(trace);
+    proto::KafkaMessage { trace_id, header: Some(header), body, span, sampled }.encode_to_vec()
 }
 
 /// The event of a record, and its place.
@@ -109,7 +113,8 @@ pub fn open_task(record: &[u8]) -> Result<SealedTask, WireError> {
         }
         _ => return Err(WireError::Unsound("type")),
     };
-    Ok(SealedTask { task, place, trace: TraceId::of_hex(&message.trace_id) })
+    let trace = trace_of_proto(TraceId::of_hex(&message.trace_id), message.span, message.sampled);
+    Ok(SealedTask { task, place, trace })
 }
 
 fn unwrap(record: &[u8]) -> Result<(String, proto::KafkaMessage, Place), WireError> {
@@ -136,9 +141,10 @@ pub fn key(event: &Event) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
-    use crate::PushRange;
-    use crate::{SessionId, UserId, trace::TraceId};
+    use crate::{PushRange, SessionId, UserId, trace::ParentSpan};
 
     fn event() -> Event {
         Event {
@@ -146,7 +152,7 @@ mod tests {
             conversation: None,
             message: None,
             member: None,
-            trace: Some(TraceId::from_bytes([0xab; 16])),
+            trace: Some(TraceId::from_bytes([0xab; 16]).into()),
         }
     }
 
@@ -156,7 +162,7 @@ mod tests {
 
     #[test]
     fn events_survive_the_envelope() {
-        assert_eq!(open(&seal(&event(), &place())).expect("opens"), (event(), place()));
+        assert_eq!(open(&seal(&event(), &place(), event().trace)).expect("opens"), (event(), place()));
         assert_eq!(key(&event()), [0, 0, 0, 0, 0, 0, 0, 9]);
     }
 
@@ -170,7 +176,7 @@ mod tests {
         ]
         .concat();
         assert_eq!(open(&golden).expect("opens"), (event(), place()));
-        assert_eq!(seal(&event(), &place()), golden);
+        assert_eq!(seal(&event(), &place(), event().trace), golden);
     }
 
     #[test]
@@ -217,7 +223,28 @@ mod tests {
             let traced = SealedTask { trace: event().trace, ..seal(task) };
             assert_eq!(open_task(&seal_task(&traced)).expect("opens"), traced);
         }
-        assert!(open_task(&super::seal(&event(), &place())).is_err(), "an event is no task");
+        assert!(open_task(&super::seal(&event(), &place(), event().trace)).is_err(), "an event is no task");
+    }
+
+    #[test]
+    fn a_record_of_an_exported_trace_says_by_which_span() {
+        let parent =
+            ParentSpan { id: NonZeroU64::new(0x0102_0304_0506_0708).expect("not zero"), sampled: true };
+        let trace = TraceContext { id: TraceId::from_bytes([0xab; 16]), parent: Some(parent) };
+        let golden = [
+            &b"\x0a\x20abababababababababababababababab"[..],
+            b"\x12\x1f\x0a\x12confab.v1.PushTask\x10\x03\x18\x08\x20\x01\x28\x02\x32\x01i",
+            b"\x1a\x18\x0a\x10",
+            &(u128::from_be_bytes([7; 16]) + 1).to_be_bytes(),
+            b"\x10\x04\x18\x01\x20\x02",
+            b"\x21\x08\x07\x06\x05\x04\x03\x02\x01\x28\x01",
+        ]
+        .concat();
+        let sealed = open_task(&golden).expect("opens");
+        assert_eq!(sealed.trace, Some(trace));
+        assert_eq!(seal_task(&sealed), golden);
+        // In the envelope, not in the event.
+        assert_eq!(open(&seal(&event(), &place(), Some(trace))).expect("opens").0, event());
     }
 
     #[test]

@@ -3,12 +3,14 @@
 mod conversation;
 mod push;
 
-use std::sync::Arc;
+use std::{num::NonZeroU64, sync::Arc};
 
 use super::proto;
 use crate::{
     ConversationId, Credentials, Event, Fact, LaneId, LoggedBatch, LoggedFact, MemberId, MemberRole,
-    MessageId, Positions, Session, SessionId, Timestamp, User, UserId, port::log::Heads, trace::TraceId,
+    MessageId, Positions, Session, SessionId, Timestamp, User, UserId,
+    port::log::Heads,
+    trace::{ParentSpan, TraceContext, TraceId},
 };
 
 /// Why bytes of another process cannot be read.
@@ -58,6 +60,17 @@ impl<T: Wire> Wire for Arc<T> {
     fn from_proto(proto: Self::Proto) -> Result<Self, WireError> {
         T::from_proto(proto).map(Self::new)
     }
+}
+
+/// Of which span a trace goes on, and whether it is exported.
+pub(crate) fn span_to_proto(trace: Option<TraceContext>) -> (u64, bool) {
+    let parent = trace.and_then(|trace| trace.parent);
+    parent.map_or((0, false), |parent| (parent.id.get(), parent.sampled))
+}
+
+pub(crate) fn trace_of_proto(id: Option<TraceId>, span: u64, sampled: bool) -> Option<TraceContext> {
+    let parent = NonZeroU64::new(span).map(|id| ParentSpan { id, sampled });
+    id.map(|id| TraceContext { id, parent })
 }
 
 /// Types that are one number inside.
@@ -226,12 +239,14 @@ impl Wire for LoggedFact {
     type Proto = proto::Fact;
 
     fn to_proto(&self) -> proto::Fact {
-        let trace = self.trace.map(|trace| trace.to_bytes().to_vec()).unwrap_or_default();
-        proto::Fact { trace, ..self.fact.to_proto() }
+        let trace = self.trace.map(|trace| trace.id.to_bytes().to_vec()).unwrap_or_default();
+        let (span, sampled) = span_to_proto(self.trace);
+        proto::Fact { trace, span, sampled, ..self.fact.to_proto() }
     }
 
     fn from_proto(fact: proto::Fact) -> Result<Self, WireError> {
-        let trace = <[u8; 16]>::try_from(fact.trace.as_slice()).ok().map(TraceId::from_bytes);
+        let id = <[u8; 16]>::try_from(fact.trace.as_slice()).ok().map(TraceId::from_bytes);
+        let trace = trace_of_proto(id, fact.span, fact.sampled);
         Ok(Self { fact: Fact::from_proto(fact)?, trace })
     }
 }

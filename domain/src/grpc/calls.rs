@@ -254,7 +254,7 @@ macro_rules! calls {
             pub release_lanes(worker: WorkerId) -> ()
                 = release_lanes(HoldLanesRequest { worker: worker.0 }) | request => (WorkerId(request.worker))
                 by Route::Any, again Always;
-            /// Removes outbox rows, refresh tokens and mutes whose time has passed; answers how many went.
+            /// Removes outbox rows, refresh tokens, mutes and familiar networks whose time has passed; answers how many went.
             pub remove_expired() -> u64
                 = remove_expired(Nothing {}) | _request => ()
                 by Route::Any, again Always;

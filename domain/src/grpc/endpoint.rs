@@ -7,7 +7,6 @@ use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     Code, ConnectError, Request, Response, Status,
     service::interceptor::InterceptedService,
@@ -26,7 +25,7 @@ use super::{
     server::SERVICE,
     status::refusal,
 };
-use crate::{LaneId, ServiceError, contract::proto::domain_client::DomainClient, measure};
+use crate::{LaneId, ServiceError, contract::proto::domain_client::DomainClient, lifeline::Held, measure};
 
 pub(crate) type Client = DomainClient<InterceptedService<Channel, Outgoing>>;
 
@@ -49,14 +48,19 @@ pub(super) enum Lost {
     Unknown(Status),
 }
 
+impl Lost {
+    /// For spans.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.code().name(),
+            Self::Unsent => "unsent",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
 impl Endpoint {
-    pub fn start(
-        address: String,
-        transport: Transport,
-        secret: ServiceSecret,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> Self {
+    pub fn start(address: String, transport: Transport, secret: ServiceSecret, held: &Held) -> Self {
         let transport = transport
             .connect_timeout(HEALTH_TIMEOUT)
             .tcp_nodelay(true)
@@ -69,9 +73,8 @@ impl Endpoint {
             .max_encoding_message_size(REQUEST_BYTES_MAX);
         // Trusted until the first answer, or a process that has just started would refuse its first calls.
         let (report, up) = watch::channel(true);
-        let (watched, ended) = (address.clone(), stop.clone());
-        tasks.spawn(async move { ended.run_until_cancelled(watch_health(watched, channel, report)).await });
-        let sends = Sends::start(client.clone(), up.clone(), tasks, stop);
+        held.spawn("watch of a domain's health", watch_health(address.clone(), channel, report));
+        let sends = Sends::start(client.clone(), up.clone(), held);
         let seed = xxh3_64(address.as_bytes());
         Self { address, client, up, sends, seed }
     }

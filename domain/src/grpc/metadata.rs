@@ -7,7 +7,10 @@ use tonic::{
     service::Interceptor,
 };
 
-use crate::{Caller, SessionId, Timestamp, UserId, trace, trace::TraceId};
+use crate::{
+    Caller, SessionId, Timestamp, UserId,
+    trace::{self, TraceContext},
+};
 
 const CALLER: &str = "confab-caller-bin";
 const TRACE: &str = "traceparent";
@@ -89,8 +92,8 @@ pub(super) fn caller_of_bytes(bytes: &[u8]) -> Result<Caller, Status> {
     }
 }
 
-pub(super) fn trace(metadata: &MetadataMap) -> Option<TraceId> {
-    TraceId::of_traceparent(metadata.get(TRACE)?.to_str().ok()?)
+pub(super) fn trace(metadata: &MetadataMap) -> Option<TraceContext> {
+    TraceContext::of_traceparent(metadata.get(TRACE)?.to_str().ok()?)
 }
 
 #[cfg(test)]

@@ -11,19 +11,19 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Request, Response, Status, transport};
 
 use super::{
     endpoint::{Client, Endpoint, Lost},
     metadata::{ServiceSecret, caller_to_bytes, set_caller},
+    server::SERVICE,
 };
 use crate::{
     Caller, ConversationId, LaneId, LaneLayout, Message, ServiceError, ServiceResult, UserId,
     contract::{proto, wire::Wire as _},
+    lifeline::Held,
     service::send_message::SendMessage,
-    trace,
-    trace::TraceId,
+    trace::{self, ExportedSpan, TraceContext},
 };
 
 /// Between two rounds over all endpoints.
@@ -46,8 +46,8 @@ pub struct RemoteSetup {
     pub secret: ServiceSecret,
     /// How long a call may take, with all its attempts.
     pub timeout: Duration,
-    pub tasks: TaskTracker,
-    pub stop: CancellationToken,
+    /// Where what watches the endpoints runs.
+    pub held: Held,
 }
 
 pub struct Remote {
@@ -85,6 +85,7 @@ pub(crate) enum Again {
 
 /// What is to be known of a call beside its request.
 pub(crate) struct Ask<'a> {
+    pub name: &'static str,
     pub caller: Option<&'a Caller>,
     pub route: Route,
     pub again: Again,
@@ -96,9 +97,9 @@ pub(crate) type Rpc<Q, P> = fn(Client, Request<Q>) -> BoxFuture<'static, Result<
 impl Remote {
     /// Waits until some endpoint says what installation it is of, however long that takes.
     pub async fn connect(setup: RemoteSetup) -> Result<Self, RemoteError> {
-        let RemoteSetup { endpoints, secret, timeout, tasks, stop } = setup;
+        let RemoteSetup { endpoints, secret, timeout, held } = setup;
         let start = |address: String| match transport::Endpoint::from_shared(address.clone()) {
-            Ok(transport) => Ok(Endpoint::start(address, transport, secret.clone(), &tasks, &stop)),
+            Ok(transport) => Ok(Endpoint::start(address, transport, secret.clone(), &held)),
             Err(error) => Err(RemoteError::Address(address, error)),
         };
         let endpoints = endpoints.into_iter().map(start).collect::<Result<Vec<_>, _>>()?;
@@ -151,7 +152,9 @@ impl Remote {
                 if let Some(caller) = ask.caller {
                     set_caller(request.metadata_mut(), caller);
                 }
-                match endpoint.attempt(deadline, rpc(endpoint.client(), request)).await {
+                let span = ExportedSpan::part(|| trace::rpc("client", SERVICE, ask.name));
+                let attempt = endpoint.attempt(deadline, rpc(endpoint.client(), request));
+                match span.around_result(attempt, Lost::name).await {
                     Ok(reply) => return Ok(reply),
                     Err(Lost::Refused(refusal)) => return Err(refusal),
                     Err(Lost::Unknown(status)) if ask.again == Again::IfUnsent => {
@@ -175,6 +178,7 @@ impl Remote {
         command: SendMessage,
     ) -> ServiceResult<impl Future<Output = ServiceResult<Arc<Message>>> + Send + use<>> {
         let route = Route::Conversation(command.conversation);
+        let span = ExportedSpan::part(|| trace::rpc("client", SERVICE, "send_messages"));
         let message = proto::SendMessageRequest {
             conversation: command.conversation.to_proto(),
             client_key: command.client_key.as_str().to_owned(),
@@ -184,14 +188,14 @@ impl Remote {
             number: 0,
             caller: caller_to_bytes(caller).to_vec(),
             message: Some(message.clone()),
-            traceparent: trace::current().map(TraceId::to_traceparent).unwrap_or_default(),
+            traceparent: span.context().map(TraceContext::to_traceparent).unwrap_or_default(),
         };
         let preferred = self.by_preference(route).into_iter().next();
         let answered = preferred.and_then(|endpoint| endpoint.sends.enqueue(request));
         let answered =
             answered.ok_or_else(|| ServiceError::unavailable("too many messages wait; try again"))?;
         let (remote, caller, deadline) = (self.clone(), *caller, Instant::now() + self.timeout);
-        Ok(async move {
+        let sent = async move {
             match timeout_at(deadline, answered).await {
                 Ok(Ok(Ok(message))) => Ok(Arc::new(message)),
                 Ok(Ok(Err(Lost::Refused(refusal)))) => Err(refusal),
@@ -200,7 +204,8 @@ impl Remote {
                 }
                 // The stream broke: with the same key, a second time is safe.
                 Ok(Ok(Err(Lost::Unsent | Lost::Unknown(_))) | Err(_)) => {
-                    let ask = Ask { caller: Some(&caller), route, again: Again::Always };
+                    let ask =
+                        Ask { name: "send_message", caller: Some(&caller), route, again: Again::Always };
                     let again = remote.call(ask, message, |mut client, request| {
                         Box::pin(async move { client.send_message(request).await })
                     });
@@ -208,7 +213,8 @@ impl Remote {
                     Message::from_proto(message).map(Arc::new).map_err(ServiceError::internal)
                 }
             }
-        })
+        };
+        Ok(span.around_result(sent, |error: &ServiceError| error.code().name()))
     }
 
     /// Endpoints that answer before those that do not, the lane's own first.

@@ -10,7 +10,6 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Status, Streaming};
 
 use super::{
@@ -24,6 +23,7 @@ use crate::{
         proto::{SendMessagesReply, SendMessagesRequest, send_messages_reply::Outcome},
         wire::Wire as _,
     },
+    lifeline::Held,
 };
 
 /// Messages that wait for the stream.
@@ -40,16 +40,10 @@ pub(super) struct Sends {
 }
 
 impl Sends {
-    pub fn start(
-        client: Client,
-        up: watch::Receiver<bool>,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> Self {
+    pub fn start(client: Client, up: watch::Receiver<bool>, held: &Held) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        let stop = stop.clone();
         let sender = Sender { client, up, waiting, unanswered: HashMap::new(), number: 0 };
-        tasks.spawn(async move { stop.run_until_cancelled(sender.run()).await });
+        held.spawn("sends to a domain", sender.run());
         Self { queue }
     }
 

@@ -42,7 +42,7 @@ use crate::{
         mark_read::MarkRead, register::Register, register::SignedIn, remove_member::RemoveMember,
         set_member_role::SetMemberRole, sign_in::SignIn, update_group::UpdateGroup,
     },
-    trace::{self, TraceId},
+    trace::{self, ExportedSpan, TraceContext},
 };
 
 /// The name under which health is asked.
@@ -73,7 +73,8 @@ pub async fn serve(setup: ServerSetup) -> Result<(), Error> {
     let ended = CancellationToken::new();
     let watching = ended.clone();
     let stopping = stop.clone();
-    tasks.spawn(async move {
+    let lifeline = chat.lifeline().clone();
+    tasks.spawn(lifeline.hold("report of the domain's health", async move {
         let report = async {
             loop {
                 let waited = stopping.run_until_cancelled(sleep(HEALTH_INTERVAL)).await;
@@ -85,7 +86,7 @@ pub async fn serve(setup: ServerSetup) -> Result<(), Error> {
             }
         };
         watching.run_until_cancelled(report).await
-    });
+    }));
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -130,16 +131,22 @@ struct Calls {
 
 /// Runs a call in the trace of its caller.
 async fn answer<R: Reply>(
-    trace: Option<TraceId>,
+    trace: Option<TraceContext>,
+    name: &'static str,
     call: impl Future<Output = Result<ServiceResult<R>, Status>>,
 ) -> Result<Response<R::Proto>, Status> {
+    let span = ExportedSpan::part_of(trace, || trace::rpc("server", SERVICE, name));
+    let told = span.clone();
     let answered = match trace {
-        Some(trace) => trace::scope(trace, call).await?,
+        Some(trace) => trace::scope(trace, span.around(call)).await?,
         None => call.await?,
     };
     match answered {
         Ok(output) => Ok(Response::new(output.to_reply())),
-        Err(error) => Err(to_status(&error)),
+        Err(error) => {
+            told.fail(error.code().name());
+            Err(to_status(&error))
+        }
     }
 }
 
@@ -156,7 +163,7 @@ macro_rules! server {
                 let trace = metadata::trace(request.metadata());
                 $(let $caller = metadata::caller(request.metadata())?;)?
                 let $request = request.into_inner();
-                answer::<$output>(trace, async {
+                answer::<$output>(trace, stringify!($rpc), async {
                     tracing::debug!(call = stringify!($name), "answering");
                     Ok(self.chat.$name($(&$caller,)? $($given),*).await)
                 }).await
@@ -206,8 +213,10 @@ async fn take_in_order(
 ) {
     while let Ok(Some(request)) = requests.message().await {
         let number = request.number;
-        let trace = TraceId::of_traceparent(&request.traceparent);
-        let pending = enqueue(&chat, request);
+        let trace = TraceContext::of_traceparent(&request.traceparent);
+        let span = ExportedSpan::part_of(trace, || trace::rpc("server", SERVICE, "send_messages"));
+        let pending = trace::within(span.context(), || enqueue(&chat, request));
+        let told = span.clone();
         let replies = replies.clone();
         let reply = async move {
             tracing::debug!(call = "send_message", "answering");
@@ -217,12 +226,15 @@ async fn take_in_order(
             };
             let outcome = match outcome {
                 Ok(message) => Outcome::Message(message.to_proto()),
-                Err(error) => Outcome::Error(to_proto(&error)),
+                Err(error) => {
+                    told.fail(error.code().name());
+                    Outcome::Error(to_proto(&error))
+                }
             };
             let _ = replies.send(SendMessagesReply { number, outcome: Some(outcome) }).await;
         };
         match trace {
-            Some(trace) => drop(tasks.spawn(trace::scope(trace, reply))),
+            Some(trace) => drop(tasks.spawn(trace::scope(trace, span.around(reply)))),
             None => drop(tasks.spawn(reply)),
         }
     }

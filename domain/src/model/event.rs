@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Conversation, ConversationId, LaneId, Member, MemberRole, Message, SessionId, UserId};
-use crate::trace::TraceId;
+use crate::trace::TraceContext;
 
 /// One entry of a lane's log that names a change. The outbox stores facts; an [`Event`] is a fact with its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl Fact {
 pub struct LoggedFact {
     pub fact: Fact,
     /// The request that changed it, if one alone did.
-    pub trace: Option<TraceId>,
+    pub trace: Option<TraceContext>,
 }
 
 /// A fact with what is needed to show it to a client.
@@ -67,7 +67,7 @@ pub struct Event {
     /// The membership of a `MemberJoined` or `RoleChanged`.
     pub member: Option<Arc<Member>>,
     /// The request that changed it, if one alone did.
-    pub trace: Option<TraceId>,
+    pub trace: Option<TraceContext>,
 }
 
 /// All events of one position of a lane: one transaction.

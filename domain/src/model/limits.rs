@@ -2,6 +2,13 @@
 
 use std::time::Duration;
 
+/// So many at once, then one more every `refill`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub burst: u32,
+    pub refill: Duration,
+}
+
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Members of a group, the owner included.
@@ -16,6 +23,12 @@ pub struct Limits {
     pub push_private_endpoints: bool,
     /// Sends and reads waiting in front of one committer.
     pub commit_queue_max: usize,
+    /// Sends and reads in one transaction of a committer.
+    pub batch_messages_max: usize,
+    /// Bytes of text in one transaction of a committer.
+    pub batch_bytes_max: usize,
+    /// How often a transaction that met another one is tried again as a whole.
+    pub retries_max: u32,
     /// How long a send waits for its commit before it is told `UNAVAILABLE`.
     pub send_timeout: Duration,
     /// Missed events of one conversation that a resumed subscription replays; more is `ResyncRequired`.
@@ -24,6 +37,18 @@ pub struct Limits {
     pub outbox_retention: Duration,
     /// Password hashes computed at once.
     pub password_hashes_max: usize,
+    /// Callers that wait for a password hash; one more is told to come back.
+    pub password_queue_max: usize,
+    /// How long such a caller waits.
+    pub password_wait: Duration,
+    /// Sign-ins to one account from one address, and checks of a signed-in user's password.
+    pub sign_in_pair_rate: Rate,
+    /// Sign-ins from one address to any account.
+    pub sign_in_address_rate: Rate,
+    /// Sign-ins to one account from all unfamiliar addresses together.
+    pub sign_in_account_rate: Rate,
+    /// Registrations from one address.
+    pub registration_rate: Rate,
     /// Lifts limits on rates, for load tests.
     pub rate_limits: bool,
 }
@@ -37,10 +62,22 @@ impl Default for Limits {
             fanout_inline_members_max: 500,
             push_private_endpoints: false,
             commit_queue_max: 4096,
+            batch_messages_max: 256,
+            batch_bytes_max: 1024 * 1024,
+            retries_max: 5,
             send_timeout: Duration::from_secs(5),
             replay_events_max: 1000,
             outbox_retention: Duration::from_hours(72),
             password_hashes_max: 2,
+            password_queue_max: 256,
+            password_wait: Duration::from_secs(2),
+            // Five typing errors, then one every 30 s.
+            sign_in_pair_rate: Rate { burst: 5, refill: Duration::from_secs(30) },
+            // An office behind one address, but no dictionary.
+            sign_in_address_rate: Rate { burst: 60, refill: Duration::from_secs(1) },
+            // At most 8,640 guesses a day.
+            sign_in_account_rate: Rate { burst: 30, refill: Duration::from_secs(10) },
+            registration_rate: Rate { burst: 20, refill: Duration::from_secs(10) },
             rate_limits: true,
         }
     }

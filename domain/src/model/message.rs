@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::{ClientKey, ConversationId, MessageId, MessageText, Timestamp, UserId};
-use crate::trace::TraceId;
+use crate::trace::TraceContext;
 
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub struct MessageDraft {
     pub text: MessageText,
     pub content_hash: ContentHash,
     /// The request that sends it.
-    pub trace: Option<TraceId>,
+    pub trace: Option<TraceContext>,
 }
 
 impl MessageDraft {
@@ -81,7 +81,7 @@ impl MessageDraft {
         sender: UserId,
         client_key: ClientKey,
         text: MessageText,
-        trace: Option<TraceId>,
+        trace: Option<TraceContext>,
     ) -> Self {
         let content_hash = content_hash("text", text.as_str().as_bytes());
         Self { conversation, sender, client_key, text, content_hash, trace }

@@ -56,6 +56,21 @@ pub trait Accounts: Send + Sync {
     /// Alive sessions of a user, newest first, at most `limit`.
     async fn sessions(&self, user: UserId, limit: u32) -> Result<Vec<Session>, StoreError>;
 
+    /// Notes by its keyed hash where a user has signed in from; the oldest beyond `kept_max` of the user go.
+    async fn note_network(
+        &self,
+        user: UserId,
+        hash: &[u8; 32],
+        now: Timestamp,
+        kept_max: u64,
+    ) -> Result<(), StoreError>;
+
+    /// Whether one of these was noted since then.
+    async fn knows_network(&self, hashes: &[[u8; 32]], since: Timestamp) -> Result<bool, StoreError>;
+
+    /// Removes networks noted before; answers how many rows went.
+    async fn remove_networks(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
+
     async fn token(&self, hash: &[u8; 32]) -> Result<Option<StoredToken>, StoreError>;
 
     /// Spends a token and writes its successor in one transaction. `false` when it was spent already or its session ended;

@@ -4,9 +4,12 @@ use std::{fmt, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
+use tracing::Instrument as _;
 
+use super::Services;
 use crate::{
     Credentials, Domain, ErrorCode, ServiceError, ServiceResult, Session, SessionId, Timestamp, UserId,
+    attempts::{FAMILIAR_FOR, FAMILIAR_PER_USER_MAX},
     keys::Key,
     port::{Random, accounts::NewSession},
 };
@@ -68,12 +71,33 @@ impl Domain {
         Ok(Credentials { access_token, access_token_expires_at, refresh_token: refresh_token.to_text() })
     }
 
+    /// Whether the account has signed in from there lately, on whatever node. `place` is of [`crate::attempts`].
+    pub(super) async fn is_familiar(&self, place: Option<&[u8]>) -> ServiceResult<bool> {
+        let Services { accounts, clock, keys, .. } = &*self.services;
+        let Some(place) = place else { return Ok(false) };
+        // A key that has been retired takes what it hashed with it; the owner is then known again after the next sign-in.
+        let hashes: Vec<_> = keys.all().iter().map(|key| key.mac_of_network(place)).collect();
+        Ok(accounts.knows_network(&hashes, clock.now().minus(FAMILIAR_FOR)).await?)
+    }
+
+    /// Notes where a user has signed in from. The sign-in does not depend on it.
+    pub(super) async fn note_familiar(&self, user: UserId, place: Option<&[u8]>) {
+        let Services { accounts, clock, keys, .. } = &*self.services;
+        let Some(place) = place else { return };
+        let now = clock.now();
+        let hash = keys.signing(now).mac_of_network(place);
+        let note = || accounts.note_network(user, &hash, now, FAMILIAR_PER_USER_MAX);
+        if let Err(error) = self.retried(note).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a familiar network was not noted");
+        }
+    }
+
     /// Runs work in a task of its own: a caller that goes away never cancels a transaction half way (trap 1).
     pub(super) async fn to_the_end<T: Send + 'static>(
         &self,
         work: impl Future<Output = ServiceResult<T>> + Send + 'static,
     ) -> ServiceResult<T> {
-        self.services.tasks.spawn(work).await.map_err(ServiceError::internal)?
+        self.services.tasks.spawn(work.in_current_span()).await.map_err(ServiceError::internal)?
     }
 }
 

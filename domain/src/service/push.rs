@@ -110,9 +110,9 @@ impl Domain {
         seq: i32,
         pushed: Pushed,
     ) -> ServiceResult<()> {
-        let pushes = self.services.pushes.clone();
+        let store = self.services.pushes.clone();
         let note =
-            self.services.tasks.spawn(async move { pushes.note_pushed(conversation, seq, &pushed).await });
+            self.services.tasks.spawn(async move { store.note_pushed(conversation, seq, &pushed).await });
         Ok(note.await.map_err(ServiceError::internal)??)
     }
 

@@ -8,7 +8,6 @@ use super::{
 };
 use crate::{
     Credentials, Domain, ServiceResult, Timestamp,
-    commit::retried,
     port::{accounts::StoredToken, log::EndSessions},
 };
 
@@ -25,14 +24,14 @@ impl Domain {
     }
 
     async fn rotate(&self, token: &RefreshToken) -> ServiceResult<Credentials> {
-        let Services { accounts, clock, keys, random, .. } = &*self.services;
+        let Services { accounts, clock, keys, .. } = &*self.services;
         let (hash, now) = (token.hash(), clock.now());
         let mut stored = accounts.token(&hash).await?.ok_or_else(wrong_token)?;
         if stored.spent.is_none() && is_usable(&stored, now) {
             let key = keys.signing(now);
             let successor = token.successor(&key);
             let next = successor.hash();
-            if retried(&**random, || accounts.rotate_token(&hash, &next, &key.id, now)).await? {
+            if self.retried(|| accounts.rotate_token(&hash, &next, &key.id, now)).await? {
                 return self.credentials(stored.user, stored.session, &successor);
             }
             // Another call was first, or the session has just ended.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Credentials, DisplayName, Domain, ErrorCode, Password, ServiceError, ServiceResult, SessionId, User,
-    UserId, Username, commit::retried, model::text::check_device_name, port::StoreError,
+    UserId, Username, attempts::place_of, model::text::check_device_name, port::StoreError,
 };
 
 #[derive(Clone)]
@@ -42,9 +42,15 @@ impl Domain {
         let password = Password::new(&["password"], command.password)?;
         check_device_name(command.device_name.as_deref())?;
         self.services.attempts.register(command.address)?;
+        let place = place_of(username.key(), command.address);
         let draft = Draft { username, display_name, password, device_name: command.device_name };
         let domain = self.clone();
-        self.to_the_end(async move { domain.write_user(draft).await }).await
+        let work = async move {
+            let signed_in = domain.write_user(draft).await?;
+            domain.note_familiar(signed_in.user.id, place.as_deref()).await;
+            Ok(signed_in)
+        };
+        self.to_the_end(work).await
     }
 
     async fn write_user(&self, draft: Draft) -> ServiceResult<SignedIn> {
@@ -62,7 +68,7 @@ impl Domain {
         let token = RefreshToken::new(&**random);
         let session = new_session(session_id, user_id, draft.device_name, &token, now);
         let insert = || accounts.insert_user(&user, draft.username.key(), &hash, &session);
-        match retried(&**random, insert).await {
+        match self.retried(insert).await {
             Ok(()) => {}
             Err(StoreError::Duplicate(_)) => {
                 return Err(

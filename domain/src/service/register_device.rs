@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Services;
 use crate::{
     Caller, Domain, ErrorCode, PushAddress, PushProvider, ServiceError, ServiceResult, SessionId,
-    commit::retried, port::StoreError,
+    port::StoreError,
 };
 
 impl Domain {
@@ -19,7 +19,7 @@ impl Domain {
         let provider = address.provider();
         let (domain, caller, now) = (self.clone(), *caller, self.services.clock.now());
         let register = self.services.tasks.spawn(async move {
-            let Services { devices, random, .. } = &*domain.services;
+            let Services { devices, .. } = &*domain.services;
             let register = || async {
                 match devices.register(&caller, &address, now).await {
                     // Two sessions at once with one address: the later one has it.
@@ -27,7 +27,7 @@ impl Domain {
                     outcome => outcome,
                 }
             };
-            retried(&**random, register).await
+            domain.retried(register).await
         });
         if !register.await.map_err(ServiceError::internal)?? {
             return Err(ServiceError::new(ErrorCode::Unauthenticated, "the session has ended"));

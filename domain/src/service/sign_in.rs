@@ -8,8 +8,8 @@ use super::{
     register::SignedIn,
 };
 use crate::{
-    Domain, Password, ServiceError, ServiceResult, SessionId, Username, commit::retried,
-    model::text::check_device_name, passwords::Verdict, port::accounts::UserSecret,
+    Domain, Password, ServiceError, ServiceResult, SessionId, Username, model::text::check_device_name,
+    passwords::Verdict, port::accounts::UserSecret,
 };
 
 /// Checks of the password, when it changes meanwhile.
@@ -36,9 +36,20 @@ impl Domain {
         check_device_name(command.device_name.as_deref())?;
         // What can be no username belongs to nobody; all such count as one account.
         let key = Username::new(&command.username).map(|name| name.key().to_owned()).unwrap_or_default();
-        let attempt = self.services.attempts.sign_in(&key, command.address)?;
+        let (attempt, refusal) = self.services.attempts.sign_in(&key, command.address)?;
+        let place = attempt.place();
+        if let Some(refusal) = refusal
+            && !self.is_familiar(place.as_deref()).await?
+        {
+            return Err(refusal);
+        }
         let domain = self.clone();
-        let signed_in = self.to_the_end(async move { domain.check_and_sign_in(&key, command).await }).await?;
+        let work = async move {
+            let signed_in = domain.check_and_sign_in(&key, command).await?;
+            domain.note_familiar(signed_in.user.id, place.as_deref()).await;
+            Ok(signed_in)
+        };
+        let signed_in = self.to_the_end(work).await?;
         self.services.attempts.signed_in(attempt);
         Ok(signed_in)
     }
@@ -65,7 +76,7 @@ impl Domain {
         let token = RefreshToken::new(&**random);
         let session =
             new_session(session_id, known.user.id, command.device_name.clone(), &token, clock.now());
-        if !retried(&**random, || accounts.insert_session(&session, &known.password_hash)).await? {
+        if !self.retried(|| accounts.insert_session(&session, &known.password_hash)).await? {
             return Ok(None);
         }
         if needs_rehash {

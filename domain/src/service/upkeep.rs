@@ -1,13 +1,13 @@
 //! What keeps a long-lived installation in shape.
 
 use super::credentials::REFRESH_TOKEN_LIFETIME;
-use crate::{Domain, ServiceError, ServiceResult};
+use crate::{Domain, ServiceError, ServiceResult, attempts::FAMILIAR_FOR};
 
 /// Rows removed at once, so that no lock is held for long.
 const ROWS_AT_ONCE: u32 = 1000;
 
 impl Domain {
-    /// Removes outbox rows, refresh tokens and mutes whose time has passed; answers how many went.
+    /// Removes outbox rows, refresh tokens, mutes and familiar networks whose time has passed; answers how many went.
     pub async fn remove_expired(&self) -> ServiceResult<u64> {
         let domain = self.clone();
         // A task of its own: nobody cancels storage work half way (trap 1).
@@ -22,8 +22,11 @@ impl Domain {
                     .await?;
                 let tokens =
                     services.accounts.remove_expired(now.minus(REFRESH_TOKEN_LIFETIME), ROWS_AT_ONCE).await?;
-                removed += entries + tokens;
-                if entries + tokens < u64::from(ROWS_AT_ONCE) {
+                let networks =
+                    services.accounts.remove_networks(now.minus(FAMILIAR_FOR), ROWS_AT_ONCE).await?;
+                let rows = entries + tokens + networks;
+                removed += rows;
+                if rows < u64::from(ROWS_AT_ONCE) {
                     return Ok(removed + services.devices.remove_expired_mutes(now).await?);
                 }
             }

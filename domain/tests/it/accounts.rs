@@ -1,9 +1,10 @@
 //! Accounts: who may come in, what they hold, and how it ends.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
+use argon2::{Algorithm, Argon2, Params, Version, password_hash::PasswordHasher as _};
 use domain::{
-    Caller, Chat, ErrorCode, Fact, ServiceError, Session, SessionId,
+    Caller, Chat, ErrorCode, Fact, Limits, Rate, ServiceError, Session, SessionId, Timestamp, UserId,
     port::{Accounts as _, Log as _, accounts::NewSession},
     service::{
         change_password::ChangePassword,
@@ -12,6 +13,7 @@ use domain::{
     },
 };
 use futures_util::future::join_all;
+use sea_orm::{ConnectionTrait as _, Statement};
 
 use crate::{
     harness::{ManualClock, TestDatabase},
@@ -39,6 +41,17 @@ async fn register(chat: &Chat, username: &str) -> SignedIn {
 async fn sign_in(chat: &Chat, username: &str, password: &str) -> Result<SignedIn, ServiceError> {
     let (username, password) = (username.to_owned(), password.to_owned());
     chat.sign_in(SignIn { username, password, device_name: None, address: None }).await
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// The code of the refusal, if it is one.
+async fn try_from(chat: &Chat, username: &str, password: &str, from: &str) -> Option<ErrorCode> {
+    let (username, password) = (username.to_owned(), password.to_owned());
+    let command = SignIn { username, password, device_name: None, address: Some(address(from)) };
+    chat.sign_in(command).await.err().map(|refusal| refusal.code())
 }
 
 fn caller(chat: &Chat, signed_in: &SignedIn) -> Caller {
@@ -148,6 +161,69 @@ on_every_database! {
         assert_eq!((refusal.code(), refusal.retry_after()), (ErrorCode::RateLimited, Some(Duration::from_secs(30))));
         clock.advance(Duration::from_secs(30));
         sign_in(&chat, "alice", PASSWORD).await.expect("after the wait");
+    }
+
+    async fn strangers_who_guess_do_not_lock_the_owner_out_of_another_node(db: TestDatabase) {
+        let limits = Limits {
+            sign_in_account_rate: Rate { burst: 2, refill: Duration::from_hours(1) },
+            ..Limits::default()
+        };
+        let (home, elsewhere) = (db.chat_with(limits.clone()), db.chat_with(limits.clone()));
+        for name in ["alice", "bob"] {
+            home.register(Register { address: Some(address("192.0.2.1")), ..registration(name) }).await.expect("registers");
+        }
+        assert_eq!(try_from(&home, "alice", PASSWORD, "192.0.2.2").await, None, "signs in from a second place");
+        for index in 1..=2 {
+            let guess = try_from(&elsewhere, "alice", "wrong horse", &format!("198.51.100.{index}")).await;
+            assert_eq!(guess, Some(ErrorCode::InvalidCredentials));
+        }
+        let limited = Some(ErrorCode::RateLimited);
+        assert_eq!(try_from(&elsewhere, "alice", PASSWORD, "198.51.100.3").await, limited, "the flood is stopped");
+        assert_eq!(try_from(&elsewhere, "nobody", PASSWORD, "192.0.2.1").await, Some(ErrorCode::InvalidCredentials));
+        for known in ["192.0.2.1", "192.0.2.2"] {
+            assert_eq!(try_from(&elsewhere, "alice", PASSWORD, known).await, None, "the owner comes in from {known}");
+        }
+        assert_eq!(try_from(&elsewhere, "alice", PASSWORD, "198.51.100.3").await, limited, "and opens it to nobody");
+        // What is stored is no address.
+        let rows = db.store.connection().query_all_raw(Statement::from_string(
+            db.store.connection().get_database_backend(),
+            "SELECT hash FROM familiar_network",
+        ));
+        let hashes: Vec<Vec<u8>> = rows.await.expect("reads").iter().map(|row| row.try_get_by_index(0).expect("bytes")).collect();
+        assert_eq!(hashes.len(), 3);
+        assert!(hashes.iter().all(|hash| hash.len() == 32 && !hash.windows(3).any(|part| part == [192, 0, 2])));
+    }
+
+    async fn familiar_networks_are_bounded_and_forgotten(db: TestDatabase) {
+        let hash = |index: u8| [index; 32];
+        for index in 1..=5 {
+            db.store.note_network(UserId(1), &hash(index), Timestamp(i64::from(index)), 3).await.expect("notes");
+        }
+        db.store.note_network(UserId(2), &hash(9), Timestamp(1), 3).await.expect("notes");
+        let knows = async |index, since| db.store.knows_network(&[hash(99), hash(index)], Timestamp(since)).await.expect("asks");
+        let answers = [knows(1, 0).await, knows(2, 0).await, knows(3, 0).await, knows(5, 0).await, knows(9, 0).await];
+        assert_eq!(answers, [false, false, true, true, true], "the oldest of a user give way");
+        assert!(!knows(5, 5).await, "noted too long ago");
+        db.store.note_network(UserId(1), &hash(3), Timestamp(7), 3).await.expect("notes again");
+        assert!(knows(3, 5).await);
+        assert_eq!(db.store.remove_networks(Timestamp(5), 10).await.expect("removes"), 2);
+        assert!(knows(3, 0).await && !knows(4, 0).await && !knows(9, 0).await);
+    }
+
+    async fn a_sign_in_renews_a_hash_of_weaker_parameters(db: TestDatabase) {
+        let chat = db.chat();
+        let alice = register(&chat, "alice").await;
+        let stored = async || db.store.secret_by_id(alice.user.id).await.expect("reads").expect("known").password_hash;
+        let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8192, 1, 1, None).expect("sound"));
+        let weak = weak.hash_password_with_salt(PASSWORD.as_bytes(), &[1; 16]).expect("hashes").to_string();
+        db.store.replace_password_hash(alice.user.id, &stored().await, &weak).await.expect("replaces");
+        assert!(sign_in(&chat, "alice", "wrong horse").await.is_err());
+        assert_eq!(stored().await, weak, "who does not come in renews nothing");
+        sign_in(&chat, "alice", PASSWORD).await.expect("signs in");
+        let renewed = stored().await;
+        assert!(renewed.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{renewed}");
+        sign_in(&chat, "alice", PASSWORD).await.expect("signs in with the new one");
+        assert_eq!(stored().await, renewed, "and it stays");
     }
 
     async fn a_refresh_spends_the_token_and_gives_new_ones(db: TestDatabase) {

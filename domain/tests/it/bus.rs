@@ -10,6 +10,7 @@ use domain::{
         in_process::InProcessBus,
         redis::{RedisBus, RedisBusSetup},
     },
+    lifeline::{Held, Lifeline},
     port::Bus,
 };
 use tokio::{
@@ -54,8 +55,7 @@ fn node(url: &str, installation: &str) -> (RedisBus, DropGuard) {
         installation: installation.to_owned(),
         layout: LAYOUT,
         node: random_number(),
-        tasks: TaskTracker::new(),
-        stop: stop.clone(),
+        held: Held { tasks: TaskTracker::new(), stop: stop.clone(), lifeline: Lifeline::default() },
     };
     (RedisBus::start(setup).expect("an address"), stop.drop_guard())
 }

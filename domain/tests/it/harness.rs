@@ -162,8 +162,12 @@ impl TestDatabase {
 
     /// A domain with pools of its own, as another process would have.
     pub async fn reopen(&self) -> Chat {
-        let store = SqlStore::open(&self.url, PoolSettings::default(), SCHEMA_VERSION).await.expect("opens");
-        Wiring::new(store, self.keys.clone(), Limits::default()).build()
+        Wiring::new(self.another_store().await, self.keys.clone(), Limits::default()).build()
+    }
+
+    /// The same database over pools of its own.
+    pub async fn another_store(&self) -> SqlStore {
+        SqlStore::open(&self.url, PoolSettings::default(), SCHEMA_VERSION).await.expect("opens")
     }
 
     /// A user straight in the database: no password hash is computed.

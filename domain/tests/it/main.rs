@@ -6,6 +6,7 @@ mod cancel_storm;
 mod groups;
 mod harness;
 mod missed;
+mod pushes;
 mod recount;
 mod traps;
 mod write_path;

@@ -1,13 +1,18 @@
 //! What today's database drivers and defaults would get wrong.
 
+use std::time::{Duration, Instant};
+
 use domain::{
-    ErrorCode, MemberRole,
+    ErrorCode, Member, MemberId, MemberRole, Timestamp,
+    adapter::sql::{ConnectError, PoolSettings, SqlStore},
+    port::{Log as _, StoreError},
     service::{
         add_members::AddMembers, mark_read::MarkRead, remove_member::RemoveMember, send_message::SendMessage,
         set_member_role::SetMemberRole,
     },
 };
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
+use migration::SCHEMA_VERSION;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 
 use crate::{
@@ -27,6 +32,49 @@ async fn setting(db: &crate::harness::TestDatabase, backend: DbBackend, sql: &st
 }
 
 on_every_database! {
+    async fn a_binary_older_than_the_schema_allows_does_not_start(db: TestDatabase) {
+        let raise = format!("UPDATE confab_meta SET binary_min = {}", SCHEMA_VERSION + 1);
+        db.store.connection().execute_unprepared(&raise).await.expect("raises");
+        let refusal = SqlStore::open(&db.url, PoolSettings::default(), SCHEMA_VERSION).await.err().expect("refuses");
+        let expected = (SCHEMA_VERSION + 1, SCHEMA_VERSION);
+        assert!(
+            matches!(refusal, ConnectError::BinaryTooOld { allowed, have } if (allowed, have) == expected),
+            "{refusal:?}"
+        );
+        SqlStore::open(&db.url, PoolSettings::default(), SCHEMA_VERSION + 1).await.err().expect("lacks a migration");
+    }
+
+    async fn an_update_of_read_positions_makes_no_membership(db: TestDatabase) {
+        let chat = db.chat();
+        let users = db.users(14).await;
+        let id = group(&chat, &users[0], &users[1..12]).await;
+        let lanes = [chat.layout().of_conversation(id)];
+        let ids: Vec<MemberId> = users.iter().map(|user| MemberId { conversation: id, user: user.user }).collect();
+        let mut tx = db.store.begin(&lanes).await.expect("begins");
+        let known = tx.members(&ids).await.expect("reads");
+        assert_eq!(known.len(), 12);
+        let changed: Vec<Member> = known.iter().map(|member| Member { read_seq: 3, read_rev: 7, ..member.clone() }).collect();
+        // Once with new values, once with those they have: both are complete.
+        tx.update_reads(&changed).await.expect("all there");
+        tx.update_reads(&changed).await.expect("all there, unchanged");
+        let mut after = tx.members(&ids).await.expect("reads");
+        after.sort_by_key(Member::id);
+        let mut expected = changed.clone();
+        expected.sort_by_key(Member::id);
+        assert_eq!(after, expected);
+        tx.rollback().await;
+        // One that is there and changes hides one that is not.
+        for count in [2, 12] {
+            let mut tx = db.store.begin(&lanes).await.expect("begins");
+            let mut rows: Vec<Member> = changed.iter().take(count).cloned().collect();
+            rows[0].user = users[12].user;
+            tx.update_reads(&rows).await.expect_err("one is missing");
+            assert_eq!(tx.members(&[rows[0].id()]).await.expect("reads"), []);
+            tx.rollback().await;
+        }
+        assert_eq!(chat.members(&users[0], &ids).await.expect("reads").len(), 12);
+    }
+
     /// Trap 7: lane first, then conversations in order, READ COMMITTED, whole transactions tried again.
     async fn changes_and_sends_at_once_on_two_nodes_show_no_deadlock(db: TestDatabase) {
         let nodes = [db.chat(), db.chat()];
@@ -110,6 +158,45 @@ async fn mariadb_sessions_read_committed_and_bound_what_a_stalled_process_holds(
     assert_eq!(setting(&db, backend, "SELECT @@tx_isolation").await, "READ-COMMITTED");
     assert_eq!(setting(&db, backend, "SELECT CAST(@@innodb_lock_wait_timeout AS CHAR)").await, "2");
     assert_eq!(setting(&db, backend, "SELECT CAST(@@idle_transaction_timeout AS CHAR)").await, "3");
+    assert_eq!(setting(&db, backend, "SELECT CAST(@@wait_timeout AS CHAR)").await, "900");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_sessions_read_committed_and_bound_what_a_stalled_or_vanished_process_holds() {
+    let Some(db) = database(Kind::Postgres).await else { return };
+    for (name, value) in [
+        ("default_transaction_isolation", "read committed"),
+        ("lock_timeout", "2s"),
+        ("idle_in_transaction_session_timeout", "3s"),
+        ("tcp_keepalives_idle", "15"),
+        ("tcp_keepalives_interval", "10"),
+        ("tcp_keepalives_count", "3"),
+    ] {
+        let sql = format!("SELECT current_setting('{name}')");
+        assert_eq!(setting(&db, DbBackend::Postgres, &sql).await, value, "{name}");
+    }
+}
+
+/// An idle transaction is ended by the server, and what it held is free.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_stalls_within_a_transaction_holds_its_lane_for_three_seconds() {
+    for kind in [Kind::MariaDb, Kind::Postgres] {
+        let Some(db) = database(kind).await else { continue };
+        let lanes: Vec<_> = db.store.layout().lanes().collect();
+        let stalled = db.store.begin(&lanes).await.expect("locks");
+        let begun = Instant::now();
+        let deadline = begun + Duration::from_secs(8);
+        loop {
+            match db.store.begin(&lanes).await {
+                Ok(free) => break free.rollback().await,
+                Err(StoreError::Conflict(_)) if Instant::now() < deadline => {}
+                Err(error) => panic!("{kind:?}: {error:?}"),
+            }
+        }
+        assert!(begun.elapsed() > Duration::from_secs(1), "{kind:?}: it did hold them");
+        let lost = stalled.commit(&[], Timestamp(1)).await.expect_err("it has been ended");
+        assert!(matches!(lost, StoreError::Unavailable(_)), "{kind:?}: {lost:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,6 +210,59 @@ async fn keys_that_differ_in_case_or_trailing_characters_are_different_keys() {
             let command = SendMessage { conversation: id, client_key: key(name), text: text(name) };
             let sent = chat.send_message(&users[0], command).await.expect("sent");
             assert_eq!(usize::try_from(sent.seq).expect("small"), seq + 1, "{kind:?} {name}");
+        }
+        // No client's key ends in a space, so the table itself is asked: to its unique index 'k' and 'k ' are two.
+        let connection = db.store.connection();
+        let (k, k_space) = match kind {
+            Kind::Postgres => ("'\\x6b'::bytea", "'\\x6b20'::bytea"),
+            Kind::MariaDb | Kind::Sqlite => ("x'6b'", "x'6b20'"),
+        };
+        let columns = "sender_id, content_hash, kind, body, created_at, countable, rev, created_rev, pos";
+        let copy = |key: &str, seq: i32| {
+            format!(
+                "INSERT INTO message (conversation_id, seq, id, client_message_id, {columns}) \
+                 SELECT conversation_id, {seq}, {seq}, {key}, {columns} FROM message WHERE client_message_id = {k}"
+            )
+        };
+        connection.execute_unprepared(&copy(k_space, 100)).await.expect("another key");
+        connection.execute_unprepared(&copy(k, 101)).await.expect_err("the same key");
+        for (key, seq) in [(k, 1), (k_space, 100)] {
+            let sql = format!("SELECT seq FROM message WHERE client_message_id = {key}");
+            let rows = connection
+                .query_all_raw(Statement::from_string(connection.get_database_backend(), sql))
+                .await
+                .expect("reads");
+            let seqs: Vec<i32> = rows.iter().map(|row| row.try_get_by_index(0).expect("a number")).collect();
+            assert_eq!(seqs, [seq], "{kind:?} {key}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_hashes_and_ids_are_stored_as_bytes() {
+    let columns = [
+        ("message", "client_message_id"),
+        ("message", "conversation_id"),
+        ("conversation", "client_key"),
+        ("conversation", "id"),
+        ("member", "conversation_id"),
+        ("user_account", "username_key"),
+        ("refresh_token", "hash"),
+        ("familiar_network", "hash"),
+    ];
+    for (kind, schema, types) in [
+        (Kind::MariaDb, "DATABASE()", ["varbinary", "binary"].as_slice()),
+        (Kind::Postgres, "current_schema()", ["bytea"].as_slice()),
+    ] {
+        let Some(db) = database(kind).await else { continue };
+        let backend = db.store.connection().get_database_backend();
+        for (table, column) in columns {
+            let sql = format!(
+                "SELECT CAST(data_type AS CHAR(32)) FROM information_schema.columns \
+                 WHERE table_schema = {schema} AND table_name = '{table}' AND column_name = '{column}'"
+            );
+            let stored = setting(&db, backend, &sql).await;
+            assert!(types.contains(&stored.trim_end()), "{kind:?}: {table}.{column} is {stored}");
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Sends: once, in order, without holes, whoever else writes.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use domain::{
-    Caller, ErrorCode, PageRequest,
+    Caller, ErrorCode, Limits, PageRequest,
     port::Log as _,
     service::{
         add_members::AddMembers, mark_read::MarkRead, remove_member::RemoveMember, send_message::SendMessage,
@@ -41,12 +44,14 @@ on_every_database! {
         let id = group(&chat, &users[0], &users[1..]).await;
         let command = SendMessage { conversation: id, client_key: key("k"), text: text("hello") };
         let answers = join_all((0..100).map(|_| chat.send_message(&users[0], command.clone()))).await;
-        let ids: BTreeSet<_> = answers.into_iter().map(|answer| answer.expect("sent").id).collect();
-        assert_eq!(ids.len(), 1);
+        let answers: Vec<_> = answers.into_iter().map(|answer| answer.expect("sent")).collect();
+        let first = &answers[0];
+        assert_eq!((first.seq, first.sender, &first.client_key), (1, Some(users[0].user), &Some(key("k"))));
+        assert!(answers.iter().all(|answer| answer == first), "the whole message is the same");
         // Another process with its own memory: only the database knows the key.
         let elsewhere = db.chat();
         let again = elsewhere.send_message(&users[0], command.clone()).await.expect("sent before");
-        assert!(ids.contains(&again.id));
+        assert_eq!(again, *first);
         let other = SendMessage { text: text("other"), ..command };
         let conflict = elsewhere.send_message(&users[0], other).await.expect_err("a conflict");
         assert_eq!(conflict.code(), ErrorCode::IdempotencyConflict);
@@ -70,21 +75,84 @@ on_every_database! {
 
     async fn five_hundred_senders_in_one_conversation_leave_no_hole(db: TestDatabase) {
         let chat = db.chat();
-        let users = db.users(20).await;
-        let id = group(&chat, &users[0], &users[1..]).await;
-        let sends = (0..500).map(|index| {
+        let users = db.users(500).await;
+        let id = group(&chat, &users[0], &users[1..100]).await;
+        for more in users[100..].chunks(100) {
+            let users_to_add = more.iter().map(|user| user.user).collect();
+            chat.add_members(&users[0], AddMembers { conversation: id, users: users_to_add }).await.expect("adds");
+        }
+        let before = chat.conversations(&users[0], &[id]).await.expect("reads").remove(&id).expect("theirs").conversation.last_seq;
+        let sends = users.iter().enumerate().map(|(index, user)| {
             let command = SendMessage { conversation: id, client_key: key(format!("k{index}")), text: text("x") };
-            let (chat, user) = (chat.clone(), users[index % users.len()]);
-            async move { chat.send_message(&user, command).await }
+            let chat = chat.clone();
+            async move { chat.send_message(user, command).await }
         });
         let mut seqs: Vec<i32> = join_all(sends).await.into_iter().map(|sent| sent.expect("sent").seq).collect();
         seqs.sort_unstable();
-        assert_eq!(seqs, (1..=500).collect::<Vec<_>>());
+        assert_eq!(seqs, (before + 1..=before + 500).collect::<Vec<_>>());
         let heads = chat.heads().await.expect("heads");
         let lane = chat.layout().of_conversation(id);
         let log = db.store.read(lane, 0, 10_000).await.expect("the log");
         let positions: Vec<i64> = log.iter().map(|entry| entry.pos).collect();
         assert_eq!(positions, (1..=heads.positions.get(lane)).collect::<Vec<_>>(), "positions have no hole");
+    }
+
+    async fn a_full_queue_and_a_deadline_that_passed_are_unavailable_and_lose_nothing(db: TestDatabase) {
+        let limits = Limits { commit_queue_max: 1, send_timeout: Duration::from_secs(1), ..Limits::default() };
+        let chat = db.chat_with(limits);
+        let users = db.users(2).await;
+        let id = group(&chat, &users[0], &users[1..]).await;
+        let lanes: Vec<_> = chat.layout().lanes().collect();
+        let elsewhere = db.another_store().await;
+        let held = elsewhere.begin(&lanes).await.expect("locks every lane");
+        let mut waiting = Vec::new();
+        let begun = Instant::now();
+        // The committer takes some of them, at most a batch, and waits for its lane.
+        let refusal = loop {
+            assert!(waiting.len() < 300, "the queue is never full");
+            let command = SendMessage { conversation: id, client_key: key(format!("k{}", waiting.len())), text: text("x") };
+            match chat.enqueue_message(&users[0], command) {
+                Ok(pending) => waiting.push(pending),
+                Err(refusal) => break refusal,
+            }
+        };
+        assert!(begun.elapsed() < Duration::from_millis(500), "at once");
+        assert_eq!((refusal.code(), refusal.retryable(), refusal.retry_after()), (ErrorCode::Unavailable, true, Some(Duration::from_secs(1))));
+        let count = waiting.len();
+        for answer in join_all(waiting).await {
+            let late = answer.expect_err("nothing can be committed");
+            assert_eq!((late.code(), late.retryable()), (ErrorCode::Unavailable, true));
+        }
+        held.rollback().await;
+        let mut seqs = BTreeSet::new();
+        for index in 0..=count {
+            let command = SendMessage { conversation: id, client_key: key(format!("k{index}")), text: text("x") };
+            // What waited may still be on its way while the committer goes on.
+            let sent = loop {
+                match chat.send_message(&users[0], command.clone()).await {
+                    Ok(sent) => break sent,
+                    Err(error) if error.retryable() && begun.elapsed() < Duration::from_secs(30) => {}
+                    Err(error) => panic!("{error:?}"),
+                }
+            };
+            seqs.insert(sent.seq);
+        }
+        assert_eq!(seqs, (1..=i32::try_from(count).expect("few") + 1).collect::<BTreeSet<_>>());
+    }
+
+    async fn leases_of_ids_never_overlap_whatever_clocks_and_processes_ask(db: TestDatabase) {
+        let elsewhere = db.another_store().await;
+        let asks = (0..40_i64).map(|index| {
+            let store = if index % 2 == 0 { &db.store } else { &elsewhere };
+            // Forward, back, and the same moment again.
+            store.lease_ids(1_000_000 + [0, 60_000, -50_000, 0][usize::try_from(index % 4).expect("small")], 10_000)
+        });
+        let mut leases: Vec<_> = join_all(asks).await.into_iter().map(|lease| lease.expect("a lease")).collect();
+        leases.sort_by_key(|lease| (lease.machine, lease.from_ms));
+        for pair in leases.windows(2) {
+            assert!(pair[0].machine != pair[1].machine || pair[0].until_ms <= pair[1].from_ms, "{pair:?}");
+        }
+        assert!(leases.iter().all(|lease| lease.until_ms - lease.from_ms == 10_000));
     }
 
     async fn a_stranger_and_a_missing_conversation_look_the_same(db: TestDatabase) {

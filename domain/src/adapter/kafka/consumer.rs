@@ -28,6 +28,7 @@ use super::{
     window::{Finished, Given, Window},
 };
 use crate::{
+    lifeline::Held,
     measure,
     port::queue::{Topic, Work, Worked},
 };
@@ -54,8 +55,8 @@ pub(super) type Partition = (String, i32);
 pub struct ConsumerSetup {
     pub settings: KafkaSettings,
     pub work: Arc<dyn Work>,
-    pub tasks: TaskTracker,
-    pub stop: CancellationToken,
+    /// Where the work runs.
+    pub held: Held,
     /// Whether a broker is there, for whoever asks.
     pub connected: watch::Sender<bool>,
 }
@@ -63,7 +64,7 @@ pub struct ConsumerSetup {
 /// Works until it is stopped; a consumer that fails or stalls is made anew.
 pub async fn consume(setup: ConsumerSetup) {
     let setup = Arc::new(setup);
-    while !setup.stop.is_cancelled() {
+    while !setup.held.stop.is_cancelled() {
         let consuming = setup.clone();
         let ended = tokio::task::spawn_blocking(move || consume_once(&consuming)).await;
         match ended {
@@ -72,7 +73,7 @@ pub async fn consume(setup: ConsumerSetup) {
             Err(error) => tracing::error!(error = %error, "the consumer of tasks failed; starting over"),
         }
         setup.connected.send_replace(false);
-        setup.stop.run_until_cancelled(sleep(RESTART_PAUSE)).await;
+        setup.held.stop.run_until_cancelled(sleep(RESTART_PAUSE)).await;
     }
 }
 
@@ -114,7 +115,7 @@ fn consume_once(setup: &Arc<ConsumerSetup>) -> Result<(), KafkaError> {
 fn poll_until_stopped(consumer: &BaseConsumer<Context>) -> Result<(), KafkaError> {
     let context = consumer.context();
     let mut watched_at = Instant::now();
-    while !context.setup.stop.is_cancelled() {
+    while !context.setup.held.stop.is_cancelled() {
         let is_busy = context.lock().values().any(|window| !window.is_empty());
         match consumer.poll(if is_busy { POLL_BUSY } else { POLL }) {
             Some(Ok(record)) => context.dispatch(consumer, &record)?,
@@ -179,10 +180,10 @@ impl Context {
                 finished: self.finished.clone(),
             };
             let (abort, running) = (window.abort.clone(), window.running.clone());
-            let task = running.track_future(async move {
-                abort.run_until_cancelled(working.run()).await;
-            });
-            self.setup.tasks.spawn_on(task, &self.runtime);
+            let task = async move { abort.run_until_cancelled(working.run()).await };
+            let Held { tasks, lifeline, .. } = &self.setup.held;
+            let task = running.track_future(lifeline.hold("work on a partition", task));
+            tasks.spawn_on(task, &self.runtime);
         }
         if window.is_full() && !window.is_paused {
             consumer.pause(&of(&partition))?;

@@ -12,12 +12,12 @@ use tokio::{
     sync::{broadcast, mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{CALL_TIMEOUT, connection_config};
 use crate::{
     LaneId, LaneLayout, LoggedBatch,
     contract::batch::{decode, encode},
+    lifeline::Held,
     measure,
     port::Bus,
 };
@@ -40,8 +40,8 @@ pub struct RedisBusSetup {
     pub layout: LaneLayout,
     /// This process, as no other has it.
     pub node: u64,
-    pub tasks: TaskTracker,
-    pub stop: CancellationToken,
+    /// Where it runs.
+    pub held: Held,
 }
 
 pub struct RedisBus {
@@ -54,17 +54,16 @@ pub struct RedisBus {
 impl RedisBus {
     /// Starts to connect, again and again until it is stopped; only an address that is none fails.
     pub fn start(setup: RedisBusSetup) -> Result<Self, RedisError> {
-        let client = Client::open(setup.url.as_str())?;
+        let RedisBusSetup { url, installation, layout, node, held } = setup;
+        let client = Client::open(url)?;
         let heard = broadcast::Sender::new(BACKLOG);
         let (outgoing, waiting) = mpsc::channel(BACKLOG);
-        let channels = Channels { prefix: format!("confab:{}", setup.installation), node: setup.node };
+        let channels = Channels { prefix: format!("confab:{installation}"), node };
         let publisher = Publisher { client: client.clone(), channels: channels.clone(), waiting };
         let (report, connected) = watch::channel(false);
-        let listener =
-            Listener { client: client.clone(), channels, layout: setup.layout, heard: heard.clone(), report };
-        let stop = setup.stop.clone();
-        setup.tasks.spawn(async move { stop.run_until_cancelled(publisher.run()).await });
-        setup.tasks.spawn(async move { setup.stop.run_until_cancelled(listener.run()).await });
+        let listener = Listener { client: client.clone(), channels, layout, heard: heard.clone(), report };
+        held.spawn("publisher of the bus", publisher.run());
+        held.spawn("listener of the bus", listener.run());
         Ok(Self { client, connected, heard, outgoing })
     }
 

@@ -13,10 +13,9 @@ use tokio::{
     sync::{Mutex as AsyncMutex, Notify},
     time::{Instant, interval, sleep},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::connection_config;
-use crate::{SessionId, UserId, port::Presence};
+use crate::{SessionId, UserId, lifeline::Held, port::Presence};
 
 /// A node that was silent for so long is dead.
 const LEASE: Duration = Duration::from_secs(15);
@@ -36,8 +35,8 @@ pub struct RedisPresenceSetup {
     pub prefix: String,
     /// This process, as no other has it.
     pub node: u64,
-    pub tasks: TaskTracker,
-    pub stop: CancellationToken,
+    /// Where it runs.
+    pub held: Held,
 }
 
 pub struct RedisPresence {
@@ -72,13 +71,14 @@ impl RedisPresence {
             changed: Notify::new(),
         });
         let telling = shared.clone();
-        setup.tasks.spawn(async move {
-            setup.stop.run_until_cancelled(telling.tell()).await;
+        let Held { tasks, stop, lifeline } = setup.held;
+        tasks.spawn(lifeline.hold("presence", async move {
+            stop.run_until_cancelled(telling.tell()).await;
             // Gone at once, and not after a lease.
             if let Err(error) = telling.say_farewell().await {
                 tracing::debug!(error = %error, "presence ends with its lease");
             }
-        });
+        }));
         Self { shared }
     }
 }

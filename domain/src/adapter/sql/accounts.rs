@@ -1,10 +1,11 @@
 //! Users with their secrets, sessions, refresh tokens.
 
 use async_trait::async_trait;
-use entity::{refresh_token, session, user_account};
+use entity::{familiar_network, refresh_token, session, user_account};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::Expr,
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, OnConflict},
 };
 
 use super::{SqlStore, dialect::store_error, rows::Row, statement::Sql};
@@ -130,6 +131,75 @@ impl Accounts for SqlStore {
                 last_used_at: Timestamp(row.last_used_at),
             })
             .collect())
+    }
+
+    async fn note_network(
+        &self,
+        user: UserId,
+        hash: &[u8; 32],
+        now: Timestamp,
+        kept_max: u64,
+    ) -> Result<(), StoreError> {
+        let row = familiar_network::ActiveModel {
+            hash: Set(hash.to_vec()),
+            user_id: Set(user.0),
+            signed_in_at: Set(now.0),
+        };
+        let known = OnConflict::column(familiar_network::Column::Hash)
+            .update_column(familiar_network::Column::SignedInAt)
+            .to_owned();
+        familiar_network::Entity::insert(row)
+            .on_conflict(known)
+            .exec_without_returning(&self.writer)
+            .await
+            .map_err(store_error)?;
+        let of_user = familiar_network::Column::UserId.eq(user.0);
+        let oldest = familiar_network::Entity::find()
+            .filter(of_user.clone())
+            .order_by_desc(familiar_network::Column::SignedInAt)
+            .offset(kept_max)
+            .limit(1)
+            .one(&self.writer)
+            .await
+            .map_err(store_error)?;
+        if let Some(oldest) = oldest {
+            familiar_network::Entity::delete_many()
+                .filter(of_user)
+                .filter(familiar_network::Column::SignedInAt.lte(oldest.signed_in_at))
+                .exec(&self.writer)
+                .await
+                .map_err(store_error)?;
+        }
+        Ok(())
+    }
+
+    async fn knows_network(&self, hashes: &[[u8; 32]], since: Timestamp) -> Result<bool, StoreError> {
+        let known = familiar_network::Entity::find()
+            .filter(familiar_network::Column::Hash.is_in(hashes.iter().map(|hash| hash.to_vec())))
+            .filter(familiar_network::Column::SignedInAt.gt(since.0))
+            .one(&self.reader)
+            .await
+            .map_err(store_error)?;
+        Ok(known.is_some())
+    }
+
+    async fn remove_networks(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let old = familiar_network::Entity::find()
+            .select_only()
+            .column(familiar_network::Column::Hash)
+            .filter(familiar_network::Column::SignedInAt.lt(before.0))
+            .limit(u64::from(limit))
+            .into_tuple::<Vec<u8>>()
+            .all(&self.reader)
+            .await
+            .map_err(store_error)?;
+        if old.is_empty() {
+            return Ok(0);
+        }
+        let delete = familiar_network::Entity::delete_many()
+            .filter(familiar_network::Column::Hash.is_in(old))
+            .filter(familiar_network::Column::SignedInAt.lt(before.0));
+        Ok(delete.exec(&self.writer).await.map_err(store_error)?.rows_affected)
     }
 
     async fn token(&self, hash: &[u8; 32]) -> Result<Option<StoredToken>, StoreError> {

@@ -13,6 +13,7 @@ use sea_orm::{
 use super::{
     SqlStore,
     dialect::{Dialect, store_error},
+    session::{self, check_bounds},
     statement::Sql,
 };
 use crate::{LaneLayout, port::StoreError};
@@ -22,6 +23,8 @@ const STATEMENTS_CACHED_MAX: usize = 256;
 
 /// Idle connections are pinged before use after this long.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(5);
+/// Well before MySQL ends an idle session that is for transactions; see `session`.
+const MYSQL_PING_AFTER_IDLE: Duration = Duration::from_secs(1);
 
 /// Pages of 4 KiB in the write-ahead log before they are moved into the database: 32 MiB. A batch writes some 300, and a page
 /// that several batches wrote is moved once.
@@ -57,6 +60,8 @@ pub enum ConnectError {
     BinaryTooOld { allowed: i32, have: i32 },
     #[error("the server does not keep what it acknowledges: {0}")]
     NotDurable(String),
+    #[error("the server lets a session hold what others wait for: {0}")]
+    Unbounded(String),
     #[error("storage failed")]
     Store(#[from] StoreError),
 }
@@ -82,6 +87,10 @@ impl SqlStore {
         };
         let (lanes, installation) = check_schema(dialect, &reader, schema_version).await?;
         check_durability(dialect, &writer).await?;
+        check_bounds(dialect, &writer, Use::Transactions).await?;
+        if dialect != Dialect::Sqlite {
+            check_bounds(dialect, &reader, Use::Statements).await?;
+        }
         Ok(Self { dialect, writer, reader, snapshots, layout: LaneLayout { count: lanes }, installation })
     }
 
@@ -100,7 +109,7 @@ impl SqlStore {
 
 /// What a pool's connections are for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Use {
+pub(super) enum Use {
     /// Single statements; nobody begins a transaction.
     Statements,
     /// Transactions too. A `begin` that was cancelled half way leaves one open on the connection, and what the next borrower
@@ -132,19 +141,18 @@ async fn connect(
     Database::connect(options).await.map_err(ConnectError::Connect)
 }
 
-/// Bounds on what a stalled process can hold: lock wait 2 s, idle in transaction 3 s. `MariaDB` has the latter, MySQL not,
-/// hence the version comment. And READ COMMITTED: no gap locks (trap 7).
-const MYSQL_SESSION: &str = "SET SESSION innodb_lock_wait_timeout = 2, SESSION eq_range_index_dive_limit = 1, \
-    SESSION lock_wait_timeout = 10 /*M!100300 , SESSION idle_transaction_timeout = 3 */";
+/// No gap locks (trap 7).
 const MYSQL_ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
 fn mysql(options: &mut ConnectOptions, usage: Use) {
-    options.test_before_acquire_if_idle_for(PING_AFTER_IDLE);
+    let ping_after = if usage == Use::Transactions { MYSQL_PING_AFTER_IDLE } else { PING_AFTER_IDLE };
+    options.test_before_acquire_if_idle_for(ping_after);
     options.map_sqlx_mysql_opts(|options| options.statement_cache_capacity(STATEMENTS_CACHED_MAX));
     options.map_sqlx_mysql_pool_opts(move |pool| {
-        let pool = pool.after_connect(|connection, _| {
+        let bounds = session::mysql(usage);
+        let pool = pool.after_connect(move |connection, _| {
             Box::pin(async move {
-                connection.execute(MYSQL_SESSION).await?;
+                connection.execute(bounds).await?;
                 connection.execute(MYSQL_ISOLATION).await?;
                 Ok(())
             })
@@ -161,13 +169,10 @@ fn mysql(options: &mut ConnectOptions, usage: Use) {
 fn postgres(options: &mut ConnectOptions, usage: Use) {
     options.test_before_acquire_if_idle_for(PING_AFTER_IDLE);
     options.map_sqlx_postgres_opts(|options| {
-        options.statement_cache_capacity(STATEMENTS_CACHED_MAX).application_name("confab").options([
-            ("lock_timeout", "2s"),
-            ("idle_in_transaction_session_timeout", "3s"),
-            ("default_transaction_isolation", "read committed"),
-            // `ROLLBACK` outside a transaction is a warning, and it is sent at every release.
-            ("client_min_messages", "error"),
-        ])
+        options
+            .statement_cache_capacity(STATEMENTS_CACHED_MAX)
+            .application_name("confab")
+            .options(session::POSTGRES)
     });
     options.map_sqlx_postgres_pool_opts(move |pool| match usage {
         Use::Statements => pool,

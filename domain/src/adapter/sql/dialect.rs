@@ -192,10 +192,10 @@ impl Dialect {
         let done = self.update_statement(what, rows).run(on).await?;
         let found = usize::try_from(done.rows_affected()).unwrap_or(usize::MAX);
         let complete = match self {
-            // 2 for a row that changed, 1 for one that has these values already, and 1 for one that was inserted.
-            Self::MySql if what.always_change => found == 2 * wanted + repeated,
-            Self::MySql => found >= wanted,
-            Self::Postgres | Self::Sqlite => found == wanted,
+            // 2 for a row that changed, 1 for one that has these values already, and 1 for one that was inserted: as every row changes,
+            // only repetitions may count 1.
+            Self::MySql if what.unused.is_some() => found == 2 * wanted + repeated,
+            Self::MySql | Self::Postgres | Self::Sqlite => found == wanted,
         };
         if complete {
             return Ok(());
@@ -212,11 +212,10 @@ impl Dialect {
         let from_v = each(&|name| format!("{name} = v.{name}"));
         let join = columns[..keys].iter().map(|(name, _)| format!("t.{name} = v.{name}"));
         let join = join.collect::<Vec<_>>().join(" AND ");
-        match self {
-            // Half the work of an UPDATE with a join, which writes a temporary table first. Nothing is ever inserted: the
-            // caller holds the rows' lane and has seen them, and counts.
-            Self::MySql => {
-                let (filled, fillers) = unused;
+        match (self, unused) {
+            // Half the work of an UPDATE with a join, which writes a temporary table first. The caller holds the rows' lane and has
+            // seen them, and the count tells an insert.
+            (Self::MySql, Some((filled, fillers))) => {
                 let mut sql = Sql::new(self, &format!("INSERT INTO {table} ({names}, {filled}) VALUES "));
                 for (index, row) in rows.into_iter().enumerate() {
                     sql = sql.push(if index > 0 { ",(" } else { "(" });
@@ -226,11 +225,25 @@ impl Dialect {
                 let values = each(&|name| format!("{name} = VALUES({name})"));
                 sql.push(" ON DUPLICATE KEY UPDATE ").push(&values)
             }
-            Self::Postgres => {
+            (Self::MySql, None) => {
+                let mut sql = Sql::new(self, &format!("UPDATE {table} t JOIN ("));
+                for (index, row) in rows.into_iter().enumerate() {
+                    sql = sql.push(if index > 0 { " UNION ALL SELECT " } else { "SELECT " });
+                    for (place, ((name, kind), value)) in columns.into_iter().zip(row).enumerate() {
+                        // MySQL would take the type of a bare placeholder for text.
+                        let kind = if kind == "bytea" { "BINARY" } else { "SIGNED" };
+                        sql = sql.push(if place > 0 { ", CAST(" } else { "CAST(" }).bind(value);
+                        sql = sql.push(&format!(" AS {kind}) AS {name}"));
+                    }
+                }
+                let values = each(&|name| format!("t.{name} = v.{name}"));
+                sql.push(&format!(") v ON {join} SET {values}"))
+            }
+            (Self::Postgres, _) => {
                 let sql = Sql::new(self, &format!("UPDATE {table} t SET {from_v} FROM (VALUES "));
                 typed_rows(sql, columns, rows).push(&format!(") v ({names}) WHERE {join}"))
             }
-            Self::Sqlite => Sql::new(self, &format!("WITH v({names}) AS (VALUES "))
+            (Self::Sqlite, _) => Sql::new(self, &format!("WITH v({names}) AS (VALUES "))
                 .rows(rows)
                 .push(&format!(") UPDATE OR FAIL {table} AS t SET {from_v} FROM v WHERE {join}")),
         }
@@ -248,10 +261,10 @@ pub(super) struct RowUpdate<const N: usize> {
     /// With their types, for PostgreSQL, which cannot guess them. The first `keys` are the key.
     pub columns: [(&'static str, &'static str); N],
     pub keys: usize,
-    /// The other columns without a default, and any values for them: MySQL asks for them though the row exists.
-    pub unused: (&'static str, &'static str),
-    /// Whether each row has other values before.
-    pub always_change: bool,
+    /// Given where each row has other values before: then MySQL and `MariaDB` update by `INSERT … ON DUPLICATE KEY UPDATE`, and the
+    /// count of rows tells an insert. They are the other columns without a default, and any values for them: MySQL asks for them
+    /// though the row exists.
+    pub unused: Option<(&'static str, &'static str)>,
 }
 
 /// Where [`Dialect::pairs_from`] looks.

@@ -7,8 +7,8 @@ use sea_orm::{QueryResult, TryGetable, Value};
 use super::dialect::store_error;
 use crate::{
     ClientKey, Content, Conversation, ConversationId, ConversationKind, Member, MemberRole, Message,
-    MessageId, RecentSenders, SenderPosition, Timestamp, User, UserId, model::message::SystemContent,
-    port::StoreError,
+    MessageId, RecentSenders, SenderPosition, Timestamp, User, UserId, commit::BATCH_MESSAGES_CEILING,
+    model::message::SystemContent, port::StoreError,
 };
 
 pub(super) const CONVERSATION: &str = "c.id, c.kind, c.title, c.created_at, c.last_seq, c.rev, c.countable, \
@@ -181,8 +181,15 @@ pub(super) fn id_value(id: ConversationId) -> Value {
     Value::from(id.as_bytes().to_vec())
 }
 
+/// Columns of a message, the widest row that a batch writes.
+const MESSAGE_COLUMNS: usize = 13;
+/// Values that a statement may bind: `SQLite` 32,766 (`SQLITE_MAX_VARIABLE_NUMBER`), the others 65,535.
+const BOUND_VALUES_MAX: usize = 32_766;
+const _: () =
+    assert!(BATCH_MESSAGES_CEILING * MESSAGE_COLUMNS <= BOUND_VALUES_MAX, "a batch must fit a statement");
+
 /// A message's columns, in the order of [`MESSAGE`].
-pub(super) fn message_values(message: &Message) -> Result<[Value; 13], StoreError> {
+pub(super) fn message_values(message: &Message) -> Result<[Value; MESSAGE_COLUMNS], StoreError> {
     let (kind, body) = match &message.content {
         Content::Text(text) => (0_i16, text.to_string()),
         Content::System(system) => {

@@ -1,0 +1,258 @@
+//! The committer against a log in memory, where every transaction can be looked at.
+
+mod fake;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use tokio_util::task::TaskTracker;
+
+use self::fake::{FakeLog, Handle, POISON, Portion, SilentBus};
+use super::{Committers, CommittersSetup, IdSource};
+use crate::{
+    ClientKey, Content, ConversationId, ErrorCode, Limits, MemberId, Message, MessageDraft, MessageId,
+    MessageText, ServiceResult, Timestamp, UserId,
+    lifeline::Lifeline,
+    model::message::content_hash,
+    port::Clock,
+    testing::{ManualClock, SystemRandom},
+};
+
+fn group() -> ConversationId {
+    ConversationId::group(7)
+}
+
+fn start(log: &Arc<FakeLog>, lifeline: &Lifeline) -> Committers {
+    let clock = Arc::new(ManualClock::at(1_900_000_000));
+    let port = Arc::new(Handle(log.clone()));
+    Committers::start(CommittersSetup {
+        log: port.clone(),
+        bus: Arc::new(SilentBus),
+        clock: clock.clone(),
+        random: Arc::new(SystemRandom),
+        ids: Arc::new(IdSource::new(port, clock)),
+        limits: Limits { send_timeout: Duration::from_mins(1), ..Limits::default() },
+        tasks: TaskTracker::new(),
+        lifeline: lifeline.clone(),
+    })
+}
+
+fn draft(user: i64, key: &str, text: &str) -> MessageDraft {
+    let key = ClientKey::new(&[], key.to_owned()).expect("a key");
+    let text = MessageText::new(&[], text.to_owned()).expect("a text");
+    MessageDraft::new(group(), UserId(user), key, text, None)
+}
+
+/// As another process has stored it.
+fn stored(user: i64, key: &str, text: &str, seq: i32) -> Message {
+    Message {
+        id: MessageId(i64::from(seq)),
+        conversation: group(),
+        seq,
+        rev: seq + 1,
+        created_rev: seq + 1,
+        pos: 0,
+        sender: Some(UserId(user)),
+        client_key: Some(ClientKey::new(&[], key.to_owned()).expect("a key")),
+        content_hash: content_hash("text", text.as_bytes()),
+        content: Content::Text(text.into()),
+        created_at: Timestamp(1),
+        countable: seq,
+    }
+}
+
+/// Sends that wait together, so that they are one batch; one before them holds the committer.
+async fn send_together(
+    log: &Arc<FakeLog>,
+    committers: &Committers,
+    drafts: Vec<MessageDraft>,
+) -> Vec<ServiceResult<Arc<Message>>> {
+    log.close();
+    let sends: Vec<_> =
+        drafts.into_iter().map(|draft| committers.send(draft).expect("room in the queue")).collect();
+    log.open();
+    join_all(sends).await
+}
+
+fn users(count: i64) -> impl Iterator<Item = UserId> {
+    (1..=count).map(UserId)
+}
+
+fn assert_bounded(portions: &[Portion]) {
+    for portion in portions {
+        assert!(portion.texts.len() + portion.reads <= 256, "{} items", portion.texts.len() + portion.reads);
+        assert!(portion.bytes() <= 1024 * 1024, "{} bytes", portion.bytes());
+    }
+}
+
+#[tokio::test]
+async fn a_batch_of_long_messages_stays_within_its_bytes() {
+    let log = FakeLog::new(group(), users(1));
+    let committers = start(&log, &Lifeline::default());
+    // Of a length at which what was cut from one batch makes the next ones grow.
+    let text = "x".repeat(10_000);
+    let drafts = (0..1500).map(|index| draft(1, &format!("k{index}"), &text)).collect();
+    let answers = send_together(&log, &committers, drafts).await;
+    assert!(answers.iter().all(Result::is_ok));
+    assert_bounded(&log.portions());
+    let seqs: Vec<i32> = answers.iter().flatten().map(|message| message.seq).collect();
+    assert_eq!(seqs, (1..=1500).collect::<Vec<_>>(), "in the order they came");
+}
+
+#[tokio::test]
+async fn a_batch_of_marks_that_are_due_together_stays_within_its_items() {
+    let log = FakeLog::new(group(), users(700));
+    let committers = start(&log, &Lifeline::default());
+    let first = (0..9).map(|index| draft(1, &format!("k{index}"), "x")).collect();
+    assert!(send_together(&log, &committers, first).await.iter().all(Result::is_ok));
+    let mark = |seq| {
+        join_all(users(700).map(move |user| (user, seq)).map(|(user, seq)| {
+            let committers = committers.clone();
+            async move { committers.mark_read(MemberId { conversation: group(), user }, seq).await }
+        }))
+    };
+    assert!(mark(3).await.iter().all(Result::is_ok));
+    let before = log.portions().len();
+    // Too soon: all of them wait for the rest of the second, and are due at once.
+    assert!(mark(5).await.iter().all(Result::is_ok));
+    let portions = log.portions().split_off(before);
+    assert_bounded(&portions);
+    // The sender of the messages has read further than that.
+    assert_eq!(portions.iter().map(|portion| portion.reads).sum::<usize>(), 699);
+}
+
+#[tokio::test]
+async fn one_poisonous_message_costs_the_others_nothing() {
+    let log = FakeLog::new(group(), users(3));
+    let committers = start(&log, &Lifeline::default());
+    let drafts = (0..64)
+        .map(|index| draft(1 + index % 3, &format!("k{index}"), if index == 21 { POISON } else { "fine" }));
+    let mut answers = send_together(&log, &committers, drafts.collect()).await;
+    let poisoned = answers.remove(21).expect_err("it cannot be stored");
+    assert_eq!(poisoned.code(), ErrorCode::Internal);
+    let seqs: Vec<i32> = answers.into_iter().map(|answer| answer.expect("stored").seq).collect();
+    assert_eq!(seqs, (1..=63).collect::<Vec<_>>(), "without a hole, in the order they came");
+    let failed = log.portions().iter().filter(|portion| !portion.committed).count();
+    assert!(failed <= 7, "halved until it stands alone, not each tried by itself: {failed} failed");
+}
+
+#[tokio::test]
+async fn who_spoils_batches_again_and_again_is_committed_alone() {
+    let log = FakeLog::new(group(), users(2));
+    let committers = start(&log, &Lifeline::default());
+    for round in 0..4 {
+        // Another process has committed this key; here it seems new.
+        let (taken, other) = (format!("taken{round}"), format!("other{round}"));
+        let seq = i32::try_from(log.messages().len()).expect("few") + 1;
+        log.commit_elsewhere(stored(2, &taken, "again", seq));
+        let before = log.portions().len();
+        let both = vec![draft(2, &taken, "again"), draft(1, &other, "fine")];
+        let answers = send_together(&log, &committers, both).await;
+        assert_eq!(answers[0].as_ref().expect("known").seq, seq, "the message that was committed first");
+        assert_eq!(answers[1].as_ref().expect("stored").seq, seq + 1);
+        let portions = log.portions().split_off(before);
+        let spoiled = portions.iter().any(|portion| !portion.committed && portion.texts.len() == 2);
+        assert_eq!(spoiled, round < 3, "round {round}: {portions:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_committer_that_panics_ends_the_process_and_answers_who_waits() {
+    let log = FakeLog::new(group(), users(1));
+    let lifeline = Lifeline::default();
+    let committers = start(&log, &lifeline);
+    log.panics.store(true, Ordering::Relaxed);
+    let refusal = committers.send(draft(1, "k", "x")).expect("room").await.expect_err("nobody commits it");
+    assert_eq!((refusal.code(), refusal.retryable()), (ErrorCode::Unavailable, true));
+    assert_eq!(lifeline.broken().await, "committer");
+}
+
+/// What an id says of where it comes from: milliseconds and machine.
+fn origin(id: i64) -> (i64, u16) {
+    (id >> 22, u16::try_from((id >> 12) & 0x3ff).expect("10 bits"))
+}
+
+/// A process, and the ids it took.
+struct Process {
+    clock: Arc<ManualClock>,
+    ids: IdSource,
+    taken: Vec<i64>,
+}
+
+impl Process {
+    fn start(log: &Arc<FakeLog>) -> Self {
+        let clock = Arc::new(ManualClock::at(1_900_000_000));
+        let as_port: Arc<dyn Clock> = clock.clone();
+        Self { ids: IdSource::new(Arc::new(Handle(log.clone())), as_port), clock, taken: Vec::new() }
+    }
+
+    /// Takes some, and answers which leases that took.
+    async fn take(&mut self, log: &FakeLog, count: usize) -> usize {
+        let before = log.leases().len();
+        self.taken.extend(self.ids.take(count).await.expect("ids"));
+        log.leases().len() - before
+    }
+}
+
+#[tokio::test]
+async fn ids_stay_unique_and_within_ones_own_ranges_whatever_clocks_do() {
+    let log = FakeLog::new(group(), []);
+    let (mut here, mut there) = (Process::start(&log), Process::start(&log));
+    let mut owned = [BTreeSet::new(), BTreeSet::new()];
+    for step in 0..60 {
+        match step % 6 {
+            // Forward within a lease, beyond it as after a pause, back within it, and back before everything.
+            0 => here.clock.advance(Duration::from_secs(3)),
+            1 => here.clock.advance(Duration::from_mins(1)),
+            2 => here.clock.set(1_900_000_000 - step),
+            3 => there.clock.advance(Duration::from_secs(15)),
+            4 => there.clock.set(1_899_999_000),
+            _ => {}
+        }
+        for (process, owned) in [&mut here, &mut there].into_iter().zip(&mut owned) {
+            let before = log.leases().len();
+            // More than one millisecond holds.
+            process.take(&log, 5000).await;
+            owned.extend(before..log.leases().len());
+        }
+    }
+    let leases = log.leases();
+    let mut all = BTreeSet::new();
+    for (process, owned) in [&here, &there].into_iter().zip(&owned) {
+        for id in &process.taken {
+            assert!(all.insert(*id), "{id} was given twice");
+            let (ms, machine) = origin(*id);
+            let holds = |lease: &usize| {
+                let lease = leases[*lease];
+                lease.machine == machine && (lease.from_ms..lease.until_ms).contains(&ms)
+            };
+            assert!(owned.iter().any(holds), "{id} comes from a range of another process");
+        }
+    }
+    assert_eq!(all.len(), 2 * 60 * 5000);
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_back_gives_later_ids_from_the_same_lease() {
+    let log = FakeLog::new(group(), []);
+    let mut process = Process::start(&log);
+    assert_eq!(process.take(&log, 10).await, 1);
+    process.clock.set(1_800_000_000);
+    assert_eq!(process.take(&log, 10).await, 0, "no new lease");
+    assert!(process.taken.is_sorted_by(|a, b| a < b), "{:?}", process.taken);
+}
+
+#[tokio::test]
+async fn a_process_paused_beyond_its_lease_leaves_the_rest_of_it_unused() {
+    let log = FakeLog::new(group(), []);
+    let mut process = Process::start(&log);
+    process.take(&log, 1).await;
+    process.clock.advance(Duration::from_mins(5));
+    assert_eq!(process.take(&log, 1).await, 1, "a new lease");
+    let lease = log.leases()[1];
+    assert!(origin(process.taken[1]).0 >= lease.from_ms);
+}
