@@ -80,7 +80,7 @@ pub(super) async fn serve(shared: &Shared, project: &str, asked: &Asked) -> Resp
     };
     // What has expired expires for whatever else is on its way.
     if !shared.lock().bearers.contains(&bearer) {
-        return refuse(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "expired", "THIRD_PARTY_AUTH_ERROR");
+        return expired();
     }
     let name = format!("projects/{PROJECT}/messages/{}", push.id);
     let answer = shared.answer(push);
@@ -108,7 +108,7 @@ pub(super) async fn serve(shared: &Shared, project: &str, asked: &Asked) -> Resp
         }
         Answer::Expired => {
             shared.lock().bearers.retain(|held| *held != bearer);
-            refuse(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "expired", "THIRD_PARTY_AUTH_ERROR")
+            expired()
         }
     }
 }
@@ -118,6 +118,18 @@ fn refuse(code: StatusCode, status: &str, message: &str, error: &str) -> Respons
     let details = json!([{ "@type": kind, "errorCode": error }]);
     let body = json!({ "code": code.as_u16(), "message": message, "status": status, "details": details });
     answered(code, &json!({ "error": body }))
+}
+
+/// As all of Google's services say it.
+fn expired() -> Response {
+    let info = json!([{
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": "ACCESS_TOKEN_EXPIRED",
+        "domain": "googleapis.com",
+    }]);
+    let message = "Request had invalid authentication credentials.";
+    let body = json!({ "code": 401, "message": message, "status": "UNAUTHENTICATED", "details": info });
+    answered(StatusCode::UNAUTHORIZED, &json!({ "error": body }))
 }
 
 /// The push, and the token that it came with.

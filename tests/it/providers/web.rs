@@ -100,7 +100,7 @@ pub(super) async fn serve(shared: &Shared, name: &str, asked: &Asked) -> Respons
 
 fn read(shared: &Shared, name: &str, asked: &Asked) -> Result<Push, Refusal> {
     require(asked.method == Method::POST, "the method")?;
-    identify(shared, asked.header("authorization")?)?;
+    identify(shared, asked)?;
     require(asked.header("ttl")?.parse::<u32>().is_ok_and(|ttl| ttl > 0), "TTL")?;
     require(["very-low", "low", "normal", "high"].contains(&asked.header("urgency")?), "Urgency")?;
     let topic = asked.header("topic")?;
@@ -131,7 +131,8 @@ fn read(shared: &Shared, name: &str, asked: &Asked) -> Result<Push, Refusal> {
 }
 
 /// RFC 8292: who sends, to this push service, today.
-fn identify(shared: &Shared, authorization: &str) -> Result<(), Refusal> {
+fn identify(shared: &Shared, asked: &Asked) -> Result<(), Refusal> {
+    let authorization = asked.header("authorization")?;
     let unknown = |why: String| (StatusCode::FORBIDDEN, why);
     let parameters = authorization.strip_prefix("vapid ").unwrap_or_default();
     let parameter = |name: &str| {
@@ -144,7 +145,8 @@ fn identify(shared: &Shared, authorization: &str) -> Result<(), Refusal> {
     }
     let (_, claims) =
         claims(parameter("t="), Algorithm::ES256, &verifying(&shared.vapid)).map_err(unknown)?;
-    require(claims["aud"] == shared.url, "aud is the origin of the endpoint")?;
+    let origin = format!("http://{}", asked.header("host")?);
+    require(claims["aud"] == origin, "aud is the origin of the endpoint")?;
     let left = claims["exp"].as_i64().unwrap_or(0) - now();
     require(left > 0 && left <= TOKEN_SECONDS_MAX, "exp is within a day")?;
     require(claims["sub"] == SUBJECT, "sub")
