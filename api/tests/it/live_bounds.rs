@@ -30,11 +30,13 @@ async fn what_happens_during_a_long_replay_is_replayed_too_when_the_hub_has_forg
     let id = node.group(&ada, &bob).await;
     let (_, opened) = node.subscribe(&bob, TEXTS, json!({})).await;
     // More than the network holds, so that the replay waits for its reader.
-    let missed = (0..900).map(|number| {
-        let (node, ada) = (&node, &ada);
-        async move { node.send_text(ada, id, &format!("k{number}"), &longest()).await }
-    });
-    futures_util::future::join_all(missed).await;
+    for batch in 0..18 {
+        let missed = (0..50).map(|number| {
+            let (node, ada, key) = (&node, &ada, format!("k{batch}-{number}"));
+            async move { node.send_text(ada, id, &key, &longest()).await }
+        });
+        futures_util::future::join_all(missed).await;
+    }
     let mut socket = Socket::initialised(&node, Some(&bob.token)).await;
     socket.subscribe("1", TEXTS, json!({ "after": opened[1]["cursor"] })).await;
     assert_eq!(socket.event().await["__typename"], "StreamOpened");

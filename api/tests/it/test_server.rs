@@ -42,7 +42,10 @@ use reqwest::{
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 pub const JSON: &str = "application/json";
 pub const GRAPHQL_RESPONSE: &str = "application/graphql-response+json";
@@ -78,6 +81,7 @@ pub struct TestServer {
     pub store: SqlStore,
     pub keys: KeyRing,
     client: reqwest::Client,
+    _domain: DropGuard,
     _folder: tempfile::TempDir,
 }
 
@@ -118,8 +122,10 @@ impl TestServer {
         let wiring = Wiring::new(store.clone(), keys.clone(), limits.clone());
         let domain = Wiring { clock: clock.clone(), bus: bus.clone(), ..wiring }.build();
         let stop = CancellationToken::new();
+        // The domain's process is another one, and outlives the node's.
+        let domain_stop = CancellationToken::new();
         let chat = if env::var("CONFAB_TEST_DOMAIN").is_ok_and(|how| how == "grpc") {
-            let remote = behind_grpc(domain, &stop).await;
+            let remote = behind_grpc(domain, &domain_stop).await;
             RemoteWiring { clock, bus, ..RemoteWiring::new(remote, keys.clone(), limits) }.build()
         } else {
             domain
@@ -135,7 +141,17 @@ impl TestServer {
         let (server, hub) = app::start(setup).await.expect("starts");
         let address = server.address().expect("bound");
         TaskTracker::new().spawn(server.serve(stop.clone()));
-        Self { address, chat, hub, stop, store, keys, client: client(), _folder: folder }
+        Self {
+            address,
+            chat,
+            hub,
+            stop,
+            store,
+            keys,
+            client: client(),
+            _domain: domain_stop.drop_guard(),
+            _folder: folder,
+        }
     }
 
     /// A request as a client without a framework sends it.
