@@ -8,16 +8,17 @@ use crate::{
     Chat, Limits,
     adapter::{
         ambient::{SystemClock, SystemRandom},
-        in_process::{InProcessBus, InProcessPresence},
+        in_process::{InProcessBus, InProcessCache, InProcessPresence},
         sql::SqlStore,
     },
     attempts::Attempts,
+    cache::{Copies, CopiesSetup},
     chat::{Backend, Local},
     commit::{Committers, CommittersSetup, IdSource},
     grpc::Remote,
     keys::KeyRing,
     passwords::Passwords,
-    port::{Bus, Clock, Log, Presence, Random},
+    port::{Bus, Cache, Clock, Log, Presence, Random},
     service::{Domain, Services},
     tokens::AccessTokens,
 };
@@ -33,6 +34,8 @@ pub struct Wiring {
     pub bus: Arc<dyn Bus>,
     /// Who is live, on whatever node.
     pub presence: Arc<dyn Presence>,
+    /// Copies that processes share; `None` where each has only its own.
+    pub cache: Option<Arc<dyn Cache>>,
     pub tasks: TaskTracker,
 }
 
@@ -41,12 +44,12 @@ impl Wiring {
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
         let bus = Arc::new(InProcessBus::default());
         let presence = Arc::new(InProcessPresence::default());
-        Self { store, keys, limits, clock, random, bus, presence, tasks: TaskTracker::new() }
+        Self { store, keys, limits, clock, random, bus, presence, cache: None, tasks: TaskTracker::new() }
     }
 
     /// A domain in this process, in dependency order.
     pub fn build(self) -> Chat {
-        let Self { store, keys, limits, clock, random, bus, presence, tasks } = self;
+        let Self { store, keys, limits, clock, random, bus, presence, cache, tasks } = self;
         let installation = store.installation().to_owned();
         let store = Arc::new(store);
         let log: Arc<dyn Log> = store.clone();
@@ -74,7 +77,15 @@ impl Wiring {
             bus: bus.clone(),
             presence: presence.clone(),
         };
+        let copies = Copies::new(CopiesSetup {
+            store: store.clone(),
+            near: Arc::new(InProcessCache::default()),
+            far: cache,
+            random: random.clone(),
+            heard: bus.subscribe(),
+        });
         let services = Services {
+            copies,
             tokens: local.tokens.clone(),
             passwords: Passwords::new(limits.password_hashes_max, random.clone()),
             attempts: Attempts::new(clock.clone(), limits.rate_limits),

@@ -56,8 +56,8 @@ impl Domain {
         batch.message = message.id;
         batch.text = text.chars().take(TEXT_CHARS_MAX).collect();
         batch.title = head.filter(|head| head.kind == ConversationKind::Group).and_then(|head| head.title);
-        batch.sender =
-            store.users(&[sender]).await?.pop().map_or_else(|| "".into(), |user| user.display_name);
+        let known = self.services.copies.users(None, &[sender]).await?.remove(&sender);
+        batch.sender = known.map_or_else(|| "".into(), |user| user.display_name);
         batch.targets = candidates
             .into_iter()
             .map(|mut one| {

@@ -21,7 +21,7 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use crate::harness::random_number;
+use crate::{harness::random_number, redis_server::servers};
 
 const LAYOUT: LaneLayout = LaneLayout { count: 4 };
 
@@ -50,14 +50,14 @@ fn server() -> Option<String> {
 fn node(url: &str, installation: &str) -> (RedisBus, DropGuard) {
     let stop = CancellationToken::new();
     let setup = RedisBusSetup {
-        url: url.to_owned(),
+        servers: servers(url),
         installation: installation.to_owned(),
         layout: LAYOUT,
         node: random_number(),
         tasks: TaskTracker::new(),
         stop: stop.clone(),
     };
-    (RedisBus::start(setup).expect("an address"), stop.drop_guard())
+    (RedisBus::start(setup), stop.drop_guard())
 }
 
 /// Publishes until the other hears: connecting takes a moment, and the bus promises nothing before.

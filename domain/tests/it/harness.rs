@@ -156,7 +156,7 @@ impl TestDatabase {
         Wiring { clock, ..self.wiring(Limits::default()) }.build()
     }
 
-    fn wiring(&self, limits: Limits) -> Wiring {
+    pub fn wiring(&self, limits: Limits) -> Wiring {
         Wiring::new(self.store.clone(), self.keys.clone(), limits)
     }
 
