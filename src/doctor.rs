@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use domain::{
-    adapter::{kafka, redis, sql::SqlStore},
+    adapter::{kafka, redis::RedisServers, sql::SqlStore},
     keys::KeyRing,
     port::Log as _,
 };
@@ -27,11 +27,12 @@ pub async fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>
         keys.map(|keys| format!("{} known", keys.ids().len())).map_err(|error| chain(&error)),
     );
     report("database", database_state(settings).await);
-    if let Some(url) = &settings.redis_url {
-        report(
-            "redis",
-            redis::check(&url.0).await.map(|()| "answers".to_owned()).map_err(|error| chain(&error)),
-        );
+    if let Some(address) = &settings.redis_url {
+        let state = match RedisServers::new(address, settings.redis_ca_file.as_ref()) {
+            Ok(servers) => servers.check().await.map_err(|error| chain(&error)),
+            Err(error) => Err(chain(&error)),
+        };
+        report("redis", state.map(|()| "answers".to_owned()));
     }
     if let Some(kafka) = settings.kafka() {
         report(

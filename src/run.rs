@@ -14,13 +14,16 @@ use domain::{
         ambient::{SystemClock, SystemRandom},
         in_process::InProcessBus,
         kafka::{ConsumerSetup, KafkaQueue, consume},
-        redis::{RedisBus, RedisBusSetup, RedisPresence, RedisPresenceSetup},
+        redis::{
+            RedisBus, RedisBusSetup, RedisCache, RedisCommands, RedisPresence, RedisPresenceSetup,
+            RedisServers,
+        },
         sql::SqlStore,
     },
     grpc::{Remote, RemoteSetup, server, server::ServerSetup},
     keys::{KeyError, KeyRing},
     lifeline::{Held, Lifeline},
-    port::{Bus, Log as _, Presence, Queue, Random as _},
+    port::{Bus, Cache, Log as _, Presence, Queue, Random as _},
     wiring::{RemoteWiring, Wiring},
 };
 use tokio::{
@@ -39,7 +42,9 @@ use workers::{
     tasks::Tasks,
 };
 
-use crate::{admin, database, housekeeping, metrics, readiness::Readiness, settings::Settings};
+use crate::{
+    admin, database, failure::chain, housekeeping, metrics, readiness::Readiness, settings::Settings,
+};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -218,8 +223,8 @@ impl Process {
         let keys = open_keys(&self.settings)?;
         let mut wiring = Wiring::new(store.clone(), keys, self.settings.domain_limits());
         wiring.lifeline = self.lifeline.clone();
-        if let Some(Shared { bus, presence }) = self.redis(store.installation(), store.layout())? {
-            (wiring.bus, wiring.presence) = (bus, presence);
+        if let Some(Shared { bus, presence, cache }) = self.redis(store.installation(), store.layout())? {
+            (wiring.bus, wiring.presence, wiring.cache) = (bus, presence, Some(cache));
         } else {
             wiring.bus = Arc::new(InProcessBus::new(self.settings.bus_backlog_bytes_max));
         }
@@ -241,7 +246,8 @@ impl Process {
         let keys = open_keys(&self.settings)?;
         let mut wiring = RemoteWiring::new(remote, keys, self.settings.domain_limits());
         wiring.lifeline = self.lifeline.clone();
-        if let Some(Shared { bus, presence }) = shared {
+        // Copies are kept by the domain, which reads SQL.
+        if let Some(Shared { bus, presence, .. }) = shared {
             (wiring.bus, wiring.presence) = (bus, presence);
         }
         Ok(wiring.build())
@@ -249,25 +255,29 @@ impl Process {
 
     /// What nodes tell each other through Redis, where there is one.
     fn redis(&self, installation: &str, layout: domain::LaneLayout) -> Outcome<Option<Shared>> {
-        let Some(url) = &self.settings.redis_url else { return Ok(None) };
-        let node = random_node();
+        let Some(address) = &self.settings.redis_url else { return Ok(None) };
+        let servers = RedisServers::new(address, self.settings.redis_ca_file.as_ref())
+            .map_err(|error| format!("CONFAB_REDIS_URL, CONFAB_REDIS_CA_FILE: {}", chain(&error)))?;
+        let (node, prefix) = (random_node(), format!("confab:{installation}"));
         let setup = RedisBusSetup {
-            url: url.0.clone(),
+            servers: servers.clone(),
             installation: installation.to_owned(),
             layout,
             node,
             backlog_bytes_max: self.settings.bus_backlog_bytes_max,
             held: self.held(&self.stop_rest),
         };
-        let bus = RedisBus::start(setup).map_err(|error| format!("CONFAB_REDIS_URL: {error}"))?;
+        let bus = RedisBus::start(setup);
         self.readiness.without("redis", bus.is_connected());
+        let commands = RedisCommands::start(servers, &self.held(&self.stop_rest));
         let presence = RedisPresence::start(RedisPresenceSetup {
-            client: bus.client().clone(),
-            prefix: format!("confab:{installation}"),
+            commands: commands.clone(),
+            prefix: prefix.clone(),
             node,
             held: self.held(&self.stop_rest),
         });
-        Ok(Some(Shared { bus: Arc::new(bus), presence: Arc::new(presence) }))
+        let cache = Arc::new(RedisCache::new(commands, prefix));
+        Ok(Some(Shared { bus: Arc::new(bus), presence: Arc::new(presence), cache }))
     }
 
     /// What happens after a commit: the outbox to Kafka and tasks from there; without Kafka, tasks from the outbox itself.
@@ -362,6 +372,7 @@ impl Process {
 struct Shared {
     bus: Arc<dyn Bus>,
     presence: Arc<dyn Presence>,
+    cache: Arc<dyn Cache>,
 }
 
 /// The database of a domain in this process, and the work on it that nobody cancels.

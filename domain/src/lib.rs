@@ -8,6 +8,7 @@
 
 pub mod adapter;
 mod attempts;
+mod cache;
 mod chat;
 pub mod commit;
 pub mod contract;

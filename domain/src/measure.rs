@@ -50,8 +50,11 @@ metrics! {
     COMMIT_SECONDS = Latency "confab_commit_seconds" [""] "One group commit, retries included.";
     COMMIT_ITEMS = Counter "confab_commit_items_total" [""] "Messages and read marks in group commits.";
     PASSWORD_HASHES = Counter "confab_password_hashes_total" [""] "Passwords hashed, to store them or to compare; an unknown user costs as many as a known one.";
+    COMMITS_SPOILED = Counter "confab_commits_spoiled_total" [""] "Group commits tried again because one of their keys had been committed, and nobody here knew.";
     BUS_CONNECTED = Gauge "confab_bus_connected" [""] "1 while this process hears its own heartbeat over Redis, else 0.";
     BUS_LOST = Counter "confab_bus_lost_total" [""] "Batches that the bus did not take; the hubs find them in the log.";
+    CACHE_READS = Counter "confab_cache_reads_total" ["kind, outcome"] "Looks for a copy of what SQL holds; outcome `near` (in the process), `far` (in Redis), `miss` or `away` (Redis did not answer). The rate of hits is near and far in all.";
+    CACHE_VOIDS_LOST = Counter "confab_cache_voids_lost_total" [""] "Copies that could be voided neither at once nor later; they live out their time.";
     RELAYED = Counter "confab_relayed_total" [""] "Records that the queue has confirmed.";
     RELAY_LANES = Gauge "confab_relay_lanes" [""] "Lanes that this worker relays.";
     RELAY_BACKLOG = Gauge "confab_relay_backlog" ["lane"] "Positions of a lane that wait for the relay.";

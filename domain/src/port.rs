@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod ambient;
 pub mod bus;
+pub mod cache;
 pub mod conversations;
 pub mod devices;
 pub mod log;
@@ -14,6 +15,7 @@ pub mod relays;
 pub use accounts::Accounts;
 pub use ambient::{Clock, Random};
 pub use bus::Bus;
+pub use cache::Cache;
 pub use conversations::Conversations;
 pub use devices::Devices;
 pub use log::{LaneTransaction, Log};

@@ -40,6 +40,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     attempts::Attempts,
+    cache::Copies,
     commit::{Committers, IdSource},
     ended_sessions::EndedSessions,
     keys::KeyRing,
@@ -63,6 +64,8 @@ pub(crate) struct Services {
     pub log: Arc<dyn Log>,
     pub accounts: Arc<dyn Accounts>,
     pub conversations: Arc<dyn Conversations>,
+    /// For reads that may be a moment late.
+    pub copies: Copies,
     pub bus: Arc<dyn Bus>,
     pub devices: Arc<dyn Devices>,
     pub pushes: Arc<dyn Pushes>,

@@ -8,17 +8,18 @@ use crate::{
     Chat, Limits,
     adapter::{
         ambient::{SystemClock, SystemRandom},
-        in_process::{InProcessBus, InProcessPresence},
+        in_process::{InProcessBus, InProcessCache, InProcessPresence},
         sql::SqlStore,
     },
     attempts::Attempts,
+    cache::{Copies, CopiesSetup},
     chat::{Backend, Local},
     commit::{Committers, CommittersSetup, IdSource},
     grpc::Remote,
     keys::KeyRing,
     lifeline::Lifeline,
     passwords::Passwords,
-    port::{Bus, Clock, Log, Presence, Random},
+    port::{Bus, Cache, Clock, Log, Presence, Random},
     service::{Domain, Services},
     tokens::AccessTokens,
 };
@@ -34,6 +35,8 @@ pub struct Wiring {
     pub bus: Arc<dyn Bus>,
     /// Who is live, on whatever node.
     pub presence: Arc<dyn Presence>,
+    /// Copies that processes share; `None` where each has only its own.
+    pub cache: Option<Arc<dyn Cache>>,
     pub tasks: TaskTracker,
     /// Broken when a task fails that nobody can do without.
     pub lifeline: Lifeline,
@@ -45,12 +48,12 @@ impl Wiring {
         let bus = Arc::new(InProcessBus::default());
         let presence = Arc::new(InProcessPresence::default());
         let (tasks, lifeline) = (TaskTracker::new(), Lifeline::default());
-        Self { store, keys, limits, clock, random, bus, presence, tasks, lifeline }
+        Self { store, keys, limits, clock, random, bus, presence, cache: None, tasks, lifeline }
     }
 
     /// A domain in this process, in dependency order.
     pub fn build(self) -> Chat {
-        let Self { store, keys, limits, clock, random, bus, presence, tasks, lifeline } = self;
+        let Self { store, keys, limits, clock, random, bus, presence, cache, tasks, lifeline } = self;
         let installation = store.installation().to_owned();
         let store = Arc::new(store);
         let log: Arc<dyn Log> = store.clone();
@@ -78,7 +81,15 @@ impl Wiring {
             presence: presence.clone(),
             lifeline,
         };
+        let copies = Copies::new(CopiesSetup {
+            store: store.clone(),
+            near: Arc::new(InProcessCache::default()),
+            far: cache,
+            random: random.clone(),
+            heard: bus.subscribe(),
+        });
         let services = Services {
+            copies,
             tokens: local.tokens.clone(),
             passwords: Passwords::new(&limits, random.clone()),
             attempts: Attempts::new(clock.clone(), &limits),

@@ -2,11 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use domain::grpc::metadata::ServiceSecret;
+use domain::{adapter::redis::RedisAddress, grpc::metadata::ServiceSecret};
 
 use super::{
     Given, Problem,
-    value::{Brokers, DomainUrls, OtlpEndpoint, RedisUrl, Text, TopicPrefix, Value},
+    value::{Brokers, DomainUrls, OtlpEndpoint, Text, TopicPrefix, Value},
 };
 
 /// What the sample configuration says of a setting.
@@ -88,9 +88,13 @@ settings! {
     database_connections_max: u32 = "24", 2 ..= 1000;
     /// Milliseconds that a statement may wait for a connection, and a new connection may take.
     database_acquire_timeout_ms: u64 = "3000", 100 ..= 60_000;
-    /// `redis://…` or `rediss://…`, over which several nodes tell each other of commits at once. Empty: there is one node, or
-    /// the others look at the log twice a second.
-    redis_url: Option<RedisUrl> = "";
+    /// Redis, over which several nodes tell each other of commits at once, and which keeps copies of names for all of them: `redis://…`;
+    /// several servers as `redis+sentinel://user:password@host1:26379,host2:26379/name-of-the-master?db=0` or
+    /// `redis+cluster://user:password@host1,host2`; `rediss` in place of `redis` is TLS. A password's characters other than letters and
+    /// digits are percent-encoded. Empty: there is one node, or the others look at the log twice a second.
+    redis_url: Option<RedisAddress> = "";
+    /// File in PEM of the authorities that certify a Redis with TLS. Empty: those that the system trusts.
+    redis_ca_file: Option<PathBuf> = "";
     /// Address of `confab domain`, for gRPC.
     domain_listen: SocketAddr = "127.0.0.1:4100";
     /// Where `confab api` and `confab worker` reach the domain: `http://host:port` of each `confab domain`, separated by commas.

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use domain::grpc::metadata::ServiceSecret;
+use domain::{
+    adapter::redis::{RedisAddress, RedisAddressError},
+    grpc::metadata::ServiceSecret,
+};
 
 /// A kind of value that a setting can have.
 pub(super) trait Value: Sized {
@@ -80,20 +83,12 @@ impl Value for Option<String> {
     }
 }
 
-/// The URL of a Redis; the text itself may hold a password and is never repeated.
-#[derive(Clone, Debug)]
-pub struct RedisUrl(pub String);
-
-impl Value for Option<RedisUrl> {
+impl Value for Option<RedisAddress> {
     fn parse(text: &str) -> Result<Self, String> {
-        let known = ["redis://", "rediss://"].iter().any(|scheme| text.starts_with(scheme));
         if text.is_empty() {
-            Ok(None)
-        } else if known {
-            Ok(Some(RedisUrl(text.to_owned())))
-        } else {
-            Err("expected redis://… or rediss://…".to_owned())
+            return Ok(None);
         }
+        text.parse().map(Some).map_err(|error: RedisAddressError| error.to_string())
     }
 }
 

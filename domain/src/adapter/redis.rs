@@ -1,27 +1,46 @@
 //! Redis: hints between nodes. Nothing in it is the only copy of anything (P5).
+//!
+//! `bus` has connections of its own; `presence` and `cache` share those of `commands`. `address` says which kinds of
+//! installations there are, `servers` reaches them.
 
+mod address;
 mod bus;
+mod cache;
+mod commands;
 mod presence;
+mod servers;
 
+pub use address::{RedisAddress, RedisAddressError};
 pub use bus::{RedisBus, RedisBusSetup};
+pub use cache::RedisCache;
+pub use commands::{COMMAND_TIMEOUT, RedisCommands};
 pub use presence::{RedisPresence, RedisPresenceSetup};
+pub use servers::{RedisServers, RedisServersError};
 
 use std::time::Duration;
 
-use redis::{AsyncConnectionConfig, Client, RedisResult};
+use tokio::time::sleep;
 
-/// How long one call may take.
+/// How long connecting and publishing may take, for which nobody waits.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+const RECONNECT_MIN: Duration = Duration::from_millis(100);
+const RECONNECT_MAX: Duration = Duration::from_secs(2);
 
-fn connection_config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CALL_TIMEOUT))
-        .set_response_timeout(Some(CALL_TIMEOUT))
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Whether a Redis answers, with this user and password.
-pub async fn check(url: &str) -> RedisResult<()> {
-    let client = Client::open(url)?;
-    let mut connection = client.get_multiplexed_async_connection_with_config(&connection_config()).await?;
-    redis::cmd("PING").exec_async(&mut connection).await
+/// How long to wait before the next attempt: longer each time.
+#[derive(Default)]
+struct Pause(Duration);
+
+impl Pause {
+    const fn reset(&mut self) {
+        self.0 = Duration::ZERO;
+    }
+
+    async fn wait(&mut self) {
+        self.0 = (self.0 * 2).clamp(RECONNECT_MIN, RECONNECT_MAX);
+        sleep(self.0).await;
+    }
 }

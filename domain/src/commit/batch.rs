@@ -7,8 +7,9 @@ use std::{
 
 use super::view::Views;
 use crate::{
-    ClientKey, Content, Conversation, ConversationId, ErrorCode, Event, Fact, LaneId, Member, MemberId,
-    Message, MessageDraft, MessageId, SenderPosition, ServiceError, ServiceResult, Timestamp, UserId,
+    ClientKey, Content, Conversation, ConversationId, ConversationView, ErrorCode, Event, Fact, LaneId,
+    Member, MemberId, Message, MessageDraft, MessageId, SenderPosition, ServiceError, ServiceResult,
+    Timestamp, UserId,
     port::{LaneTransaction, StoreError},
 };
 
@@ -52,7 +53,8 @@ impl Item {
 #[derive(Clone)]
 pub(super) enum Answer {
     Message(Arc<Message>),
-    Read,
+    /// How the reader sees the conversation then.
+    Read(Box<ConversationView>),
     Refused(ServiceError),
 }
 
@@ -275,8 +277,7 @@ impl Plan {
 
     fn read(&mut self, id: MemberId, seq: i32, at: Place) -> ServiceResult<Answer> {
         let not_found = || ServiceError::not_found("conversation").at(&["conversationId"]);
-        let read_seq =
-            self.members.get(&id).filter(|member| member.is_active()).ok_or_else(not_found)?.read_seq;
+        let reader = self.members.get_mut(&id).filter(|member| member.is_active()).ok_or_else(not_found)?;
         let shared = self.shared_marks.get(&id.conversation).copied();
         let head = self.heads.get_mut(&id.conversation).ok_or_else(not_found)?;
         if seq < 0 || seq > head.last_seq {
@@ -285,8 +286,8 @@ impl Plan {
                 "`seq` is between 0 and the conversation's `lastSeq`",
             ));
         }
-        if seq <= read_seq {
-            return Ok(Answer::Read);
+        if seq <= reader.read_seq {
+            return Ok(Answer::Read(view(head, reader).into()));
         }
         let large = head.member_count > self.receipts_members_max;
         let rev = match shared.filter(|_| large) {
@@ -316,11 +317,9 @@ impl Plan {
         self.events.push((at.lane, event));
         self.changed_heads.insert(id.conversation);
         self.marked.insert(id);
-        if let Some(reader) = self.members.get_mut(&id) {
-            (reader.read_seq, reader.read_countable) = (seq, countable);
-            (reader.read_rev, reader.read_pos) = (rev, at.pos);
-        }
-        Ok(Answer::Read)
+        (reader.read_seq, reader.read_countable) = (seq, countable);
+        (reader.read_rev, reader.read_pos) = (rev, at.pos);
+        Ok(Answer::Read(view(head, reader).into()))
     }
 
     async fn write(
@@ -336,6 +335,10 @@ impl Plan {
         let marked = self.marked.iter().filter_map(|id| self.members.get(id)).cloned();
         tx.update_reads(&displaced.into_iter().chain(marked).collect::<Vec<_>>()).await
     }
+}
+
+fn view(head: &Conversation, viewer: &Member) -> ConversationView {
+    ConversationView { conversation: Arc::new(head.clone()), viewer: viewer.clone() }
 }
 
 /// Whether a draft is the retry of a committed message.

@@ -106,8 +106,11 @@ impl Domain {
             }
             Ok(mut changed) => {
                 changed.events.iter_mut().for_each(|event| event.trace = trace);
-                tx.commit(&[(lane, facts_of(&changed.events))], now).await?;
+                let facts = [(lane, facts_of(&changed.events))];
+                tx.commit(&facts, now).await?;
                 publish(&*self.services.bus, lane, pos, changed.events);
+                let [(_, facts)] = &facts;
+                self.services.copies.members_changed(facts.iter().map(|logged| &logged.fact)).await;
                 Ok(changed.output)
             }
             Err(error) => {

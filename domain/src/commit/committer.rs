@@ -11,7 +11,10 @@ use std::{
 };
 
 use lru::LruCache;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{broadcast, mpsc},
+    time::Instant,
+};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
@@ -24,7 +27,7 @@ use super::{
     view::{CATCH_UP_MAX, Views},
 };
 use crate::{
-    ClientKey, Event, LaneId, Limits, LoggedFact, MessageId, ServiceError, UserId, measure,
+    ClientKey, Event, LaneId, Limits, LoggedBatch, LoggedFact, MessageId, ServiceError, UserId, measure,
     port::{Bus, Clock, LaneTransaction, Log, Random, StoreError},
     trace::{self, ExportedSpan},
 };
@@ -47,8 +50,10 @@ pub(super) struct Committer {
     random: Arc<dyn Random>,
     ids: Arc<IdSource>,
     limits: Limits,
-    /// Hashes of keys committed here lately, which a retry most likely has.
+    /// Hashes of keys committed lately, here or by others, which a retry most likely has.
     recent: LruCache<u64, ()>,
+    /// What was committed, by others too: a client that lost its node sends again to this one.
+    heard: broadcast::Receiver<Arc<LoggedBatch>>,
     views: Views,
     marks: Marks,
     offences: HashMap<UserId, (u32, Instant)>,
@@ -69,6 +74,7 @@ impl Committer {
                 ..setup.limits.clone()
             },
             recent: LruCache::new(RECENT_KEYS_MAX),
+            heard: setup.bus.subscribe(),
             views: Views::new(setup.log.layout()),
             marks: Marks::default(),
             offences: HashMap::new(),
@@ -235,7 +241,10 @@ impl Committer {
                     back_off(attempt, &*self.random).await;
                     attempt += 1;
                 }
-                Err(StoreError::Duplicate(_)) if !spoiled => spoiled = true,
+                Err(StoreError::Duplicate(_)) if !spoiled => {
+                    measure::count(measure::COMMITS_SPOILED, &[], 1);
+                    spoiled = true;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -250,7 +259,7 @@ impl Committer {
                     span.record("confab.pos", message.pos);
                 }
                 Answer::Refused(refusal) => span.fail(refusal.code().name()),
-                Answer::Read => {}
+                Answer::Read(_) => {}
             }
         }
     }
@@ -284,6 +293,7 @@ impl Committer {
         every_key: bool,
     ) -> Result<Decided, StoreError> {
         let now = self.clock.now();
+        self.hear_keys();
         let mut tx = self.begin(lanes).await?;
         let recent = &self.recent;
         let may_be_known =
@@ -327,6 +337,22 @@ impl Committer {
             publish(&*self.bus, lane, pos, events);
         }
         Ok(decided)
+    }
+
+    /// Learns the keys that others have committed. What the bus lost, the unique index knows.
+    fn hear_keys(&mut self) {
+        loop {
+            let batch = match self.heard.try_recv() {
+                Ok(batch) => batch,
+                Err(broadcast::error::TryRecvError::Lagged(_)) => continue,
+                Err(_) => return,
+            };
+            for message in batch.events.iter().filter_map(|event| event.message.as_ref()) {
+                if let (Some(sender), Some(key)) = (message.sender, &message.client_key) {
+                    self.recent.put(hash_key(sender, key), ());
+                }
+            }
+        }
     }
 
     /// Locks the lanes; afterwards, what is known of them is what the database holds.

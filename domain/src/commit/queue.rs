@@ -20,8 +20,8 @@ use super::{
     committer::Committer,
 };
 use crate::{
-    ClientKey, ConversationId, LaneLayout, Limits, MemberId, Message, MessageDraft, ServiceError,
-    ServiceResult, UserId,
+    ClientKey, ConversationId, ConversationView, LaneLayout, Limits, MemberId, Message, MessageDraft,
+    ServiceError, ServiceResult, UserId,
     lifeline::Lifeline,
     port::{Bus, Clock, Log, Random},
 };
@@ -97,20 +97,22 @@ impl Committers {
             match wait(answer, timeout).await? {
                 Answer::Message(message) => Ok(message),
                 Answer::Refused(refusal) => Err(refusal),
-                Answer::Read => Err(ServiceError::internal("a send was answered as a read")),
+                Answer::Read(_) => Err(ServiceError::internal("a send was answered as a read")),
             }
         })
     }
 
-    /// Moves a read position forward. Answers when the move is committed, also when nothing moved.
-    pub async fn mark_read(&self, member: MemberId, seq: i32) -> ServiceResult<()> {
+    /// Moves a read position forward. Answers when the move is committed, also when nothing moved, with how the reader sees the
+    /// conversation then.
+    pub async fn mark_read(&self, member: MemberId, seq: i32) -> ServiceResult<ConversationView> {
         let (reply, answer) = oneshot::channel();
         let expires = Instant::now() + self.inner.setup.limits.send_timeout;
         let waiting = Waiting { work: Work::Read { member, seq }, expires, replies: vec![reply] };
         self.inner.enqueue(waiting).map_err(|_| queue_full())?;
         match wait(answer, self.inner.setup.limits.send_timeout).await? {
             Answer::Refused(refusal) => Err(refusal),
-            Answer::Read | Answer::Message(_) => Ok(()),
+            Answer::Read(view) => Ok(*view),
+            Answer::Message(_) => Err(ServiceError::internal("a read was answered as a send")),
         }
     }
 }

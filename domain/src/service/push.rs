@@ -72,10 +72,12 @@ impl Domain {
             message: message.id,
             text: text.chars().take(TEXT_CHARS_MAX).collect(),
             title: head.filter(|head| head.kind == ConversationKind::Group).and_then(|head| head.title),
-            sender: conversations
-                .users(&[sender])
+            sender: self
+                .services
+                .copies
+                .users(None, &[sender])
                 .await?
-                .pop()
+                .remove(&sender)
                 .map_or_else(|| "".into(), |user| user.display_name),
             targets: candidates.into_iter().map(target).collect(),
             next,

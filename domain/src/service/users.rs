@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use crate::{Caller, Domain, ServiceResult, User, UserId, Username};
 
 impl Domain {
-    pub async fn users(&self, _caller: &Caller, ids: &[UserId]) -> ServiceResult<HashMap<UserId, User>> {
-        let users = self.services.conversations.users(ids).await?;
-        Ok(users.into_iter().map(|user| (user.id, user)).collect())
+    /// Names may be a moment late, but never the caller's own.
+    pub async fn users(&self, caller: &Caller, ids: &[UserId]) -> ServiceResult<HashMap<UserId, User>> {
+        self.services.copies.users(Some(caller.user), ids).await
     }
 
     /// `None` also for what can be nobody's username.

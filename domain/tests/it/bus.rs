@@ -11,19 +11,18 @@ use domain::{
         in_process::InProcessBus,
         redis::{RedisBus, RedisBusSetup},
     },
-    lifeline::{Held, Lifeline},
     port::Bus,
 };
 use tokio::{
     sync::{Mutex, broadcast::Receiver},
     time::{Instant, sleep, timeout},
 };
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::harness::random_number;
+use crate::{
+    harness::{held, random_number},
+    redis_server::servers,
+};
 
 const LAYOUT: LaneLayout = LaneLayout { count: 4 };
 
@@ -52,14 +51,14 @@ fn server() -> Option<String> {
 fn node(url: &str, installation: &str) -> (RedisBus, DropGuard) {
     let stop = CancellationToken::new();
     let setup = RedisBusSetup {
-        url: url.to_owned(),
+        servers: servers(url),
         installation: installation.to_owned(),
         layout: LAYOUT,
         node: random_number(),
         backlog_bytes_max: BACKLOG_BYTES_MAX,
-        held: Held { tasks: TaskTracker::new(), stop: stop.clone(), lifeline: Lifeline::default() },
+        held: held(&stop),
     };
-    (RedisBus::start(setup).expect("an address"), stop.drop_guard())
+    (RedisBus::start(setup), stop.drop_guard())
 }
 
 /// Publishes until the other hears: connecting takes a moment, and the bus promises nothing before.

@@ -21,12 +21,14 @@ use domain::{
         sql::{PoolSettings, SqlStore},
     },
     keys::KeyRing,
+    lifeline::{Held, Lifeline},
     port::{Accounts, Clock, accounts::NewSession},
     service::{create_group::CreateGroup, send_message::SendMessage},
     wiring::Wiring,
 };
 use migration::{Migrator, MigratorTrait, SCHEMA_VERSION};
 use sea_orm::{ConnectionTrait, Database};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The kinds of database a contract is held against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +81,11 @@ pub async fn database(kind: Kind) -> Option<TestDatabase> {
     KeyRing::create(&key_folder, &SystemClock, &SystemRandom).expect("a key");
     let keys = KeyRing::open(&key_folder).expect("opens");
     Some(TestDatabase { kind, url, store, keys, _folder: folder })
+}
+
+/// Where adapters of a test run until it stops them.
+pub fn held(stop: &CancellationToken) -> Held {
+    Held { tasks: TaskTracker::new(), stop: stop.clone(), lifeline: Lifeline::default() }
 }
 
 pub fn random_number() -> u64 {
@@ -156,7 +163,7 @@ impl TestDatabase {
         Wiring { clock, ..self.wiring(Limits::default()) }.build()
     }
 
-    fn wiring(&self, limits: Limits) -> Wiring {
+    pub fn wiring(&self, limits: Limits) -> Wiring {
         Wiring::new(self.store.clone(), self.keys.clone(), limits)
     }
 

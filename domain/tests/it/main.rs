@@ -2,11 +2,16 @@
 
 mod accounts;
 mod bus;
+mod cache;
 mod cancel_storm;
+mod copies;
 mod groups;
 mod harness;
 mod missed;
 mod pushes;
+mod recorder;
 mod recount;
+mod redis_address;
+mod redis_server;
 mod traps;
 mod write_path;

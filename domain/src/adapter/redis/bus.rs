@@ -3,17 +3,23 @@
 //! Publishing and listening are a task and a connection each. A client library may believe that it is subscribed long after it
 //! is not (trap 6), so the publisher sends a heartbeat through a channel of this node's own, and a listener that does not hear it
 //! starts over with a new connection. What is lost meanwhile, the hubs find by the lanes' heads.
+//!
+//! In a cluster the channels are plain ones, which its nodes pass on to each other, so that either connection may be to any node.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
-use redis::{Client, RedisError, RedisResult, aio::MultiplexedConnection};
+use redis::{RedisResult, aio::MultiplexedConnection};
 use tokio::{
     sync::{broadcast, mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use super::{super::backlog::Backlog, CALL_TIMEOUT, connection_config};
+use super::{
+    super::backlog::Backlog,
+    CALL_TIMEOUT, Pause,
+    servers::{RedisServers, in_time},
+};
 use crate::{
     LaneId, LaneLayout, LoggedBatch,
     contract::batch::{decode, encode},
@@ -29,12 +35,10 @@ const PIPELINE_MAX: usize = 64;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// A listener that hears nothing for so long, not even its own heartbeat, is not subscribed.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
-const RECONNECT_MIN: Duration = Duration::from_millis(100);
-const RECONNECT_MAX: Duration = Duration::from_secs(2);
 
 /// What a Redis bus needs.
 pub struct RedisBusSetup {
-    pub url: String,
+    pub servers: RedisServers,
     /// Tells the channels of installations apart that share a Redis.
     pub installation: String,
     pub layout: LaneLayout,
@@ -47,7 +51,6 @@ pub struct RedisBusSetup {
 }
 
 pub struct RedisBus {
-    client: Client,
     connected: watch::Receiver<bool>,
     heard: Arc<Heard>,
     outgoing: mpsc::Sender<Arc<LoggedBatch>>,
@@ -74,26 +77,20 @@ impl Heard {
 }
 
 impl RedisBus {
-    /// Starts to connect, again and again until it is stopped; only an address that is none fails.
-    pub fn start(setup: RedisBusSetup) -> Result<Self, RedisError> {
-        let RedisBusSetup { url, installation, layout, node, backlog_bytes_max, held } = setup;
-        let client = Client::open(url)?;
+    /// Starts to connect, again and again until it is stopped.
+    pub fn start(setup: RedisBusSetup) -> Self {
+        let RedisBusSetup { servers, installation, layout, node, backlog_bytes_max, held } = setup;
         let backlog = || Backlog::new(backlog_bytes_max);
         let heard = Arc::new(Heard { batches: broadcast::Sender::new(BACKLOG), backlog: backlog() });
         let outgoing_backlog = backlog();
         let (outgoing, waiting) = mpsc::channel(BACKLOG);
         let channels = Channels { prefix: format!("confab:{installation}"), node };
-        let publisher = Publisher { client: client.clone(), channels: channels.clone(), waiting };
+        let publisher = Publisher { servers: servers.clone(), channels: channels.clone(), waiting };
         let (report, connected) = watch::channel(false);
-        let listener = Listener { client: client.clone(), channels, layout, heard: heard.clone(), report };
+        let listener = Listener { servers, channels, layout, heard: heard.clone(), report };
         held.spawn("publisher of the bus", publisher.run());
         held.spawn("listener of the bus", listener.run());
-        Ok(Self { client, connected, heard, outgoing, outgoing_backlog })
-    }
-
-    /// For other uses of the same Redis.
-    pub const fn client(&self) -> &Client {
-        &self.client
+        Self { connected, heard, outgoing, outgoing_backlog }
     }
 
     /// Whether the listener hears its own heartbeat.
@@ -136,7 +133,7 @@ impl Channels {
 }
 
 struct Publisher {
-    client: Client,
+    servers: RedisServers,
     channels: Channels,
     waiting: mpsc::Receiver<Arc<LoggedBatch>>,
 }
@@ -145,7 +142,7 @@ impl Publisher {
     async fn run(mut self) {
         let mut pause = Pause::default();
         loop {
-            let lost = match self.connect().await {
+            let lost = match self.servers.connect_to_one().await {
                 Ok(connection) => {
                     pause.reset();
                     self.publish_on(connection).await
@@ -156,10 +153,6 @@ impl Publisher {
             tracing::warn!(error = %error, "the bus does not publish; others read the log meanwhile");
             pause.wait().await;
         }
-    }
-
-    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
-        self.client.get_multiplexed_async_connection_with_config(&connection_config()).await
     }
 
     /// Until the connection fails; `Ok` when nobody publishes any more.
@@ -187,7 +180,7 @@ impl Publisher {
 }
 
 struct Listener {
-    client: Client,
+    servers: RedisServers,
     channels: Channels,
     layout: LaneLayout,
     heard: Arc<Heard>,
@@ -210,13 +203,11 @@ impl Listener {
 
     /// Until the connection fails or falls silent.
     async fn listen(&self, pause: &mut Pause) -> RedisResult<()> {
-        let late = || RedisError::from((redis::ErrorKind::Io, "no answer in time"));
-        let connecting = timeout(CALL_TIMEOUT, self.client.get_async_pubsub()).await;
-        let mut connection = connecting.map_err(|_| late())??;
+        let mut connection = self.servers.listen().await?;
         let mut channels: Vec<String> = self.layout.lanes().map(|lane| self.channels.lane(lane)).collect();
         let heartbeat = self.channels.heartbeat();
         channels.push(heartbeat.clone());
-        timeout(CALL_TIMEOUT, connection.subscribe(&channels)).await.map_err(|_| late())??;
+        in_time(CALL_TIMEOUT, connection.subscribe(&channels)).await?;
         let mut messages = connection.on_message();
         let mut silent_since = Instant::now();
         loop {
@@ -239,20 +230,5 @@ impl Listener {
                 Err(error) => tracing::warn!(error = %error, "a batch on the bus cannot be read"),
             }
         }
-    }
-}
-
-/// How long to wait before the next attempt: longer each time.
-#[derive(Default)]
-struct Pause(Duration);
-
-impl Pause {
-    const fn reset(&mut self) {
-        self.0 = Duration::ZERO;
-    }
-
-    async fn wait(&mut self) {
-        self.0 = (self.0 * 2).clamp(RECONNECT_MIN, RECONNECT_MAX);
-        sleep(self.0).await;
     }
 }

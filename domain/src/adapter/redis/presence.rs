@@ -8,13 +8,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use redis::{AsyncCommands as _, Client, Pipeline, RedisResult, aio::MultiplexedConnection};
+use redis::{Cmd, FromRedisValue as _, RedisResult};
 use tokio::{
-    sync::{Mutex as AsyncMutex, Notify},
+    sync::Notify,
     time::{Instant, interval, sleep},
 };
 
-use super::connection_config;
+use super::{RedisCommands, millis};
 use crate::{SessionId, UserId, lifeline::Held, port::Presence};
 
 /// A node that was silent for so long is dead.
@@ -30,7 +30,7 @@ const USERS_AT_ONCE: usize = 500;
 
 /// What a presence in Redis needs.
 pub struct RedisPresenceSetup {
-    pub client: Client,
+    pub commands: RedisCommands,
     /// Tells the keys of installations apart that share a Redis.
     pub prefix: String,
     /// This process, as no other has it.
@@ -44,10 +44,9 @@ pub struct RedisPresence {
 }
 
 struct Shared {
-    client: Client,
+    commands: RedisCommands,
     prefix: String,
     node: String,
-    connection: AsyncMutex<Option<MultiplexedConnection>>,
     here: Mutex<Here>,
     changed: Notify,
 }
@@ -63,10 +62,9 @@ struct Here {
 impl RedisPresence {
     pub fn start(setup: RedisPresenceSetup) -> Self {
         let shared = Arc::new(Shared {
-            client: setup.client,
+            commands: setup.commands,
             prefix: setup.prefix,
             node: format!("{:016x}", setup.node),
-            connection: AsyncMutex::default(),
             here: Mutex::default(),
             changed: Notify::new(),
         });
@@ -104,8 +102,7 @@ impl Presence for RedisPresence {
             match self.shared.read(users).await {
                 Ok(some) => live.extend(some),
                 Err(error) => {
-                    tracing::warn!(error = %error, "who is live is not known; everybody counts as away");
-                    self.shared.forget_connection().await;
+                    tracing::debug!(error = %error, "who is live is not known; everybody counts as away");
                 }
             }
         }
@@ -126,59 +123,39 @@ impl Shared {
         format!("{}:node:{node}", self.prefix)
     }
 
-    async fn connection(&self) -> RedisResult<MultiplexedConnection> {
-        let mut known = self.connection.lock().await;
-        if let Some(connection) = &*known {
-            return Ok(connection.clone());
-        }
-        let connection =
-            self.client.get_multiplexed_async_connection_with_config(&connection_config()).await?;
-        *known = Some(connection.clone());
-        Ok(connection)
-    }
-
-    async fn forget_connection(&self) {
-        *self.connection.lock().await = None;
-    }
-
     async fn tell(&self) {
         let mut heartbeat = interval(HEARTBEAT);
         let mut said_all = Instant::now();
+        let mut connection = 0;
         loop {
             tokio::select! {
                 _ = heartbeat.tick() => {}
                 () = self.changed.notified() => sleep(GATHER).await,
             }
-            if said_all.elapsed() > SAY_AGAIN {
+            // Behind another connection Redis may have lost all of it.
+            let said_to = std::mem::replace(&mut connection, self.commands.number());
+            if said_all.elapsed() > SAY_AGAIN || said_to != connection {
                 said_all = Instant::now();
                 let mut here = self.lock();
                 let all: Vec<UserId> = here.sessions.keys().copied().collect();
                 here.dirty.extend(all);
             }
             if let Err(error) = self.say().await {
-                tracing::warn!(error = %error, "who is live here is not told; pushes may go to open apps");
-                self.forget_connection().await;
-                // Redis may have lost all of it.
-                said_all = Instant::now().checked_sub(SAY_AGAIN).unwrap_or(said_all);
+                tracing::debug!(error = %error, "who is live here is not told; pushes may go to open apps");
             }
         }
     }
 
     async fn say(&self) -> RedisResult<()> {
-        let mut connection = self.connection().await?;
-        redis::cmd("SET")
-            .arg(self.node_key(&self.node))
-            .arg(1)
-            .arg("PX")
-            .arg(millis(LEASE))
-            .exec_async(&mut connection)
-            .await?;
+        let mut beat = redis::cmd("SET");
+        beat.arg(self.node_key(&self.node)).arg(1).arg("PX").arg(millis(LEASE));
+        self.commands.query_all(vec![beat]).await?;
         loop {
-            let (pipeline, users) = self.changes();
+            let (commands, users) = self.changes();
             if users.is_empty() {
                 return Ok(());
             }
-            if let Err(error) = pipeline.exec_async(&mut connection).await {
+            if let Err(error) = self.commands.query_all(commands).await {
                 self.lock().dirty.extend(users);
                 return Err(error);
             }
@@ -186,65 +163,60 @@ impl Shared {
     }
 
     /// What changed, for some of the users, as commands.
-    fn changes(&self) -> (Pipeline, Vec<UserId>) {
+    fn changes(&self) -> (Vec<Cmd>, Vec<UserId>) {
         let mut here = self.lock();
         let users: Vec<UserId> = here.dirty.iter().take(USERS_AT_ONCE).copied().collect();
-        let mut pipeline = redis::pipe();
+        let mut commands = Vec::with_capacity(2 * users.len());
         for user in &users {
             here.dirty.remove(user);
             let key = self.user_key(*user);
             match here.sessions.get(user) {
                 Some(sessions) => {
                     let list: Vec<String> = sessions.iter().map(|session| session.0.to_string()).collect();
-                    pipeline.hset(&key, &self.node, list.join(",")).ignore();
-                    pipeline.pexpire(&key, millis(ENTRY_LIFE).cast_signed()).ignore();
+                    commands.push(Cmd::hset(&key, &self.node, list.join(",")));
+                    commands.push(Cmd::pexpire(&key, millis(ENTRY_LIFE).cast_signed()));
                 }
-                None => drop(pipeline.hdel(&key, &self.node).ignore()),
+                None => commands.push(Cmd::hdel(&key, &self.node)),
             }
         }
-        (pipeline, users)
+        (commands, users)
     }
 
     async fn say_farewell(&self) -> RedisResult<()> {
-        self.connection().await?.del(self.node_key(&self.node)).await
+        self.commands.query_all(vec![Cmd::del(self.node_key(&self.node))]).await.map(drop)
     }
 
     async fn read(&self, users: &[UserId]) -> RedisResult<HashSet<SessionId>> {
         if users.is_empty() {
             return Ok(HashSet::new());
         }
-        let mut connection = self.connection().await?;
-        let mut pipeline = redis::pipe();
-        for user in users {
-            pipeline.hgetall(self.user_key(*user));
-        }
-        let entries: Vec<HashMap<String, String>> = pipeline.query_async(&mut connection).await?;
+        let entries = users.iter().map(|user| Cmd::hgetall(self.user_key(*user))).collect();
+        let entries = self.commands.query_all(entries).await?.into_iter();
+        let entries: Vec<HashMap<String, String>> =
+            entries.map(HashMap::from_redis_value).collect::<Result<_, _>>()?;
         let nodes: BTreeSet<&str> = entries.iter().flat_map(HashMap::keys).map(String::as_str).collect();
         if nodes.is_empty() {
             return Ok(HashSet::new());
         }
-        let keys: Vec<String> = nodes.iter().map(|node| self.node_key(node)).collect();
-        let beats: Vec<Option<String>> = redis::cmd("MGET").arg(keys).query_async(&mut connection).await?;
+        let beats = nodes.iter().map(|node| Cmd::exists(self.node_key(node))).collect();
+        let beats = self.commands.query_all(beats).await?.into_iter();
+        let beats: Vec<bool> = beats.map(bool::from_redis_value).collect::<Result<_, _>>()?;
         let dead: HashSet<&str> =
-            nodes.into_iter().zip(beats).filter_map(|(node, beat)| beat.is_none().then_some(node)).collect();
+            nodes.into_iter().zip(beats).filter_map(|(node, beats)| (!beats).then_some(node)).collect();
         let mut live = HashSet::new();
-        let mut removal = redis::pipe();
+        let mut removals = Vec::new();
         for (user, entry) in users.iter().zip(&entries) {
             for (node, sessions) in entry {
                 if dead.contains(node.as_str()) {
-                    removal.hdel(self.user_key(*user), node).ignore();
+                    removals.push(Cmd::hdel(self.user_key(*user), node));
                 } else {
                     live.extend(sessions.split(',').filter_map(|id| id.parse().ok()).map(SessionId));
                 }
             }
         }
-        if !dead.is_empty() {
-            removal.exec_async(&mut connection).await?;
+        if !removals.is_empty() {
+            self.commands.query_all(removals).await?;
         }
         Ok(live)
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
