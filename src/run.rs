@@ -12,6 +12,7 @@ use domain::{
     Chat, WorkerId,
     adapter::{
         ambient::{SystemClock, SystemRandom},
+        in_process::InProcessBus,
         kafka::{ConsumerSetup, KafkaQueue, consume},
         redis::{RedisBus, RedisBusSetup, RedisPresence, RedisPresenceSetup},
         sql::SqlStore,
@@ -219,6 +220,8 @@ impl Process {
         wiring.lifeline = self.lifeline.clone();
         if let Some(Shared { bus, presence }) = self.redis(store.installation(), store.layout())? {
             (wiring.bus, wiring.presence) = (bus, presence);
+        } else {
+            wiring.bus = Arc::new(InProcessBus::new(self.settings.bus_backlog_bytes_max));
         }
         let tasks = wiring.tasks.clone();
         Ok((wiring.build(), Storage { store, tasks }))
@@ -253,6 +256,7 @@ impl Process {
             installation: installation.to_owned(),
             layout,
             node,
+            backlog_bytes_max: self.settings.bus_backlog_bytes_max,
             held: self.held(&self.stop_rest),
         };
         let bus = RedisBus::start(setup).map_err(|error| format!("CONFAB_REDIS_URL: {error}"))?;

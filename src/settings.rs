@@ -171,8 +171,15 @@ impl Settings {
     pub fn hub_limits(&self) -> HubLimits {
         HubLimits {
             heads_interval: Duration::from_millis(self.heads_interval_ms),
+            gap_timeout: Duration::from_millis(self.gap_timeout_ms),
+            view_age_max: Duration::from_millis(self.view_age_max_ms),
+            view_lost_after: Duration::from_millis(self.view_lost_after_ms),
             recent_batches_max: self.recent_batches_max,
-            ..HubLimits::default()
+            recent_batches_bytes_max: self.recent_batches_bytes_max,
+            ahead_batches_max: self.ahead_batches_max,
+            ahead_batches_bytes_max: self.ahead_batches_bytes_max,
+            feed_bytes_max: self.feed_bytes_max,
+            execution_timeout: Duration::from_millis(self.event_timeout_ms),
         }
     }
 
@@ -193,8 +200,19 @@ impl Settings {
             limits: guard::Limits {
                 document_bytes_max: self.document_bytes_max,
                 document_tokens_max: self.document_tokens_max,
+                document_nesting_max: self.document_nesting_max,
                 depth_max: self.document_depth_max,
-                ..guard::Limits::default()
+                selection_nesting_max: self.document_selection_nesting_max,
+                introspection_lists_max: self.document_introspection_lists_max,
+                selections_max: self.document_selections_max,
+                fragments_max: self.document_fragments_max,
+                operations_max: self.document_operations_max,
+                aliases_max: self.document_aliases_max,
+                directives_max: self.document_directives_max,
+                directives_per_place_max: self.document_directives_per_place_max,
+                json_nesting_max: self.json_nesting_max,
+                json_values_max: self.json_values_max,
+                cost_max: self.operation_cost_max,
             },
             sockets: SocketSettings {
                 total_max: self.sockets_max,

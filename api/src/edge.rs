@@ -3,7 +3,7 @@
 //! [`Edge::read`] and [`Edge::prepare`] refuse what must not run; [`Edge::run`] runs the rest in a task of its own, which
 //! a client that goes away does not cancel: a transaction cut half way could take others' writes with it.
 
-use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use async_graphql::{Request, Response, Variables, parser::types::OperationType};
 use domain::{
@@ -20,7 +20,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     coercion::{check_arguments, coerce_variables},
-    document::{Document, Documents},
+    cost::cost,
+    document::{Document, Documents, kind_name},
     executor::{Executor, Operation},
     parameters::Parameters,
     refusal::{Refusal, complete_errors},
@@ -85,7 +86,7 @@ impl Edge {
         Ok((document, kind))
     }
 
-    /// Coerces the variables. Nothing has run when it fails.
+    /// Coerces the variables, and counts what the operation may cost with them. Nothing has run when it fails.
     pub fn prepare(&self, parameters: Parameters, document: Arc<Document>) -> Result<Prepared, Vec<Refusal>> {
         let types = self.documents.types();
         let (_, operation) =
@@ -97,15 +98,23 @@ impl Edge {
             check_arguments(types, &document.parsed, operation, root, &variables)
                 .map_err(|refusal| vec![refusal])?;
         }
+        let (cost, max) =
+            (cost(types, &document.parsed, operation, &variables), self.settings.limits.cost_max);
+        if cost > max {
+            let message = format!(
+                "the operation costs {cost}, more than {max}: ask for smaller pages, or for less in each item"
+            );
+            return Err(vec![Refusal::limit_exceeded(message)]);
+        }
         Ok(Prepared { document, operation_name: parameters.operation_name, variables })
     }
 
-    /// Runs a query or mutation to its end, whoever still waits for it, and hands over one answer: its own, or
-    /// `UNAVAILABLE` once the deadline has passed, or `INTERNAL` when it panicked.
+    /// Runs a query or mutation, whoever still waits for it, and hands over one answer: its own, or `UNAVAILABLE` once the
+    /// deadline has passed, or `INTERNAL` when it panicked. At the deadline a query stops; a mutation goes on to its end.
     pub fn run<F>(
         &self,
         mut operation: Operation,
-        kind: &'static str,
+        kind: OperationType,
         trace: TraceContext,
         answer: impl FnOnce(Response) -> F + Send + 'static,
     ) where
@@ -115,12 +124,14 @@ impl Edge {
         let executor = Arc::clone(&self.executor);
         let deadline = self.settings.operation_timeout;
         let request_id = trace.id;
-        let span = crate::trace::operation(trace, kind, || crate::trace::name_of(&mut operation.request));
+        let span =
+            crate::trace::operation(trace, kind_name(kind), || crate::trace::name_of(&mut operation.request));
         let told = span.clone();
         let work = async move {
             let _running = measure::Open::new(measure::OPERATIONS_RUNNING);
             let begun = Instant::now();
             let measured = move |outcome| {
+                let kind = kind_name(kind);
                 measure::count(measure::OPERATIONS, &[("kind", kind), ("outcome", outcome)], 1);
                 measure::latency(measure::OPERATION_SECONDS, &[("kind", kind)], begun);
             };
@@ -131,7 +142,7 @@ impl Edge {
                 return answer(refusal.into_response()).await;
             };
             tracing::debug!("an operation runs");
-            let mut work = pin!(AssertUnwindSafe(executor.execute(operation)).catch_unwind());
+            let mut work = AssertUnwindSafe(executor.execute(operation)).catch_unwind();
             match timeout(deadline, &mut work).await {
                 Ok(outcome) => {
                     let mut response = outcome.unwrap_or_else(|_| panicked(&request_id));
@@ -146,7 +157,13 @@ impl Edge {
                     tracing::warn!("an operation passed its deadline");
                     told.fail("deadline");
                     measured("error");
-                    let (outcome, ()) = tokio::join!(work, answer(Refusal::late().into_response()));
+                    let late = Refusal::late().into_response();
+                    if kind == OperationType::Query {
+                        // It has no effects; what it would still read is for nobody.
+                        drop(work);
+                        return answer(late).await;
+                    }
+                    let (outcome, ()) = tokio::join!(work, answer(late));
                     if outcome.is_err() {
                         panicked(&request_id);
                     }

@@ -2,7 +2,8 @@
 //!
 //! The parser and the validator recurse: 4 KB of nested brackets end the process, and 800 bytes of fragments that
 //! spread each other twice keep a core busy for seconds. So, on both edges: [`scan`] the raw text, parse, [`measure`]
-//! the tree; and [`scan_json`] before variables are read. Not here: what a document costs by its meaning (page sizes).
+//! the tree; and [`scan_json`] before variables are read. Not here: what an
+//! operation costs by its meaning (page sizes), which is [`crate::cost`].
 
 mod json;
 mod measure;
@@ -43,6 +44,8 @@ pub struct Limits {
     pub json_nesting_max: usize,
     /// Values in a JSON body.
     pub json_values_max: usize,
+    /// What an operation may cost, as [`crate::cost`] counts it.
+    pub cost_max: u64,
 }
 
 impl Default for Limits {
@@ -62,6 +65,7 @@ impl Default for Limits {
             directives_per_place_max: 5,
             json_nesting_max: 32,
             json_values_max: 20_000,
+            cost_max: 10_000,
         }
     }
 }

@@ -174,7 +174,7 @@ async fn run(
     let prepared = edge.prepare(parameters, document).map_err(Answer::Refused)?;
     let (done, answered) = oneshot::channel();
     let operation = Operation { request: prepared.into_request(), caller, address };
-    edge.run(operation, kind_name(kind), trace, async move |response| {
+    edge.run(operation, kind, trace, async move |response| {
         // Nobody waits any more when the client has gone; the work is done all the same.
         let _ = done.send(response);
     });

@@ -12,19 +12,20 @@ mod arguments;
 mod audience;
 mod feed;
 mod group;
+mod recent;
 mod sharing;
 mod start;
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use domain::{Chat, ServiceError, SessionId};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{executor::Subscription, schema::ChatSchema, typesystem::TypeSystem, websocket::Outbound};
@@ -43,6 +44,14 @@ pub struct HubLimits {
     pub view_lost_after: Duration,
     /// Batches kept for subscriptions that are about to go live.
     pub recent_batches_max: usize,
+    /// Bytes of them.
+    pub recent_batches_bytes_max: usize,
+    /// Batches of a lane that came before their turn; what does not fit is read from SQL.
+    pub ahead_batches_max: usize,
+    /// Bytes of them, of all lanes together.
+    pub ahead_batches_bytes_max: usize,
+    /// Bytes of batches on their way to the task that routes; behind them the feed waits, and SQL keeps the rest.
+    pub feed_bytes_max: usize,
     /// How long the execution of one event may take.
     pub execution_timeout: Duration,
 }
@@ -55,16 +64,21 @@ impl Default for HubLimits {
             view_age_max: Duration::from_secs(1),
             view_lost_after: Duration::from_secs(10),
             recent_batches_max: 4096,
+            recent_batches_bytes_max: 64 * 1024 * 1024,
+            ahead_batches_max: 1024,
+            ahead_batches_bytes_max: 16 * 1024 * 1024,
+            feed_bytes_max: 16 * 1024 * 1024,
             execution_timeout: Duration::from_secs(5),
         }
     }
 }
 
-/// How often events were executed and delivered since the start.
+/// How often events were executed and delivered since the start, and what is kept of them.
 #[derive(Debug, Default)]
 pub struct HubMetrics {
     executions: AtomicU64,
     deliveries: AtomicU64,
+    recent_bytes: AtomicUsize,
 }
 
 impl HubMetrics {
@@ -74,6 +88,11 @@ impl HubMetrics {
 
     pub fn deliveries_total(&self) -> u64 {
         self.deliveries.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the batches that are remembered now.
+    pub fn recent_bytes(&self) -> usize {
+        self.recent_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -103,7 +122,12 @@ struct Shared {
     tasks: TaskTracker,
     metrics: HubMetrics,
     commands: mpsc::UnboundedSender<Command>,
+    /// Bounds how many subscriptions start anew at once when the log is another one.
+    restarts: Semaphore,
 }
+
+/// Subscriptions that start anew at once. Each reads a snapshot; the rest wait their turn.
+const RESTARTS_MAX: usize = 32;
 
 /// An open subscription, as the tasks of the hub know it.
 struct Open {
@@ -145,6 +169,7 @@ impl Hub {
             tasks: setup.tasks.clone(),
             metrics: HubMetrics::default(),
             commands,
+            restarts: Semaphore::new(RESTARTS_MAX),
         });
         let feed = feed::follow(&shared, heads.clone(), &setup.stop);
         let actor = Actor::new(&shared, heads, setup.on_session_ended);
@@ -160,7 +185,7 @@ impl Hub {
             Arc::new(Open { id, outbound: subscription.outbound.clone(), ended: AtomicBool::new(false) });
         let ending = Ending { open: open.clone(), commands: self.shared.commands.clone() };
         let hub = self.clone();
-        self.shared.tasks.spawn(async move { start::run(hub, open, subscription).await });
+        self.shared.tasks.spawn(async move { start::run(&hub.shared, open, subscription).await });
         Box::new(ending)
     }
 

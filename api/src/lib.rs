@@ -2,13 +2,14 @@
 //!
 //! Two halves meet at `executor`. In front of it the edges: `server` listens, `http` and `websocket` speak the
 //! protocols, and what both do with a request is `edge`: `guard` it, read its `document`, coerce its variables
-//! (`coercion`, by the `typesystem`). Behind it `schema` says what can be asked and how an answer is put together from
+//! (`coercion`, by the `typesystem`), count its `cost`. Behind it `schema` says what can be asked and how an answer is put together from
 //! `domain::Chat`; it holds no rule of the product. `viewer` is who asks; `connection` is what a socket gives to the
 //! requests that come over it.
 
 pub mod app;
 pub mod coercion;
 pub mod connection;
+pub mod cost;
 pub mod document;
 pub mod edge;
 pub mod executor;

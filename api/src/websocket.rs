@@ -24,7 +24,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 pub use self::{
     outbound::{Outbound, serialise_response},
-    queue::{Closed, Payload, PendingPayload},
+    queue::{Alone, Closed, Made, Payload, PendingPayload},
     sockets::Sockets,
 };
 use crate::{edge::Edge, origin::Origins, trace};

@@ -24,7 +24,7 @@ use crate::{
     measure,
     port::{
         Bus, Clock, Presence, Random,
-        conversations::{ListCursor, Missed},
+        conversations::{HistoryPage, ListCursor, Missed},
         log::Heads,
     },
     service::{

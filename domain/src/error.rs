@@ -102,7 +102,7 @@ error_codes! {
         "Ask for 1 to 100 items, in one direction.";
     LimitExceeded, "LIMIT_EXCEEDED", TopLevel, false,
         "The document, its variables or the connection goes past a published bound.",
-        "Send a smaller document, or fewer operations at once.";
+        "Send a smaller document, ask for smaller pages, or for fewer operations at once.";
     Internal, "INTERNAL", TopLevel, false,
         "A fault of the server. The request id finds it in the logs.",
         "Report it with the request id.";

@@ -190,8 +190,26 @@ settings! {
 
     /// Milliseconds between two looks at the lanes' heads.
     heads_interval_ms: u64 = "300", 10 ..= 500;
+    /// Milliseconds that a hole in a lane may wait for the bus before it is read from SQL.
+    gap_timeout_ms: u64 = "20", 1 ..= 1000;
+    /// Milliseconds after which a view of SQL is too old to deliver by: who was removed meanwhile must get nothing.
+    view_age_max_ms: u64 = "1000", 500 ..= 1000;
+    /// Milliseconds without a view of SQL after which a node closes its sockets, which resume elsewhere.
+    view_lost_after_ms: u64 = "10000", 1000 ..= 10_000;
     /// Batches that the hub remembers for subscriptions about to go live.
     recent_batches_max: usize = "4096", 16 ..= 1_000_000;
+    /// Bytes of these batches; the older of them are read from SQL.
+    recent_batches_bytes_max: usize = "67108864", 1_048_576 ..= 1_073_741_824;
+    /// Batches of a lane that may wait for an earlier one of it; more are read from SQL in their turn.
+    ahead_batches_max: usize = "1024", 1 ..= 1_000_000;
+    /// Bytes of these batches, of all lanes together.
+    ahead_batches_bytes_max: usize = "16777216", 1_048_576 ..= 1_073_741_824;
+    /// Bytes of batches on their way to the hub; behind them, what happens waits in SQL.
+    feed_bytes_max: usize = "16777216", 1_048_576 ..= 1_073_741_824;
+    /// Bytes of batches that wait to be heard from the bus, and of those that wait to be told to others; more are read from SQL.
+    bus_backlog_bytes_max: usize = "67108864", 1_048_576 ..= 1_073_741_824;
+    /// Milliseconds that the execution of one event may take.
+    event_timeout_ms: u64 = "5000", 100 ..= 60_000;
 
     /// Connections open at once.
     connections_max: usize = "50000", 1 ..= 10_000_000;
@@ -213,6 +231,31 @@ settings! {
     document_tokens_max: usize = "2000", 100 ..= 100_000;
     /// Fields below each other in a GraphQL document; introspection is free.
     document_depth_max: usize = "12", 4 ..= 64;
+    /// Brackets open at once in a GraphQL document.
+    document_nesting_max: usize = "64", 16 ..= 200;
+    /// Selection sets and fragments inside each other, introspection included.
+    document_selection_nesting_max: usize = "30", 8 ..= 100;
+    /// Lists of fields or of types inside each other in an introspection.
+    document_introspection_lists_max: usize = "2", 1 ..= 4;
+    /// Selections of a document with every fragment written out.
+    document_selections_max: usize = "2000", 100 ..= 100_000;
+    /// Fragments of a document.
+    document_fragments_max: usize = "100", 1 ..= 10_000;
+    /// Operations of a document.
+    document_operations_max: usize = "32", 1 ..= 10_000;
+    /// Aliases in a document.
+    document_aliases_max: usize = "50", 1 ..= 10_000;
+    /// Directives in a document.
+    document_directives_max: usize = "50", 1 ..= 10_000;
+    /// Directives in one place.
+    document_directives_per_place_max: usize = "5", 1 ..= 100;
+    /// What an operation may cost, counted before it runs: an object 1, a mutation 10, and what is in a list as often as the list
+    /// can be long (`first` or `last`; 20 when nothing says how long). 100 conversations with 10 members and their names each cost 2,201.
+    operation_cost_max: u64 = "10000", 1000 ..= 1_000_000;
+    /// Arrays and objects inside each other in a JSON body.
+    json_nesting_max: usize = "32", 8 ..= 100;
+    /// Values in a JSON body.
+    json_values_max: usize = "20000", 100 ..= 1_000_000;
 
     /// Sockets of this node.
     sockets_max: usize = "20000", 1 ..= 10_000_000;

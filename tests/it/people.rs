@@ -135,7 +135,7 @@ impl Site {
                 let message = &payload["message"];
                 return (text(&message["id"]), message["seq"].as_i64().expect("a seq"));
             }
-            assert!(begun.elapsed() < Duration::from_secs(60), "nobody takes {said}");
+            assert!(begun.elapsed() < Duration::from_mins(1), "nobody takes {said}");
             tokio::task::yield_now().await;
         }
     }

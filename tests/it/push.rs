@@ -96,17 +96,17 @@ async fn mute(site: &Site, device: &Device, group: &str, until: Value) {
 async fn nobody_is_pushed_who_is_there_or_does_not_want_it_or_has_left() {
     let Stage { site, providers, .. } = &Stage::embedded().await;
     let mut people = Vec::new();
-    for name in ["ada", "lena", "mia", "mila", "quinn", "quentin", "uma", "otto", "rita", "wendy"] {
+    for name in ["ada", "lena", "mia", "nils", "quinn", "quentin", "uma", "otto", "rita", "wendy"] {
         people.push(site.join_with(providers, Kind::Fcm, name).await);
     }
-    let [ada, lena, mia, mila, quinn, quentin, uma, otto, rita, wendy] = &people[..] else { panic!("ten") };
+    let [ada, lena, mia, nils, quinn, quentin, uma, otto, rita, wendy] = &people[..] else { panic!("ten") };
     let lenas_phone = site.sign_in("lena").await;
     site.wants_pushes(&lenas_phone, providers, Kind::Apns, "lenas-phone").await;
-    let group = site.group(ada, "t", &[lena, mia, mila, quinn, quentin, uma, otto, rita, wendy]).await;
+    let group = site.group(ada, "t", &[lena, mia, nils, quinn, quentin, uma, otto, rita, wendy]).await;
     let mut listener = Listener::open(&site.url(), &lena.token, None).await.expect("opens");
     listener.opening().await.expect("live");
     mute(site, mia, &group, Value::Null).await;
-    mute(site, mila, &group, json!("2020-01-01T00:00:00Z")).await;
+    mute(site, nils, &group, json!("2020-01-01T00:00:00Z")).await;
     site.done(quinn, "setQuietHours", quiet_hours(-60), "quietHours { starts }").await;
     site.done(quentin, "setQuietHours", quiet_hours(180), "quietHours { starts }").await;
     site.done(uma, "unregisterDevice", json!({}), "__typename").await;
@@ -115,7 +115,7 @@ async fn nobody_is_pushed_who_is_there_or_does_not_want_it_or_has_left() {
     let removal = json!({ "conversationId": group, "userId": rita.user });
     site.done(ada, "removeMember", removal, "conversation { id }").await;
 
-    let away = ["lenas-phone", "mila", "quentin", "wendy"];
+    let away = ["lenas-phone", "nils", "quentin", "wendy"];
     let first = site.send(ada, &group, "first").await;
     providers.until_shown(&first, away.len()).await;
     // Once it has been shown about the second, whatever there was to show about the first has been.
@@ -133,7 +133,7 @@ async fn nobody_is_pushed_who_is_there_or_does_not_want_it_or_has_left() {
     let joining = json!({ "conversationId": group, "userIds": [rita.user] });
     site.done(ada, "addMembers", joining, "conversation { id }").await;
     let everybody =
-        ["lena", "lenas-phone", "mia", "mila", "otto", "quentin", "quinn", "rita", "uma", "wendy"];
+        ["lena", "lenas-phone", "mia", "nils", "otto", "quentin", "quinn", "rita", "uma", "wendy"];
     let begun = Instant::now();
     loop {
         let third = site.send(ada, &group, "third").await;

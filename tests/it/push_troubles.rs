@@ -244,7 +244,7 @@ async fn survive_kills(mut stage: Stage) {
             stage.replace_what_pushes();
         }
     }
-    let limit = Duration::from_secs(60);
+    let limit = Duration::from_mins(1);
     stage
         .providers
         .until(limit, "everybody is shown everything", |asked| all_shown(asked, &devices, &messages))

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     listener::Listener,
-    server::{Server, ask, client, confab, register, settings},
+    server::{Server, ask, client, confab, mariadb, register, settings, sql},
 };
 
 const SEND: &str =
@@ -194,4 +194,76 @@ async fn cursors_from_before_an_older_copy_came_back_are_told_to_resynchronise()
         names(&fourth.opening().await.expect("live")),
         ["StreamOpened", "ResyncRequired", "StreamLive"]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_log_goes_back_under_live_sockets_they_are_told_and_go_on() {
+    let Some(database) = mariadb() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = || {
+        let mut command = embedded(folder.path());
+        command.env("CONFAB_DATABASE_URL", &database).env("CONFAB_KEYS_DIR", folder.path().join("keys"));
+        command
+    };
+    assert!(node().arg("migrate").status().expect("runs").success());
+    assert!(node().args(["keys", "new"]).status().expect("runs").success());
+    let client = client();
+    let server = Server::start(node());
+    let (_, token) = register(&client, &server.url, "ada").await;
+    let ids = [group(&client, &server.url, &token).await, group(&client, &server.url, &token).await];
+    let mut listeners = Vec::new();
+    for _ in 0..3 {
+        let mut listener = Listener::open(&server.url, &token, None).await.expect("opens");
+        listener.opening().await.expect("live");
+        listeners.push(listener);
+    }
+    send(&client, &server.url, &token, &ids[0], "kept").await.expect("sent");
+    for listener in &mut listeners {
+        assert_eq!(listener.event().await.expect("open")["message"]["clientMessageId"], "kept");
+    }
+
+    let (_, name) = database.rsplit_once('/').expect("a database");
+    let each = |sql: &str| {
+        let tables = ["log_lane", "outbox", "conversation", "member", "message"];
+        tables.map(|table| sql.replace("[]", table)).concat()
+    };
+    let copy = each(&format!("CREATE TABLE {name}_copy.[] AS SELECT * FROM {name}.[];"));
+    sql(&database, &format!("DROP DATABASE IF EXISTS {name}_copy; CREATE DATABASE {name}_copy; {copy}"));
+    let mut newest = String::new();
+    for (index, key) in ["a", "b", "c"].into_iter().enumerate() {
+        send(&client, &server.url, &token, &ids[index % 2], key).await.expect("sent");
+        for listener in &mut listeners {
+            let event = listener.event().await.expect("open");
+            assert_eq!(event["message"]["clientMessageId"], key);
+            event["cursor"].as_str().expect("a cursor").clone_into(&mut newest);
+        }
+    }
+    let back = each(&format!("DELETE FROM {name}.[]; INSERT INTO {name}.[] SELECT * FROM {name}_copy.[];"));
+    sql(&database, &format!("START TRANSACTION; {back} COMMIT; DROP DATABASE {name}_copy"));
+
+    let mut cursor = String::new();
+    for listener in &mut listeners {
+        let told = listener.event().await.expect("the socket stays open");
+        assert_eq!(told["__typename"], "ResyncRequired", "{told}");
+        told["cursor"].as_str().expect("a cursor").clone_into(&mut cursor);
+        assert_eq!(listener.event().await.expect("open")["__typename"], "StreamLive");
+    }
+    // The same places come again with other content, live in the same operations.
+    for key in ["x", "y", "z"] {
+        let seq = send(&client, &server.url, &token, &ids[0], key).await.expect("sent");
+        for listener in &mut listeners {
+            let event = listener.event().await.expect("open");
+            assert_eq!(
+                (&event["message"]["clientMessageId"], event["message"]["seq"].as_i64()),
+                (&json!(key), Some(seq))
+            );
+        }
+    }
+    let mut resumed = Listener::open(&server.url, &token, Some(&cursor)).await.expect("opens");
+    let missed = resumed.opening().await.expect("live");
+    let keys: Vec<&str> =
+        missed.iter().filter_map(|event| event["message"]["clientMessageId"].as_str()).collect();
+    assert_eq!(keys, ["x", "y", "z"], "what came with the word is a good cursor");
+    let mut void = Listener::open(&server.url, &token, Some(&newest)).await.expect("opens");
+    assert_eq!(names(&void.opening().await.expect("live")), ["StreamOpened", "ResyncRequired", "StreamLive"]);
 }

@@ -2,7 +2,7 @@
 //! takes a place in the queue of each socket concerned.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
 };
 
@@ -21,6 +21,8 @@ use super::{
     audience::{concerns, first_role, shown},
     feed::{Feed, FeedItem},
     group::{Execution, GroupKey, Plan},
+    recent::Recent,
+    start,
 };
 use crate::{
     schema::types::event::{AsSeen, EventBody, EventItem},
@@ -35,7 +37,7 @@ pub(super) enum Command {
 /// A subscription whose replay has reached `seen`.
 pub(super) struct GoLive {
     pub open: Arc<Open>,
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     /// Sorted; `None` for all.
     pub conversations: Option<Arc<[ConversationId]>>,
     pub epoch: i64,
@@ -57,6 +59,8 @@ struct Subscription {
     open: Arc<Open>,
     user: UserId,
     session: SessionId,
+    /// To start it anew.
+    plan: Arc<Plan>,
     conversations: Option<Arc<[ConversationId]>>,
     group: GroupKey,
 }
@@ -94,9 +98,7 @@ pub(super) struct Actor {
     users: HashMap<UserId, User>,
     /// Who of this node's users is in a conversation.
     routes: HashMap<ConversationId, HashMap<UserId, MemberRole>>,
-    recent: VecDeque<Arc<LoggedBatch>>,
-    /// Everything of a lane after this is in `recent`.
-    recent_after: Positions,
+    recent: Recent,
     waiting: Vec<GoLive>,
     on_session_ended: Arc<dyn Fn(SessionId) + Send + Sync>,
 }
@@ -110,13 +112,12 @@ impl Actor {
         Self {
             shared: shared.clone(),
             epoch: heads.epoch,
-            recent_after: heads.positions.clone(),
+            recent: Recent::new(heads.positions.clone()),
             positions: heads.positions,
             subscriptions: HashMap::new(),
             groups: HashMap::new(),
             users: HashMap::new(),
             routes: HashMap::new(),
-            recent: VecDeque::new(),
             waiting: Vec::new(),
             on_session_ended,
         }
@@ -149,18 +150,17 @@ impl Actor {
                     Some(Command::Leave(open)) => self.leave(id_of(&open)),
                     None => return,
                 },
-                item = items.recv(), if fresh => match item {
-                    Some(FeedItem::Batch(batch)) => self.deliver(&batch),
+                // With nobody to deliver to they pass all the same: what is held up here holds up the reading of SQL.
+                item = items.recv(), if fresh || self.subscriptions.is_empty() => match item {
+                    Some(FeedItem::Batch(batch, _on_its_way)) => self.deliver(&batch),
                     Some(FeedItem::Reset(heads)) => self.reset(heads),
                     None => return,
                 },
-                () = sleep_until(wake) => if !fresh && Instant::now() >= wake {
-                    self.close_all();
-                    tokio::select! {
-                        changed = verified_at.changed() => if changed.is_err() { return },
-                        () = stop.cancelled() => return,
+                () = sleep_until(wake), if fresh || !self.subscriptions.is_empty() => {
+                    if !fresh && Instant::now() >= wake {
+                        self.close_all();
                     }
-                },
+                }
             }
         }
     }
@@ -186,7 +186,7 @@ impl Actor {
         } else if request.epoch > self.epoch || !self.positions.covers(&request.seen) {
             // The snapshot was ahead of this task, which will be there in a moment.
             self.waiting.push(request);
-        } else if !request.seen.covers(&self.recent_after) {
+        } else if !request.seen.covers(&self.recent.after) {
             let _ = request.reply.send(WentLive::ReplayMore);
         } else {
             self.join(request);
@@ -203,11 +203,11 @@ impl Actor {
         let group = self
             .groups
             .entry(key)
-            .or_insert_with(|| Group { execution: Execution::start(&shared, plan), members: 0 });
+            .or_insert_with(|| Group { execution: Execution::start(&shared, plan.clone()), members: 0 });
         group.members += 1;
         let execution = group.execution.clone();
-        let subscription = Subscription { open, user, session, conversations, group: key };
-        for batch in &self.recent {
+        let subscription = Subscription { open, user, session, plan, conversations, group: key };
+        for batch in self.recent.iter() {
             if batch.pos <= seen.get(batch.lane) {
                 continue;
             }
@@ -303,7 +303,7 @@ impl Actor {
             }
         }
         self.dispatch(batch, &before, &routed);
-        self.remember(batch);
+        self.recent.remember(batch, &self.shared);
         self.retry_waiting();
     }
 
@@ -393,15 +393,6 @@ impl Actor {
         }
     }
 
-    fn remember(&mut self, batch: &Arc<LoggedBatch>) {
-        self.recent.push_back(batch.clone());
-        while self.recent.len() > self.shared.limits.recent_batches_max {
-            if let Some(old) = self.recent.pop_front() {
-                self.recent_after.set(old.lane, old.pos);
-            }
-        }
-    }
-
     fn retry_waiting(&mut self) {
         for request in std::mem::take(&mut self.waiting) {
             self.go_live(request);
@@ -413,26 +404,36 @@ impl Actor {
         self.shared.chat.seal_cursor(&position).into()
     }
 
-    /// The log is another one: every subscription fetches anew and goes on from there.
+    /// The log is another one: every subscription is told to fetch anew and goes on from there, as the same operation.
     fn reset(&mut self, heads: Heads) {
         self.epoch = heads.epoch;
-        self.recent.clear();
-        self.recent_after = heads.positions.clone();
+        self.recent = Recent::new(heads.positions.clone());
         self.positions = heads.positions;
-        // What is known of memberships came from the old log; resuming finds the new one.
-        self.close_all();
+        // What is known of memberships came from the old log; starting anew finds what the new one says.
+        for subscription in self.forget_all() {
+            let Subscription { open, plan, conversations, .. } = subscription;
+            let shared = self.shared.clone();
+            self.shared.tasks.spawn(async move { start::restart(&shared, open, plan, conversations).await });
+        }
         self.retry_waiting();
     }
 
     fn close_all(&mut self) {
-        for subscription in self.subscriptions.values() {
+        for subscription in self.forget_all() {
             subscription.open.outbound.close(1013, "try again later");
-            self.shared.chat.announce(subscription.user, subscription.session, false);
         }
-        self.subscriptions.clear();
+    }
+
+    fn forget_all(&mut self) -> Vec<Subscription> {
         self.groups.clear();
         self.users.clear();
         self.routes.clear();
+        let subscriptions: Vec<_> =
+            self.subscriptions.drain().map(|(_, subscription)| subscription).collect();
+        for subscription in &subscriptions {
+            self.shared.chat.announce(subscription.user, subscription.session, false);
+        }
+        subscriptions
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use domain::{LaneId, LoggedBatch, ServiceResult, port::log::Heads};
 use tokio::{
-    sync::{broadcast, mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -13,14 +13,12 @@ use super::Shared;
 
 /// Batches on their way to the actor; behind a full channel the feed waits, and SQL keeps the rest.
 const CHANNEL: usize = 1024;
-/// Batches of a lane that came from the bus before their turn; what does not fit is read from SQL.
-const AHEAD_MAX: usize = 1024;
 /// Log rows read at once.
 const READ_LIMIT: u32 = 256;
 
 pub(super) enum FeedItem {
-    /// The next batch of its lane.
-    Batch(Arc<LoggedBatch>),
+    /// The next batch of its lane, and its part of the bytes that may be on their way.
+    Batch(Arc<LoggedBatch>, OwnedSemaphorePermit),
     /// The log is another one: the database lost a tail or was restored. What was known of it is void.
     Reset(Heads),
 }
@@ -37,7 +35,9 @@ pub(super) fn follow(shared: &Arc<Shared>, heads: Heads, stop: &CancellationToke
     let (verified, verified_at) = watch::channel(Instant::now());
     let ahead = vec![BTreeMap::new(); heads.positions.as_slice().len()];
     let bus = shared.chat.live();
-    let follower = Follower { shared: shared.clone(), heads, ahead, gap: None, sender, verified };
+    let room = Arc::new(Semaphore::new(shared.limits.feed_bytes_max));
+    let follower =
+        Follower { shared: shared.clone(), heads, ahead, ahead_bytes: 0, gap: None, sender, room, verified };
     let ended = stop.clone();
     let following = async move {
         tokio::select! {
@@ -53,10 +53,14 @@ struct Follower {
     shared: Arc<Shared>,
     /// What was passed on.
     heads: Heads,
+    /// Of each lane, what came from the bus before its turn.
     ahead: Vec<BTreeMap<i64, Arc<LoggedBatch>>>,
+    ahead_bytes: usize,
     /// When a hole in some lane is due to be read.
     gap: Option<Instant>,
     sender: mpsc::Sender<FeedItem>,
+    /// A permit a byte that may be on its way.
+    room: Arc<Semaphore>,
     verified: watch::Sender<Instant>,
 }
 
@@ -97,10 +101,16 @@ impl Follower {
         if batch.pos <= known {
             return;
         }
+        let (limits, bytes) = (&self.shared.limits, batch.bytes());
+        // The one whose turn it is always fits.
+        let is_next = batch.pos == known + 1;
         if let Some(ahead) = self.ahead.get_mut(batch.lane.index())
-            && ahead.len() < AHEAD_MAX
+            && (is_next
+                || ahead.len() < limits.ahead_batches_max
+                    && self.ahead_bytes.saturating_add(bytes) <= limits.ahead_batches_bytes_max)
+            && ahead.insert(batch.pos, batch.clone()).is_none()
         {
-            ahead.insert(batch.pos, batch.clone());
+            self.ahead_bytes += bytes;
         }
         self.pass_on(batch.lane).await;
     }
@@ -112,7 +122,12 @@ impl Follower {
             let Some(ahead) = self.ahead.get_mut(lane.index()) else { return };
             let Some(batch) = ahead.remove(&next) else { break };
             self.heads.positions.set(lane, next);
-            let _ = self.sender.send(FeedItem::Batch(batch)).await;
+            let bytes = batch.bytes();
+            self.ahead_bytes -= bytes;
+            // One beyond the bound goes alone.
+            let room = u32::try_from(bytes.min(self.shared.limits.feed_bytes_max)).unwrap_or(u32::MAX);
+            let Ok(permit) = self.room.clone().acquire_many_owned(room).await else { return };
+            let _ = self.sender.send(FeedItem::Batch(batch, permit)).await;
         }
         let hole = self.ahead.iter().any(|ahead| !ahead.is_empty());
         self.gap = hole.then(|| self.gap.unwrap_or_else(|| Instant::now() + self.shared.limits.gap_timeout));
@@ -157,6 +172,7 @@ impl Follower {
         }
         self.heads = self.shared.chat.heads().await?;
         self.ahead.iter_mut().for_each(BTreeMap::clear);
+        self.ahead_bytes = 0;
         self.gap = None;
         let _ = self.sender.send(FeedItem::Reset(self.heads.clone())).await;
         Ok(())

@@ -1,7 +1,8 @@
 //! Executions: a subscription's document, run once an event.
 //!
 //! One long-lived stream of the executor serves a whole group of subscriptions: the document is validated once, and each
-//! event fed into it comes out as one serialised result that all sockets share.
+//! event fed into it comes out as one serialised result that all sockets share. When that fails, each socket executes the event
+//! for itself.
 
 use std::{
     hash::{Hash, Hasher},
@@ -13,7 +14,7 @@ use std::{
 use async_graphql::{Request, Response, ServerError, Variables};
 use bytes::Bytes;
 use domain::{Caller, ErrorCode, FilterHash, UserId};
-use futures_util::{FutureExt, StreamExt, stream::BoxStream};
+use futures_util::{FutureExt, StreamExt, future::ready, stream::BoxStream};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout},
@@ -23,9 +24,9 @@ use xxhash_rust::xxh3::Xxh3Default;
 use super::Shared;
 use crate::{
     document::Document,
-    refusal::{complete_errors, is_request_error},
+    refusal::complete_errors,
     schema::{EventFeed, execute_stream, request_data, types::event::EventItem},
-    websocket::{PendingPayload, serialise_response},
+    websocket::{Alone, Made, PendingPayload, serialise_response},
 };
 
 /// Between two tries of an event whose answer needs something that is away.
@@ -94,30 +95,49 @@ impl Plan {
         execute_stream(&shared.schema, request)
     }
 
-    /// One event alone. `Err` holds the errors of a request that cannot be executed at all, or not now.
+    /// One event alone. `Err` holds the errors of one that cannot be executed at all, or not now: an answer without data has no cursor,
+    /// and the next one's would step over it.
     pub async fn execute_once(&self, shared: &Shared, item: EventItem) -> Result<Bytes, Vec<ServerError>> {
         let begun = Instant::now();
         loop {
             let event = item.clone();
             let mut responses = self.responses(shared, futures_util::stream::once(async { event }).boxed());
-            let response = AssertUnwindSafe(responses.next()).catch_unwind().await.ok().flatten();
-            shared.metrics.executions.fetch_add(1, Ordering::Relaxed);
+            let response = next(shared, &mut responses).await;
             let mut response = response.unwrap_or_else(internal);
-            let away = is_away(&response);
+            let away = is_away(&response.errors);
             if away && is_worth_another_try(shared, begun) {
                 sleep(RETRY_PAUSE).await;
                 continue;
             }
-            if away || is_request_error(&response) {
+            if away || !has_data(&response) {
                 complete_errors(&mut response, "event");
                 return Err(response.errors);
             }
             return Ok(serialise(response));
         }
     }
+
+    /// How those who shared an execution that failed get the event all the same: each by one of its own.
+    fn alone(self: &Arc<Self>, shared: &Arc<Shared>, item: EventItem, mut failed: Response) -> Alone {
+        complete_errors(&mut failed, "event");
+        let (plan, shared, errors) = (self.clone(), shared.clone(), failed.errors);
+        Arc::new(move |caller| {
+            if !plan.shared {
+                return ready(Some(Err(errors.clone()))).boxed();
+            }
+            let (own, shared, item) = (Self { caller, ..(*plan).clone() }, shared.clone(), item.clone());
+            async move {
+                match own.execute_once(&shared, item).await {
+                    Err(errors) if is_away(&errors) => None,
+                    outcome => Some(outcome),
+                }
+            }
+            .boxed()
+        })
+    }
 }
 
-type Job = (EventItem, oneshot::Sender<Bytes>);
+type Job = (EventItem, oneshot::Sender<Made>);
 
 /// The running execution of a group.
 #[derive(Clone)]
@@ -127,7 +147,7 @@ pub(super) struct Execution {
 
 impl Execution {
     /// Starts the group's stream; it ends with the last handle. Its queue is bounded by those of the sockets behind it.
-    pub fn start(shared: &Arc<Shared>, plan: Plan) -> Self {
+    pub fn start(shared: &Arc<Shared>, plan: Arc<Plan>) -> Self {
         let (jobs, inbox) = mpsc::unbounded_channel();
         let owned = shared.clone();
         shared.tasks.spawn(async move { run(&owned, &plan, inbox).await });
@@ -143,13 +163,13 @@ impl Execution {
     }
 }
 
-async fn run(shared: &Shared, plan: &Plan, mut jobs: mpsc::UnboundedReceiver<Job>) {
+async fn run(shared: &Arc<Shared>, plan: &Arc<Plan>, mut jobs: mpsc::UnboundedReceiver<Job>) {
     let mut running = Running::start(shared, plan);
     while let Some((item, reply)) = jobs.recv().await {
         let begun = Instant::now();
         let answer = loop {
             let response = running.next(&item).await;
-            if !is_away(&response) {
+            if !is_away(&response.errors) {
                 break Some(response);
             }
             if !is_worth_another_try(shared, begun) {
@@ -159,7 +179,11 @@ async fn run(shared: &Shared, plan: &Plan, mut jobs: mpsc::UnboundedReceiver<Job
         };
         // An event is answered whole or not at all: a socket that waits for what will not come closes, and resumes before it.
         if let Some(response) = answer {
-            let _ = reply.send(serialise(response));
+            let made = match has_data(&response) {
+                true => Made::Whole(serialise(response)),
+                false => Made::Failed(plan.alone(shared, item, response)),
+            };
+            let _ = reply.send(made);
         }
     }
 }
@@ -180,11 +204,8 @@ impl<'a> Running<'a> {
 
     async fn next(&mut self, item: &EventItem) -> Response {
         let fed = self.feed.send(item.clone()).is_ok();
-        let next = AssertUnwindSafe(self.responses.next()).catch_unwind();
-        let response =
-            if fed { timeout(self.shared.limits.execution_timeout, next).await.ok() } else { None };
-        self.shared.metrics.executions.fetch_add(1, Ordering::Relaxed);
-        response.and_then(Result::ok).flatten().unwrap_or_else(|| {
+        let response = if fed { next(self.shared, &mut self.responses).await } else { None };
+        response.unwrap_or_else(|| {
             // It panicked, stalled or ended: the next event gets a fresh one.
             *self = Self::start(self.shared, self.plan);
             internal()
@@ -192,10 +213,23 @@ impl<'a> Running<'a> {
     }
 }
 
+/// The next answer of the executor; `None` when it panicked, took too long or ended.
+async fn next(shared: &Shared, responses: &mut BoxStream<'static, Response>) -> Option<Response> {
+    let next = AssertUnwindSafe(responses.next()).catch_unwind();
+    let response = timeout(shared.limits.execution_timeout, next).await;
+    shared.metrics.executions.fetch_add(1, Ordering::Relaxed);
+    response.ok()?.ok()?
+}
+
+/// The root field is not nullable: without it there is nothing at all.
+fn has_data(response: &Response) -> bool {
+    response.data != async_graphql::Value::Null
+}
+
 /// Whether something that the answer needs is away.
-fn is_away(response: &Response) -> bool {
+fn is_away(errors: &[ServerError]) -> bool {
     let unavailable = async_graphql::Value::from(ErrorCode::Unavailable.name());
-    response.errors.iter().any(|error| {
+    errors.iter().any(|error| {
         error.extensions.as_ref().and_then(|extensions| extensions.get("code")) == Some(&unavailable)
     })
 }

@@ -12,7 +12,7 @@ use domain::{
 use tokio::sync::oneshot;
 
 use super::{
-    Hub, Open,
+    Open, Shared,
     actor::{Command, GoLive, WentLive},
     arguments::Arguments,
     group::Plan,
@@ -28,6 +28,9 @@ use crate::{
     },
     websocket::{Closed, Payload},
 };
+
+/// Why everything is to be fetched anew while a subscription is open.
+const RESTORED: &str = "the database was restored";
 
 /// Why a subscription did not open.
 enum Failure {
@@ -56,18 +59,34 @@ impl From<Closed> for Failure {
     }
 }
 
-pub(super) async fn run(hub: Hub, open: Arc<Open>, subscription: Subscription) {
-    match begin(&hub, open.clone(), subscription).await {
+pub(super) async fn run(shared: &Shared, open: Arc<Open>, subscription: Subscription) {
+    match begin(shared, open.clone(), subscription).await {
         Ok(()) | Err(Failure::Gone) => {}
         Err(Failure::Refused(errors)) => open.outbound.error(&open.id, &errors),
     }
 }
 
+/// Tells an open subscription that the log is another one, and makes it live again from there.
+pub(super) async fn restart(
+    shared: &Shared,
+    open: Arc<Open>,
+    plan: Arc<Plan>,
+    conversations: Option<Arc<[ConversationId]>>,
+) {
+    let receipts_members_max = shared.chat.limits().receipts_members_max;
+    let opening = Opening { shared, open: open.clone(), plan, conversations, receipts_members_max };
+    match opening.resynchronise().await {
+        Ok(()) | Err(Failure::Gone) => {}
+        // Whoever comes back finds out whether it was for a moment or for good.
+        Err(Failure::Refused(_)) => open.outbound.close(1013, "try again later"),
+    }
+}
+
 /// A subscription that is opening.
 struct Opening<'a> {
-    hub: &'a Hub,
+    shared: &'a Shared,
     open: Arc<Open>,
-    plan: Plan,
+    plan: Arc<Plan>,
     conversations: Option<Arc<[ConversationId]>>,
     /// The receipts bound of the domain.
     receipts_members_max: i32,
@@ -79,15 +98,15 @@ struct Resume {
     replay: Option<ReplayMark>,
 }
 
-async fn begin(hub: &Hub, open: Arc<Open>, subscription: Subscription) -> Result<(), Failure> {
+async fn begin(shared: &Shared, open: Arc<Open>, subscription: Subscription) -> Result<(), Failure> {
     let Subscription { document, operation_name, variables, caller, .. } = subscription;
     let caller = caller.ok_or_else(|| ServiceError::unauthenticated("this needs a signed-in caller"))?;
     let (_, operation) = document.operation(operation_name.as_deref())?;
-    let limits = hub.shared.chat.limits();
+    let limits = shared.chat.limits();
     let arguments = Arguments::read(&operation.node, &variables, limits.ids_max)?;
     let filter = arguments.filter();
     let plan = Plan {
-        shared: is_shared(&document.parsed, &operation.node, &hub.shared.types),
+        shared: is_shared(&document.parsed, &operation.node, &shared.types),
         document: document.clone(),
         operation_name,
         variables,
@@ -96,9 +115,9 @@ async fn begin(hub: &Hub, open: Arc<Open>, subscription: Subscription) -> Result
         filter,
     };
     let opening = Opening {
-        hub,
+        shared,
         open,
-        plan,
+        plan: Arc::new(plan),
         conversations: arguments.conversations.map(Arc::from),
         receipts_members_max: limits.receipts_members_max,
     };
@@ -113,7 +132,7 @@ impl Opening<'_> {
             Some(Ok(position)) => self.check(position).await?,
             Some(Err(reason)) => (None, Some(reason)),
         };
-        let mut missed = self.missed(resume.as_ref().map(|resume| &resume.seen)).await?;
+        let missed = self.missed(resume.as_ref().map(|resume| &resume.seen)).await?;
         if missed.too_much {
             resync = Some("too much happened since the cursor");
         }
@@ -131,6 +150,22 @@ impl Opening<'_> {
             (None, Some(resume)) => self.replay(&missed, &resume).await?,
             (None, None) => {}
         }
+        self.finish(missed).await
+    }
+
+    /// From another log on, which has nothing to do with what was seen before.
+    async fn resynchronise(&self) -> Result<(), Failure> {
+        let missed = {
+            // Never closed.
+            let _turn = self.shared.restarts.acquire().await;
+            self.missed(None).await?
+        };
+        self.resync(&missed, RESTORED).await?;
+        self.finish(missed).await
+    }
+
+    /// Over to the actor, with what happened meanwhile.
+    async fn finish(&self, mut missed: Missed) -> Result<(), Failure> {
         loop {
             let seen = missed.heads.positions.clone();
             match self.go_live(&missed).await? {
@@ -145,7 +180,7 @@ impl Opening<'_> {
                 }
                 WentLive::Resync => {
                     missed = self.missed(None).await?;
-                    self.resync(&missed, "the database was restored").await?;
+                    self.resync(&missed, RESTORED).await?;
                 }
             }
         }
@@ -153,7 +188,7 @@ impl Opening<'_> {
 
     /// `Err` holds the reason why a genuine cursor is void.
     fn open_cursor(&self, after: &str) -> ServiceResult<Result<CursorPosition, &'static str>> {
-        match self.hub.shared.chat.open_cursor(after) {
+        match self.shared.chat.open_cursor(after) {
             Ok(position) => {
                 let unfiltered = domain::FilterHash::default();
                 if position.filter != unfiltered && position.filter != self.plan.filter {
@@ -168,7 +203,7 @@ impl Opening<'_> {
 
     /// Where the cursor resumes, or why it cannot.
     async fn check(&self, position: CursorPosition) -> ServiceResult<(Option<Resume>, Option<&'static str>)> {
-        let chat = &self.hub.shared.chat;
+        let chat = &self.shared.chat;
         let heads = chat.heads().await?;
         if position.epoch != heads.epoch {
             return Ok((None, Some("the database was restored since the cursor")));
@@ -186,7 +221,7 @@ impl Opening<'_> {
 
     async fn missed(&self, since: Option<&Positions>) -> Result<Missed, Failure> {
         let caller: &Caller = &self.plan.caller;
-        let missed = self.hub.shared.chat.missed(caller, since, self.conversations.as_deref()).await?;
+        let missed = self.shared.chat.missed(caller, since, self.conversations.as_deref()).await?;
         // A filter may name only conversations that the viewer is in, or was told to be removed from just now.
         let foreign = self.conversations.iter().flat_map(|wanted| wanted.iter()).any(|wanted| {
             !missed.memberships.iter().any(|(id, _)| id == wanted)
@@ -201,7 +236,7 @@ impl Opening<'_> {
     /// The first event finds out whether the document can be executed at all.
     async fn send_first(&self, cursor: Arc<str>) -> Result<(), Failure> {
         let item = EventItem { cursor, body: EventBody::StreamOpened };
-        match self.plan.execute_once(&self.hub.shared, item).await {
+        match self.plan.execute_once(self.shared, item).await {
             Ok(bytes) => Ok(self.open.outbound.next_paced(&self.open.id, Payload::Ready(bytes)).await?),
             Err(errors) => Err(Failure::Refused(errors)),
         }
@@ -211,7 +246,7 @@ impl Opening<'_> {
         if self.open.has_ended() {
             return Err(Failure::Gone);
         }
-        let bytes = self.plan.execute_once(&self.hub.shared, item).await;
+        let bytes = self.plan.execute_once(self.shared, item).await;
         let bytes = bytes.map_err(Failure::Refused)?;
         Ok(self.open.outbound.next_paced(&self.open.id, Payload::Ready(bytes)).await?)
     }
@@ -228,12 +263,12 @@ impl Opening<'_> {
             seen: seen.clone(),
             replay,
         };
-        self.hub.shared.chat.seal_cursor(&position).into()
+        self.shared.chat.seal_cursor(&position).into()
     }
 
     /// Sends what was missed, conversation by conversation. Each cursor says "the old position, and this far".
     async fn replay(&self, missed: &Missed, resume: &Resume) -> Result<(), Failure> {
-        let layout = self.hub.shared.chat.layout();
+        let layout = self.shared.chat.layout();
         let mut conversations: Vec<&MissedInConversation> = missed.conversations.iter().collect();
         conversations.sort_unstable_by_key(|one| one.conversation.id);
         let until = &missed.heads.positions;
@@ -339,7 +374,7 @@ impl Opening<'_> {
             memberships,
             reply,
         };
-        let _ = self.hub.shared.commands.send(Command::GoLive(Box::new(request)));
+        let _ = self.shared.commands.send(Command::GoLive(Box::new(request)));
         went.await.map_err(|_| Failure::Gone)
     }
 }

@@ -10,6 +10,7 @@ use async_graphql::{
 use domain::{
     Caller, Chat, ConversationId, ConversationView, Member, MemberId, Message, MessageId, Page, PageRequest,
     PushProvider, ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId,
+    port::conversations::HistoryPage,
 };
 
 use super::{
@@ -77,6 +78,15 @@ impl Loaders {
         Ok(page.unwrap_or_else(Page::empty))
     }
 
+    pub async fn history(
+        &self,
+        conversation: ConversationId,
+        request: PageRequest<i32>,
+    ) -> ServiceResult<Page<Arc<Message>>> {
+        let page = self.entities.load_one(HistoryKey(HistoryPage { conversation, request })).await?;
+        Ok(page.unwrap_or_else(Page::empty))
+    }
+
     pub async fn message(&self, id: MessageId) -> ServiceResult<Option<Arc<Message>>> {
         self.entities.load_one(MessageKey(id)).await
     }
@@ -89,6 +99,9 @@ impl Loaders {
         self.entities.load_one(PlaceKey(conversation, seq)).await
     }
 }
+
+/// Rows of history in one read: with the longest texts, what fits one answer of the domain.
+const HISTORY_ROWS_MAX: u32 = 2000;
 
 /// Reads as the viewer.
 struct Reads {
@@ -207,6 +220,35 @@ impl Loader<MemberPageKey> for Reads {
             }));
         }
         Ok(pages)
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct HistoryKey(HistoryPage);
+
+impl Loader<HistoryKey> for Reads {
+    type Value = Page<Arc<Message>>;
+    type Error = ServiceError;
+
+    /// Pages of many conversations are one read, as many of them as have this many rows at most.
+    async fn load(&self, keys: &[HistoryKey]) -> Found<HistoryKey, Page<Arc<Message>>> {
+        let caller = self.viewer.caller()?;
+        let mut found = HashMap::with_capacity(keys.len());
+        let mut rows = keys.first().map_or(0, |key| key.0.request.size);
+        let fits = |_: &HistoryKey, next: &HistoryKey| {
+            rows += next.0.request.size;
+            let begins = rows > HISTORY_ROWS_MAX;
+            if begins {
+                rows = next.0.request.size;
+            }
+            !begins
+        };
+        for keys in keys.chunk_by(fits) {
+            let pages: Vec<_> = keys.iter().map(|key| key.0.clone()).collect();
+            let read = self.chat.histories(caller, &pages).await.map_err(error::shared)?;
+            found.extend(keys.iter().cloned().zip(read));
+        }
+        Ok(found)
     }
 }
 

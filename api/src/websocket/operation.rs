@@ -101,7 +101,7 @@ impl Opener {
         prepared: Prepared,
         trace: TraceContext,
     ) {
-        self.outbound.queue.open(id, Some(permit));
+        self.outbound.queue.open(id, Some(permit), self.caller);
         // For the opening alone: what comes of it belongs to the requests that cause it.
         let _opening = crate::trace::operation(trace, kind_name(OperationType::Subscription), || {
             let (name, _) = prepared.document.operation(prepared.operation_name.as_deref()).ok()?;
@@ -137,7 +137,7 @@ impl Opener {
         kind: OperationType,
         trace: TraceContext,
     ) {
-        self.outbound.queue.open(id, None);
+        self.outbound.queue.open(id, None, None);
         let is_send = kind == OperationType::Mutation && is_send(&prepared);
         let mut request = prepared.into_request();
         if is_send {
@@ -151,7 +151,7 @@ impl Opener {
         let request = request.data(Arc::clone(&permit));
         let operation = Operation { request, caller: self.caller, address: self.address };
         let (outbound, id) = (self.outbound.clone(), Arc::clone(id));
-        self.edge.run(operation, kind_name(kind), trace, async move |response| {
+        self.edge.run(operation, kind, trace, async move |response| {
             if is_request_error(&response) {
                 drop(permit);
                 outbound.error(&id, &response.errors);

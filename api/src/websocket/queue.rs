@@ -5,13 +5,15 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use async_graphql::ServerError;
 use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
-use domain::measure;
-use futures_util::future::Shared;
+use domain::{Caller, measure};
+use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -24,11 +26,33 @@ use super::{
 #[derive(Clone, Debug)]
 pub enum Payload {
     Ready(Bytes),
-    /// Its place in the queue is taken; it is still being made. Counts no bytes.
+    /// Its place in the queue is taken; it is still being made. Its bytes count once it is there.
     Pending(PendingPayload),
 }
 
-pub type PendingPayload = Shared<oneshot::Receiver<Bytes>>;
+pub type PendingPayload = Shared<oneshot::Receiver<Made>>;
+
+/// What became of a payload that was still being made.
+#[derive(Clone)]
+pub enum Made {
+    Whole(Bytes),
+    /// It failed for all who share it: each is to have its own.
+    Failed(Alone),
+}
+
+/// Makes a payload for one caller alone: whole, or what ends the operation. `None` when it cannot be made now.
+pub type Alone = Arc<dyn Fn(Caller) -> MadeAlone + Send + Sync>;
+
+pub type MadeAlone = BoxFuture<'static, Option<Result<Bytes, Vec<ServerError>>>>;
+
+impl fmt::Debug for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Whole(_) => "Whole",
+            Self::Failed(_) => "Failed",
+        })
+    }
+}
 
 /// The socket is gone, or was cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +66,8 @@ pub(super) struct Active {
     quoted_id: Box<str>,
     /// Of a subscription, for as long as it is open.
     _permit: Option<OwnedSemaphorePermit>,
+    /// For whom a subscription was opened.
+    caller: Option<Caller>,
     /// Ends the subscription when dropped.
     subscription: Option<Box<dyn Send>>,
 }
@@ -59,11 +85,20 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    slots: VecDeque<Slot>,
+    slots: VecDeque<Waiting>,
+    /// Of all that waits and is there.
     bytes: usize,
+    /// So many from the front have been weighed for good.
+    weighed: usize,
     operations: HashMap<Arc<str>, Active>,
     /// What to close with once the queue is empty, or at once when the queue was cut.
     closing: Option<Close>,
+}
+
+/// A place in the queue, and its part of the bytes.
+struct Waiting {
+    slot: Slot,
+    bytes: usize,
 }
 
 pub(super) enum Slot {
@@ -87,9 +122,17 @@ impl Slot {
         match self {
             Self::Control(text) => text.len(),
             Self::Next { payload: Payload::Ready(payload), .. } => payload.len(),
+            Self::Next { payload: Payload::Pending(payload), .. } => match payload.peek() {
+                Some(Ok(Made::Whole(payload))) => payload.len(),
+                _ => 0,
+            },
             Self::Error { errors, .. } => errors.len(),
-            Self::Next { .. } | Self::Complete { .. } => 0,
+            Self::Complete { .. } => 0,
         }
+    }
+
+    fn is_being_made(&self) -> bool {
+        matches!(self, Self::Next { payload: Payload::Pending(payload), .. } if payload.peek().is_none())
     }
 }
 
@@ -97,6 +140,8 @@ impl Slot {
 pub(super) enum Front {
     Message(Utf8Bytes),
     Pending(PendingPayload),
+    /// It failed for all who share it; what this operation gets instead, for [`Queue::settle`].
+    Failed(MadeAlone),
     /// What was promised for this place will never come.
     Lost,
     Empty,
@@ -120,9 +165,9 @@ impl Queue {
     }
 
     /// Opens an operation whose id is free.
-    pub(super) fn open(&self, id: &Arc<str>, permit: Option<OwnedSemaphorePermit>) {
+    pub(super) fn open(&self, id: &Arc<str>, permit: Option<OwnedSemaphorePermit>, caller: Option<Caller>) {
         let quoted_id = message::quote(id).into();
-        let active = Active { id: Arc::clone(id), quoted_id, _permit: permit, subscription: None };
+        let active = Active { id: Arc::clone(id), quoted_id, _permit: permit, caller, subscription: None };
         let before = self.state().operations.insert(Arc::clone(id), active);
         drop(before);
     }
@@ -213,6 +258,22 @@ impl Queue {
         Ok(())
     }
 
+    /// Puts what an operation gets instead into the place at the front.
+    pub(super) fn settle(&self, made: Result<Bytes, Vec<ServerError>>) {
+        let mut state = self.state();
+        let State { slots, bytes, .. } = &mut *state;
+        // An operation that has ended meanwhile is found out by whoever takes the slot.
+        let Some(Waiting { slot, bytes: counted }) = slots.front_mut() else { return };
+        let Slot::Next { id, .. } = slot else { return };
+        let id = Arc::clone(id);
+        *slot = match made {
+            Ok(payload) => Slot::Next { id, payload: Payload::Ready(payload) },
+            Err(errors) => Slot::Error { id, errors: message::serialise(&errors) },
+        };
+        *bytes -= std::mem::replace(counted, slot.bytes());
+        *bytes += *counted;
+    }
+
     /// Closes when what waits is written.
     pub(super) fn close_when_empty(&self, close: Close) {
         self.state().closing.get_or_insert(close);
@@ -247,40 +308,55 @@ impl Queue {
 }
 
 impl State {
+    /// Counts what has been made since. Places are filled about in their order, so that each is looked at about once.
+    fn weigh(&mut self) {
+        while let Some(waiting) = self.slots.get_mut(self.weighed)
+            && !waiting.slot.is_being_made()
+        {
+            self.bytes -= std::mem::replace(&mut waiting.bytes, waiting.slot.bytes());
+            self.bytes += waiting.bytes;
+            self.weighed += 1;
+        }
+    }
+
     /// A single message beyond the bound in bytes may go alone.
-    fn has_room(&self, slot: &Slot, messages_max: usize, bytes_max: usize) -> bool {
+    fn has_room(&mut self, slot: &Slot, messages_max: usize, bytes_max: usize) -> bool {
+        self.weigh();
         self.slots.is_empty()
             || (self.slots.len() < messages_max && self.bytes.saturating_add(slot.bytes()) <= bytes_max)
     }
 
     fn put(&mut self, slot: Slot) {
-        self.bytes += slot.bytes();
-        self.slots.push_back(slot);
+        let bytes = slot.bytes();
+        self.bytes += bytes;
+        self.slots.push_back(Waiting { slot, bytes });
     }
 
     #[must_use]
-    fn cut(&mut self, close: Close) -> VecDeque<Slot> {
+    fn cut(&mut self, close: Close) -> VecDeque<Waiting> {
         self.closing.get_or_insert(close);
-        self.bytes = 0;
+        (self.bytes, self.weighed) = (0, 0);
         std::mem::take(&mut self.slots)
     }
 
     fn front(&mut self, ended: &mut Vec<Active>) -> Front {
         loop {
-            let Some(slot) = self.slots.front() else {
+            let Some(Waiting { slot, .. }) = self.slots.front() else {
                 return self.closing.map_or(Front::Empty, Front::Closing);
             };
             if let Slot::Next { id, payload: Payload::Pending(payload) } = slot
-                && self.active(id).is_some()
+                && let Some(active) = self.active(id)
             {
-                match payload.peek() {
-                    None => return Front::Pending(payload.clone()),
-                    Some(Err(_)) => return Front::Lost,
-                    Some(Ok(_)) => {}
+                match (payload.peek(), active.caller) {
+                    (None, _) => return Front::Pending(payload.clone()),
+                    (Some(Ok(Made::Whole(_))), _) => {}
+                    (Some(Ok(Made::Failed(alone))), Some(caller)) => return Front::Failed(alone(caller)),
+                    (Some(Ok(Made::Failed(_)) | Err(_)), _) => return Front::Lost,
                 }
             }
-            self.bytes -= slot.bytes();
-            let Some(slot) = self.slots.pop_front() else { return Front::Empty };
+            let Some(Waiting { slot, bytes }) = self.slots.pop_front() else { return Front::Empty };
+            self.bytes -= bytes;
+            self.weighed = self.weighed.saturating_sub(1);
             if let Some(message) = self.message(slot, ended) {
                 return Front::Message(message);
             }
@@ -294,7 +370,10 @@ impl State {
             Slot::Next { id, payload } => {
                 let payload = match payload {
                     Payload::Ready(payload) => payload,
-                    Payload::Pending(pending) => pending.peek()?.as_ref().ok()?.clone(),
+                    Payload::Pending(pending) => match pending.peek()?.as_ref().ok()? {
+                        Made::Whole(payload) => payload.clone(),
+                        Made::Failed(_) => return None,
+                    },
                 };
                 message::next(&self.active(&id)?.quoted_id, &payload)
             }

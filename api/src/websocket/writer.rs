@@ -52,7 +52,7 @@ impl Writer<'_> {
                 Front::Closing(close) => return Some(close),
                 Front::Lost => return Some(TRY_AGAIN),
                 // What is fed must not wait for what comes later.
-                Front::Pending(_) | Front::Empty if fed => {
+                Front::Pending(_) | Front::Failed(_) | Front::Empty if fed => {
                     if let Err(close) = self.flush().await {
                         return close;
                     }
@@ -62,6 +62,13 @@ impl Writer<'_> {
                 Front::Pending(payload) => match timeout(self.payload_timeout, payload).await {
                     Ok(Ok(_)) => continue,
                     Ok(Err(_)) | Err(_) => return Some(TRY_AGAIN),
+                },
+                Front::Failed(alone) => match timeout(self.payload_timeout, alone).await {
+                    Ok(Some(made)) => {
+                        self.queue.settle(made);
+                        continue;
+                    }
+                    Ok(None) | Err(_) => return Some(TRY_AGAIN),
                 },
                 Front::Empty => {}
             }

@@ -22,11 +22,21 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// Long enough for a slow machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Answers by the name of the root field. A permit of `started` and `ended` for each that waited.
+/// Answers by the name of the root field. A permit of `started` and `ended` for each that waited, of `dropped` once it is gone.
 struct Probe {
     started: Semaphore,
     may_end: Semaphore,
     ended: Semaphore,
+    dropped: Semaphore,
+}
+
+/// Gives a permit when it is dropped.
+struct Dropped<'a>(&'a Semaphore);
+
+impl Drop for Dropped<'_> {
+    fn drop(&mut self) {
+        self.0.add_permits(1);
+    }
 }
 
 #[async_trait]
@@ -36,6 +46,7 @@ impl Executor for Probe {
             "panics" => panic!("as asked"),
             "waits" => {
                 self.started.add_permits(1);
+                let _dropped = Dropped(&self.dropped);
                 self.may_end.acquire().await.expect("open").forget();
                 self.ended.add_permits(1);
             }
@@ -70,12 +81,12 @@ struct Node {
 }
 
 async fn start(operation_timeout: Duration, operations_max: usize) -> Node {
-    let [started, may_end, ended] = [0, 0, 0].map(Semaphore::new);
-    let probe = Arc::new(Probe { started, may_end, ended });
+    let [started, may_end, ended, dropped] = [0, 0, 0, 0].map(Semaphore::new);
+    let probe = Arc::new(Probe { started, may_end, ended, dropped });
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let settings = Settings { listen, operation_timeout, operations_max, ..Settings::default() };
     let sockets = Sockets::new(&settings.sockets);
-    let sdl = "type Query { panics: Int waits: Int answers: Int }";
+    let sdl = "type Query { panics: Int waits: Int answers: Int } type Mutation { waits: Int }";
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let edge = Edge::new(settings, sdl, probe.clone(), clock, random).expect("reads the schema");
     let server = Server::bind(Arc::new(edge), sockets, sdl.into()).await.expect("binds");
@@ -88,8 +99,12 @@ async fn start(operation_timeout: Duration, operations_max: usize) -> Node {
 
 impl Node {
     async fn ask(&self, field: &str) -> serde_json::Value {
+        self.send(&format!("{{ {field} }}")).await
+    }
+
+    async fn send(&self, document: &str) -> serde_json::Value {
         let request = crate::test_server::client().post(format!("http://{}/graphql", self.address));
-        let body = json!({ "query": format!("{{ {field} }}") }).to_string();
+        let body = json!({ "query": document }).to_string();
         let answer = request.header("content-type", "application/json").body(body).send();
         let text = answer.await.expect("an answer").text().await.expect("text");
         serde_json::from_str(&text).expect("JSON")
@@ -113,12 +128,22 @@ async fn a_panic_is_internal_with_a_request_id_and_kills_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn past_its_deadline_an_operation_is_unavailable_and_goes_on() {
+async fn past_its_deadline_a_mutation_is_unavailable_and_goes_on() {
     let node = start(Duration::from_millis(100), 10).await;
-    let body = node.ask("waits").await;
+    let body = node.send("mutation { waits }").await;
     assert_eq!(body["errors"][0]["extensions"], json!({"code": "UNAVAILABLE", "retryable": true}), "{body}");
+    assert_eq!(node.probe.dropped.available_permits(), 0);
     node.probe.may_end.add_permits(1);
     node.saw(&node.probe.ended).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn past_its_deadline_a_query_is_unavailable_and_stops() {
+    let node = start(Duration::from_millis(100), 1).await;
+    let body = node.ask("waits").await;
+    assert_eq!(body["errors"][0]["extensions"], json!({"code": "UNAVAILABLE", "retryable": true}), "{body}");
+    node.saw(&node.probe.dropped).await;
+    assert_eq!(node.probe.ended.available_permits(), 0, "it did not go on");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,10 @@ use std::{fmt::Write, time::Duration};
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::test_server::{GRAPHQL_RESPONSE, TestServer};
+use crate::{
+    socket::Socket,
+    test_server::{GRAPHQL_RESPONSE, TestServer},
+};
 
 /// Generous for a slow machine, and far below what an unguarded parser or validator takes.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -108,4 +111,76 @@ async fn deep_json_is_refused_and_the_server_lives_on() {
     assert_eq!((answer.status, answer.code().as_str()), (400, "LIMIT_EXCEEDED"));
     let answer = server.query(GRAPHQL_RESPONSE, "{ __typename }", json!({})).await;
     assert_eq!(answer.status, 200);
+}
+
+/// `Message.conversation` leads back to where the messages came from.
+fn down(levels: usize, size: &str) -> String {
+    let down = format!("messages(last: {size}) {{ nodes {{ id conversation {{ ").repeat(levels);
+    format!("conversations(first: {size}) {{ nodes {{ {down} id {} }} }}", "} } }".repeat(levels))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_within_pages_are_refused_by_what_they_cost() {
+    let server = TestServer::start().await;
+    let within = format!("query($n: Int) {{ {} }}", down(1, "$n"));
+    for (query, variables) in [
+        (format!("{{ {} }}", down(1, "100")), json!({})),
+        (format!("{{ {} }}", down(3, "20")), json!({})),
+        (within.clone(), json!({ "n": 100 })),
+        (within.replace("$n: Int", "$n: Int = 100"), json!({})),
+        (
+            "query($id: ID!) { conversation(id: $id) { ...C } } fragment C on Conversation { messages(last: 100) {
+                edges { node { conversation { messages { ...P } } } } } }
+                fragment P on MessageConnection { nodes { conversation { messages(last: 10) { nodes { id } } } } }"
+                .to_owned(),
+            json!({ "id": "cnv_x" }),
+        ),
+        (
+            format!("query($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on Conversation {{ {} }} }} }}",
+                "messages(last: 100) { nodes { sender { id } } }"),
+            json!({ "ids": vec!["cnv_x"; 60] }),
+        ),
+    ] {
+        let answer = server.query(GRAPHQL_RESPONSE, &query, variables).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "LIMIT_EXCEEDED"), "{query}: {}", answer.text);
+        assert!(answer.json().get("data").is_none(), "nothing ran: {}", answer.text);
+    }
+    let small = server.query(GRAPHQL_RESPONSE, &within, json!({ "n": 10 })).await;
+    assert_eq!((small.status, small.code().as_str()), (200, "UNAUTHENTICATED"), "{}", small.text);
+    // A page that is out of range says so, whatever it would cost.
+    let list = "{ conversations(first: 2000000) { nodes { members(first: 90) { nodes { id } } } } }";
+    let answer = server.query(GRAPHQL_RESPONSE, list, json!({})).await;
+    assert_ne!(answer.code(), "LIMIT_EXCEEDED", "{}", answer.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mutation_whose_answer_costs_too_much_writes_nothing() {
+    let server = TestServer::start().await;
+    let register = format!(
+        "mutation {{ register(input: {{ username: \"ada\", password: \"correct horse\", displayName: \"Ada\" }}) {{
+            user {{ id }} userErrors {{ code }} }}
+            markRead(input: {{ conversationId: \"cnv_x\", seq: 1 }}) {{ conversation {{ {} }} }} }}",
+        down(3, "100").trim_start_matches("conversations(first: 100) { nodes { ").trim_end_matches("} }"),
+    );
+    let answer = server.query(GRAPHQL_RESPONSE, &register, json!({})).await;
+    assert_eq!((answer.status, answer.code().as_str()), (400, "LIMIT_EXCEEDED"), "{}", answer.text);
+    server.register("ada").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operations_of_a_socket_cost_as_much_as_over_http() {
+    let server = TestServer::start().await;
+    let mut socket = Socket::initialised(&server, None).await;
+    let events = "subscription { events { ... on MessageSent { conversation { ...Deep } } } }
+        fragment Deep on Conversation { messages(last: 100) { nodes { conversation { messages(last: 100) { nodes { id } } } } } }";
+    for (id, query) in [("q", format!("{{ {} }}", down(1, "100"))), ("s", events.to_owned())] {
+        socket.subscribe(id, &query, json!({})).await;
+        let refused = socket.hear().await;
+        assert_eq!(
+            (refused["type"].as_str(), refused["id"].as_str()),
+            (Some("error"), Some(id)),
+            "{refused}"
+        );
+        assert_eq!(refused["payload"][0]["extensions"]["code"], "LIMIT_EXCEEDED", "{refused}");
+    }
 }

@@ -1,100 +1,14 @@
 //! Live delivery through real sockets: executed once, delivered to all, resumed without a hole.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use api::settings::{Settings, SocketSettings};
-use domain::{
-    ClientKey, MessageText, Title,
-    service::{
-        create_group::CreateGroup,
-        register::{Register, SignedIn},
-        remove_member::RemoveMember,
-        send_message::SendMessage,
-    },
-};
+use domain::service::remove_member::RemoveMember;
 use serde_json::{Value, json};
 
-use crate::{socket::Socket, test_server::TestServer};
-
-const SUBSCRIPTION: &str =
-    "subscription($after: EventCursor, $ids: [ID!]) { events(after: $after, conversationIds: $ids) {
-    __typename cursor
-    ... on ConversationEvent { rev conversation { id lastSeq } }
-    ... on MessageSent { message { seq clientMessageId sender { displayName } } } } }";
-
-/// As above, with a field that depends on the viewer.
-const OWN_VIEW: &str =
-    "subscription($after: EventCursor, $ids: [ID!]) { events(after: $after, conversationIds: $ids) {
-    __typename cursor ... on ConversationEvent { rev conversation { unreadCount } } } }";
-
-async fn node() -> TestServer {
-    let sockets = SocketSettings { per_user_max: 1000, ..SocketSettings::default() };
-    TestServer::with(Settings { sockets, ..Settings::default() }).await
-}
-
-struct Person {
-    caller: domain::Caller,
-    token: String,
-}
-
-impl TestServer {
-    async fn person(&self, name: &str) -> Person {
-        let register = Register {
-            username: name.to_owned(),
-            password: "correct horse".to_owned(),
-            display_name: name.to_owned(),
-            device_name: None,
-            address: None,
-        };
-        let SignedIn { credentials, .. } = self.chat.register(register).await.expect("registers");
-        let caller = self.chat.authenticate(&credentials.access_token).expect("a good token");
-        Person { caller, token: credentials.access_token }
-    }
-
-    async fn group(&self, owner: &Person, other: &Person) -> domain::ConversationId {
-        let title = Title::new("Tea".to_owned()).expect("a title");
-        let command = CreateGroup { title, members: vec![other.caller.user], client_key: None };
-        self.chat.create_group(&owner.caller, command).await.expect("a group").conversation.id
-    }
-
-    async fn send(&self, sender: &Person, conversation: domain::ConversationId, key: &str) {
-        let client_key = ClientKey::new(&[], key.to_owned()).expect("a key");
-        let text = MessageText::new(&[], "hello".to_owned()).expect("a text");
-        self.chat
-            .send_message(&sender.caller, SendMessage { conversation, client_key, text })
-            .await
-            .expect("sent");
-    }
-
-    /// A socket that is subscribed and live; and what came before it was.
-    async fn subscribe(&self, person: &Person, document: &str, variables: Value) -> (Socket, Vec<Value>) {
-        let mut socket = Socket::initialised(self, Some(&person.token)).await;
-        let payload = json!({ "query": document, "variables": variables });
-        socket.say(json!({ "id": "1", "type": "subscribe", "payload": payload })).await;
-        let mut before = Vec::new();
-        loop {
-            let event = socket.event().await;
-            let live = event["__typename"] == "StreamLive";
-            before.push(event);
-            if live {
-                return (socket, before);
-            }
-        }
-    }
-}
-
-impl Socket {
-    async fn event(&mut self) -> Value {
-        let message = self.hear().await;
-        assert_eq!(message["type"], "next", "{message}");
-        assert!(message["payload"].get("errors").is_none(), "{message}");
-        message["payload"]["data"]["events"].clone()
-    }
-}
-
-fn names(events: &[Value]) -> Vec<&str> {
-    events.iter().filter_map(|event| event["__typename"].as_str()).collect()
-}
+use crate::{
+    people::{OWN_VIEW, SUBSCRIPTION, names, node},
+    socket::Socket,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_executed_once_for_all_who_see_the_same() {
@@ -156,7 +70,7 @@ async fn every_cursor_resumes_without_a_hole() {
             .chain(&rest[1..rest.len() - 1])
             .filter(|event| event["rev"].is_i64())
             .collect();
-        let distinct: std::collections::BTreeSet<_> = seen.iter().map(|event| identity(event)).collect();
+        let distinct: BTreeSet<_> = seen.iter().map(|event| identity(event)).collect();
         assert_eq!(distinct.len(), 15, "after event {cut}");
         assert_eq!(seen.len(), 15, "a cut replay goes on where it stopped");
     }
@@ -200,6 +114,32 @@ async fn a_filter_shows_only_its_conversations_and_takes_a_cursor_without_one() 
     node.send(&ada, other, "other2").await;
     node.send(&ada, wanted, "wanted2").await;
     assert_eq!(socket.event().await["message"]["clientMessageId"], "wanted2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_with_a_conversation_of_others_ends_with_not_found() {
+    let node = node().await;
+    let (ada, bob, eve) = (node.person("ada").await, node.person("bob").await, node.person("eve").await);
+    let (id, own) = (node.group(&ada, &bob).await, node.group(&eve, &bob).await);
+    let missing = format!("cnv_{}", id.to_string()[4..].chars().rev().collect::<String>());
+    let mut socket = Socket::initialised(&node, Some(&eve.token)).await;
+    let mut answers = Vec::new();
+    for wanted in [json!([id.to_string()]), json!([missing]), json!([own.to_string(), id.to_string()])] {
+        socket.subscribe("1", SUBSCRIPTION, json!({ "ids": wanted })).await;
+        let refused = socket.hear().await;
+        assert_eq!(
+            (&refused["type"], &refused["payload"][0]["extensions"]["code"]),
+            (&json!("error"), &json!("NOT_FOUND")),
+            "{refused}"
+        );
+        answers.push(refused);
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "nobody can tell which exist: {answers:?}");
+    for malformed in [json!(["nonsense"]), json!([eve.caller.user.to_string()]), json!([""])] {
+        socket.subscribe("1", SUBSCRIPTION, json!({ "ids": malformed })).await;
+        let refused = socket.hear().await;
+        assert_eq!(refused["payload"][0]["extensions"]["code"], "BAD_REQUEST", "{refused}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,43 +1,25 @@
 //! Why a socket is closed that spoke well: its token, its session, its reading, its number, the node itself.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use api::settings::{Settings, SocketSettings};
-use domain::{Timestamp, adapter::ambient::SystemClock, port::Clock, service::register::Register};
+use domain::service::register::Register;
 use futures_util::{SinkExt as _, StreamExt as _};
+use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::{socket::Socket, test_server::TestServer};
+use crate::{
+    socket::Socket,
+    test_server::{MovedClock, TestServer},
+};
 
 const VIEWER: &str = "{ viewer { username } }";
 const EVENTS: &str = "subscription { events { __typename cursor } }";
 
 fn sockets(sockets: SocketSettings) -> Settings {
     Settings { sockets, ..Settings::default() }
-}
-
-/// The system's clock, moved.
-#[derive(Default)]
-struct MovedClock(AtomicI64);
-
-impl MovedClock {
-    fn advance(&self, by: Duration) {
-        self.0.fetch_add(i64::try_from(by.as_micros()).expect("small"), Ordering::Relaxed);
-    }
-}
-
-impl Clock for MovedClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(SystemClock.now().0 + self.0.load(Ordering::Relaxed))
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,7 +163,7 @@ async fn sockets_of_one_address_and_of_one_user_are_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_node_answers_what_runs_and_closes_with_1012() {
-    let settings = Settings { drain_spread: Duration::from_millis(200), ..Settings::default() };
+    let settings = Settings { drain_spread: Duration::ZERO, ..Settings::default() };
     let server = TestServer::with(settings).await;
     let token = server.register("ada").await;
     let mut socket = Socket::initialised(&server, Some(&token)).await;
@@ -191,6 +173,23 @@ async fn a_stopping_node_answers_what_runs_and_closes_with_1012() {
         seen.push(socket.hear().await["payload"]["data"]["events"]["__typename"].clone());
     }
     assert_eq!(seen, ["StreamOpened", "StreamLive"]);
+
+    // Whoever writes to SQLite is alone: this mutation runs, and cannot end before the test lets it.
+    let held = server.store.connection().begin().await.expect("begins");
+    held.execute_unprepared("UPDATE log_lane SET pos = pos").await.expect("takes the lock");
+    let create =
+        "mutation { createGroup(input: { title: \"Tea\", memberIds: [] }) { conversation { title } } }";
+    socket.subscribe("m", create, json!({})).await;
+    // One socket's operations are opened in the order they came.
+    socket.subscribe("q", VIEWER, json!({})).await;
+    assert_eq!(socket.hear().await["payload"]["data"]["viewer"]["username"], "ada");
+    assert_eq!(socket.hear().await["type"], "complete");
     server.stop.cancel();
+    let early = timeout(Duration::from_millis(300), socket.frame()).await;
+    assert!(early.is_err(), "it waits for what runs: {early:?}");
+    held.rollback().await.expect("lets go");
+    let answer = socket.hear().await;
+    assert_eq!(answer["payload"]["data"]["createGroup"]["conversation"]["title"], "Tea", "{answer}");
+    assert_eq!(socket.hear().await, json!({ "id": "m", "type": "complete" }));
     assert_eq!(socket.closed().await, (1012, "service restart".to_owned()));
 }

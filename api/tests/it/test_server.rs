@@ -6,7 +6,10 @@
 use std::{
     env,
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,7 +19,7 @@ use api::{
     settings::Settings,
 };
 use domain::{
-    Chat, Limits,
+    Chat, Limits, Timestamp,
     adapter::{
         ambient::{SystemClock, SystemRandom},
         in_process::InProcessBus,
@@ -50,11 +53,30 @@ pub fn client() -> reqwest::Client {
     reqwest::Client::new()
 }
 
+/// The system's clock, moved.
+#[derive(Default)]
+pub struct MovedClock(AtomicI64);
+
+impl MovedClock {
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(i64::try_from(by.as_micros()).expect("small"), Ordering::Relaxed);
+    }
+}
+
+impl Clock for MovedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(SystemClock.now().0 + self.0.load(Ordering::Relaxed))
+    }
+}
+
 pub struct TestServer {
     pub address: SocketAddr,
     pub chat: Chat,
     pub hub: Hub,
     pub stop: CancellationToken,
+    /// The domain's storage, and the keys that everything is signed with.
+    pub store: SqlStore,
+    pub keys: KeyRing,
     client: reqwest::Client,
     _folder: tempfile::TempDir,
 }
@@ -77,6 +99,12 @@ impl TestServer {
 
     /// With a clock of the test's own.
     pub async fn at(clock: Arc<dyn Clock>, settings: Settings) -> Self {
+        let limits = Limits { rate_limits: false, ..Limits::default() };
+        Self::of(clock, settings, HubLimits::default(), limits).await
+    }
+
+    /// With bounds of the test's own.
+    pub async fn of(clock: Arc<dyn Clock>, settings: Settings, hub: HubLimits, limits: Limits) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the database and the keys");
         let url = format!("sqlite://{}/confab.sqlite?mode=rwc", folder.path().display());
         let raw = SqlStore::connect_raw(&url, PoolSettings::default()).await.expect("connects");
@@ -86,14 +114,13 @@ impl TestServer {
         let keys = folder.path().join("keys");
         KeyRing::create(&keys, &SystemClock, &SystemRandom).expect("a key");
         let keys = KeyRing::open(&keys).expect("opens");
-        let limits = Limits { rate_limits: false, ..Limits::default() };
         let bus = Arc::new(InProcessBus::default());
-        let wiring = Wiring::new(store, keys.clone(), limits.clone());
+        let wiring = Wiring::new(store.clone(), keys.clone(), limits.clone());
         let domain = Wiring { clock: clock.clone(), bus: bus.clone(), ..wiring }.build();
         let stop = CancellationToken::new();
         let chat = if env::var("CONFAB_TEST_DOMAIN").is_ok_and(|how| how == "grpc") {
             let remote = behind_grpc(domain, &stop).await;
-            RemoteWiring { clock, bus, ..RemoteWiring::new(remote, keys, limits) }.build()
+            RemoteWiring { clock, bus, ..RemoteWiring::new(remote, keys.clone(), limits) }.build()
         } else {
             domain
         };
@@ -101,14 +128,14 @@ impl TestServer {
             chat: chat.clone(),
             settings: Settings { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..settings },
             web_push_key: None,
-            hub: HubLimits::default(),
+            hub,
             tasks: TaskTracker::new(),
             stop: stop.clone(),
         };
         let (server, hub) = app::start(setup).await.expect("starts");
         let address = server.address().expect("bound");
         TaskTracker::new().spawn(server.serve(stop.clone()));
-        Self { address, chat, hub, stop, client: client(), _folder: folder }
+        Self { address, chat, hub, stop, store, keys, client: client(), _folder: folder }
     }
 
     /// A request as a client without a framework sends it.

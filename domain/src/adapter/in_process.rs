@@ -8,30 +8,47 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
+use super::backlog::{BACKLOG_BYTES_MAX, Backlog};
 use crate::{
-    LoggedBatch, SessionId, UserId,
+    LoggedBatch, SessionId, UserId, measure,
     port::{Bus, Presence},
 };
 
 /// Batches a hub may fall behind before it reads them from SQL instead.
 const BACKLOG: usize = 1024;
 
-pub struct InProcessBus(broadcast::Sender<Arc<LoggedBatch>>);
+pub struct InProcessBus {
+    batches: broadcast::Sender<Arc<LoggedBatch>>,
+    backlog: Backlog,
+}
+
+impl InProcessBus {
+    /// `backlog_bytes_max` bounds what hubs have not heard yet; more is lost to them, and found in the log.
+    pub fn new(backlog_bytes_max: usize) -> Self {
+        Self { batches: broadcast::Sender::new(BACKLOG), backlog: Backlog::new(backlog_bytes_max) }
+    }
+}
 
 impl Default for InProcessBus {
     fn default() -> Self {
-        Self(broadcast::Sender::new(BACKLOG))
+        Self::new(BACKLOG_BYTES_MAX)
     }
 }
 
 impl Bus for InProcessBus {
     fn publish(&self, batch: Arc<LoggedBatch>) {
-        // Without a hub nobody listens, which is fine.
-        let _ = self.0.send(batch);
+        let put = || {
+            // Without a hub nobody listens, which is fine.
+            let _ = self.batches.send(batch.clone());
+            true
+        };
+        if !self.backlog.put(batch.bytes(), || self.batches.len(), put) {
+            measure::count(measure::BUS_LOST, &[], 1);
+        }
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<LoggedBatch>> {
-        self.0.subscribe()
+        self.batches.subscribe()
     }
 }
 

@@ -18,6 +18,11 @@ mod session;
 mod statement;
 mod transaction;
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use sea_orm::DatabaseConnection;
 
 use crate::LaneLayout;
@@ -37,11 +42,17 @@ pub struct SqlStore {
     snapshots: DatabaseConnection,
     layout: LaneLayout,
     installation: String,
+    statements: Arc<AtomicU64>,
 }
 
 impl SqlStore {
     /// For migrations and checks, which work below the ports.
     pub const fn connection(&self) -> &DatabaseConnection {
         &self.writer
+    }
+
+    /// How many statements were sent since it was opened, for those who promise to send few.
+    pub fn statements(&self) -> u64 {
+        self.statements.load(Ordering::Relaxed)
     }
 }

@@ -72,3 +72,43 @@ fn fold(kept: &mut Waiting, later: Waiting) {
     kept.expires = kept.expires.max(later.expires);
     kept.replies.extend(later.replies);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ConversationId, UserId};
+
+    fn mark(user: i64, seq: i32, now: Instant) -> (MemberId, Waiting) {
+        let member = MemberId { conversation: ConversationId::group(7), user: UserId(user) };
+        (
+            member,
+            Waiting { work: Work::Read { member, seq }, expires: now + MARK_INTERVAL, replies: Vec::new() },
+        )
+    }
+
+    fn seqs(marks: &[Waiting]) -> Vec<i32> {
+        let seq = |mark: &Waiting| match mark.work {
+            Work::Read { seq, .. } => Some(seq),
+            Work::Send(_) => None,
+        };
+        marks.iter().filter_map(seq).collect()
+    }
+
+    #[test]
+    fn marks_that_are_due_together_are_taken_in_portions_and_none_before_its_time() {
+        let (mut marks, begun) = (Marks::default(), Instant::now());
+        for (seq, now) in [(1, begun), (3, begun + MARK_INTERVAL / 2), (2, begun + MARK_INTERVAL / 2)] {
+            for user in 0..300 {
+                let (member, waiting) = mark(user, seq, now);
+                assert_eq!(marks.admit(member, waiting, now).is_some(), seq == 1);
+            }
+        }
+        assert!(marks.is_full(mark(300, 1, begun).0, 300) && !marks.is_full(mark(299, 1, begun).0, 300));
+        assert!(marks.take_due(begun + MARK_INTERVAL / 2, 256).is_empty());
+        let due = begun + MARK_INTERVAL;
+        assert_eq!(seqs(&marks.take_due(due, 256)), [3; 256], "the further of two");
+        assert_eq!(marks.next_due(), Some(due), "the rest stays due");
+        assert_eq!(seqs(&marks.take_due(due, 256)), [3; 44]);
+        assert_eq!(marks.next_due(), None);
+    }
+}

@@ -127,6 +127,15 @@ macro_rules! calls {
                     &page_request(request.page, |number| i32::try_from(number).ok())?
                 )
                 by Route::Conversation(conversation), again Always;
+            /// As `history`, for several pages at once, in their order.
+            pub histories[caller](pages: &[HistoryPage]) -> Vec<Page<Arc<Message>>>
+                = histories(HistoriesRequest {
+                    pages: pages.iter().map(|page| proto::HistoryRequest {
+                        conversation: page.conversation.to_proto(),
+                        page: Some(page_to_proto(&page.request, |seq| i64::from(*seq))),
+                    }).collect(),
+                }) | request => (&history_pages(request.pages)?)
+                by Route::Any, again Always;
 
             /// The one conversation of two people, made at the first call from either side.
             pub open_direct_conversation[caller](other: UserId) -> ConversationView

@@ -11,7 +11,7 @@ use crate::{
         wire::{Wire, required},
     },
     port::{
-        conversations::{ListCursor, Missed, MissedInConversation},
+        conversations::{HistoryPage, ListCursor, Missed, MissedInConversation},
         log::Heads,
     },
     service::{register::SignedIn, send_message::SendMessage},
@@ -236,6 +236,18 @@ impl Reply for Page<Arc<Message>> {
     }
 }
 
+impl Reply for Vec<Page<Arc<Message>>> {
+    type Proto = proto::MessagePages;
+
+    fn to_reply(&self) -> proto::MessagePages {
+        proto::MessagePages { pages: self.iter().map(Reply::to_reply).collect() }
+    }
+
+    fn from_reply(proto: proto::MessagePages) -> Result<Self, WireError> {
+        proto.pages.into_iter().map(Page::from_reply).collect()
+    }
+}
+
 impl Reply for HashMap<ConversationId, Page<Member>> {
     type Proto = proto::MemberPages;
 
@@ -339,6 +351,16 @@ pub(super) fn page_request<C>(
         number.map(|number| cursor(number).ok_or(WireError::Unsound("page cursor"))).transpose()
     };
     checked_page(page.size, page.backward, read(page.after)?, read(page.before)?)
+}
+
+pub(super) fn history_pages(pages: Vec<proto::HistoryRequest>) -> Result<Vec<HistoryPage>, WireError> {
+    let page = |page: proto::HistoryRequest| {
+        Ok(HistoryPage {
+            conversation: Wire::from_proto(page.conversation)?,
+            request: page_request(page.page, |number| i32::try_from(number).ok())?,
+        })
+    };
+    pages.into_iter().map(page).collect()
 }
 
 /// With the checks of every page.

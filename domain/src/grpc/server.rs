@@ -20,7 +20,7 @@ use super::{
     HEALTH_INTERVAL, HEALTH_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, REPLY_BYTES_MAX,
     REQUEST_BYTES_MAX,
     calls::calls,
-    convert::{Reply, address, client_key, list_request, page_request, send_command, title},
+    convert::{Reply, address, client_key, history_pages, list_request, page_request, send_command, title},
     metadata::{self, Incoming, ServiceSecret, caller_of_bytes},
     status::{to_proto, to_status},
 };

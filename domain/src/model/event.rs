@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Conversation, ConversationId, LaneId, Member, MemberRole, Message, SessionId, UserId};
+use super::{Content, Conversation, ConversationId, LaneId, Member, MemberRole, Message, SessionId, UserId};
 use crate::trace::TraceContext;
 
 /// One entry of a lane's log that names a change. The outbox stores facts; an [`Event`] is a fact with its data.
@@ -76,4 +76,29 @@ pub struct LoggedBatch {
     pub lane: LaneId,
     pub pos: i64,
     pub events: Vec<Arc<Event>>,
+}
+
+/// What an event takes beside its text: its own fields and its share of what it points to.
+const EVENT_BYTES: usize = 512;
+
+impl LoggedBatch {
+    /// How much memory it takes, about.
+    pub fn bytes(&self) -> usize {
+        self.events.iter().map(|event| EVENT_BYTES + event.text_bytes()).sum()
+    }
+}
+
+impl Event {
+    fn text_bytes(&self) -> usize {
+        let of_fact = match &self.fact {
+            Fact::ConversationCreated { members, .. } => size_of_val(members.as_slice()),
+            _ => 0,
+        };
+        let of_message = match self.message.as_ref().map(|message| &message.content) {
+            Some(Content::Text(text)) => text.len(),
+            Some(Content::System(content)) => content.text.len(),
+            None => 0,
+        };
+        of_fact + of_message
+    }
 }

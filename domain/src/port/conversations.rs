@@ -17,6 +17,13 @@ pub struct ListCursor {
     pub conversation: ConversationId,
 }
 
+/// A page of the history of a conversation, by `seq`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HistoryPage {
+    pub conversation: ConversationId,
+    pub request: PageRequest<i32>,
+}
+
 /// What a member's subscription missed, from one snapshot.
 #[derive(Clone, Debug)]
 pub struct Missed {
@@ -71,13 +78,12 @@ pub trait Conversations: Send + Sync {
     /// Active members by id, where the viewer is a member too.
     async fn members(&self, viewer: UserId, ids: &[MemberId]) -> Result<Vec<Member>, StoreError>;
 
-    /// Messages of one conversation by `seq`, if the viewer is a member; rows as in [`Conversations::list`].
-    async fn history(
+    /// Messages by `seq` for each of the pages, where the viewer is a member; rows as in [`Conversations::list`].
+    async fn history_pages(
         &self,
         viewer: UserId,
-        conversation: ConversationId,
-        request: &PageRequest<i32>,
-    ) -> Result<Vec<Message>, StoreError>;
+        pages: &[HistoryPage],
+    ) -> Result<Vec<Vec<Message>>, StoreError>;
 
     /// Messages by id, where the viewer is a member.
     async fn messages(&self, viewer: UserId, ids: &[MessageId]) -> Result<Vec<Message>, StoreError>;

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::{Caller, ConversationId, Domain, Message, MessageId, Page, PageRequest, ServiceResult};
+use crate::{
+    Caller, ConversationId, Domain, Message, MessageId, Page, PageRequest, ServiceResult,
+    port::conversations::HistoryPage,
+};
 
 impl Domain {
     /// By id, where the caller is a member.
@@ -35,7 +38,18 @@ impl Domain {
         conversation: ConversationId,
         request: &PageRequest<i32>,
     ) -> ServiceResult<Page<Arc<Message>>> {
-        let rows = self.services.conversations.history(caller.user, conversation, request).await?;
-        Ok(Page::from_rows(rows, request).map(Arc::new))
+        let pages = [HistoryPage { conversation, request: request.clone() }];
+        Ok(self.histories(caller, &pages).await?.pop().unwrap_or_else(Page::empty))
+    }
+
+    /// As `history`, for several pages at once, in their order.
+    pub async fn histories(
+        &self,
+        caller: &Caller,
+        pages: &[HistoryPage],
+    ) -> ServiceResult<Vec<Page<Arc<Message>>>> {
+        let rows = self.services.conversations.history_pages(caller.user, pages).await?;
+        let page = |(rows, page): (_, &HistoryPage)| Page::from_rows(rows, &page.request).map(Arc::new);
+        Ok(rows.into_iter().zip(pages).map(page).collect())
     }
 }

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 use domain::{
     ConversationId, Event, Fact, LaneId, LaneLayout, LoggedBatch,
     adapter::{
+        backlog::BACKLOG_BYTES_MAX,
         in_process::InProcessBus,
         redis::{RedisBus, RedisBusSetup},
     },
@@ -55,6 +56,7 @@ fn node(url: &str, installation: &str) -> (RedisBus, DropGuard) {
         installation: installation.to_owned(),
         layout: LAYOUT,
         node: random_number(),
+        backlog_bytes_max: BACKLOG_BYTES_MAX,
         held: Held { tasks: TaskTracker::new(), stop: stop.clone(), lifeline: Lifeline::default() },
     };
     (RedisBus::start(setup).expect("an address"), stop.drop_guard())

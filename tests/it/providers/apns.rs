@@ -25,7 +25,7 @@ const COLLAPSE_ID_BYTES_MAX: usize = 64;
 /// The name in hex, filled up with zeros.
 pub fn token_of(name: &str) -> String {
     assert!(name.len() <= TOKEN_BYTES, "{name} is a short name");
-    let hex: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = name.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
     format!("{hex:0<width$}", width = 2 * TOKEN_BYTES)
 }
 

@@ -89,7 +89,7 @@ impl Conversation {
             Some(seq) => arguments.around(seq, self.head.last_seq)?,
             None => arguments.request(Direction::Backward)?,
         };
-        let page = ctx.chat().history(ctx.caller()?, self.head.id, &request).await?;
+        let page = ctx.loaders().history(self.head.id, request).await?;
         Ok(page.map(|message| Message::within(self, message)).into())
     }
 }

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 
-use super::{CALL_TIMEOUT, connection_config};
+use super::{super::backlog::Backlog, CALL_TIMEOUT, connection_config};
 use crate::{
     LaneId, LaneLayout, LoggedBatch,
     contract::batch::{decode, encode},
@@ -40,6 +40,8 @@ pub struct RedisBusSetup {
     pub layout: LaneLayout,
     /// This process, as no other has it.
     pub node: u64,
+    /// Bytes of batches that wait to be heard, and of those that wait to be published.
+    pub backlog_bytes_max: usize,
     /// Where it runs.
     pub held: Held,
 }
@@ -47,16 +49,38 @@ pub struct RedisBusSetup {
 pub struct RedisBus {
     client: Client,
     connected: watch::Receiver<bool>,
-    heard: broadcast::Sender<Arc<LoggedBatch>>,
+    heard: Arc<Heard>,
     outgoing: mpsc::Sender<Arc<LoggedBatch>>,
+    outgoing_backlog: Backlog,
+}
+
+/// What the hubs of this process hear.
+struct Heard {
+    batches: broadcast::Sender<Arc<LoggedBatch>>,
+    backlog: Backlog,
+}
+
+impl Heard {
+    fn tell(&self, batch: &Arc<LoggedBatch>) {
+        let put = || {
+            // Without a hub nobody listens, which is fine.
+            let _ = self.batches.send(batch.clone());
+            true
+        };
+        if !self.backlog.put(batch.bytes(), || self.batches.len(), put) {
+            measure::count(measure::BUS_LOST, &[], 1);
+        }
+    }
 }
 
 impl RedisBus {
     /// Starts to connect, again and again until it is stopped; only an address that is none fails.
     pub fn start(setup: RedisBusSetup) -> Result<Self, RedisError> {
-        let RedisBusSetup { url, installation, layout, node, held } = setup;
+        let RedisBusSetup { url, installation, layout, node, backlog_bytes_max, held } = setup;
         let client = Client::open(url)?;
-        let heard = broadcast::Sender::new(BACKLOG);
+        let backlog = || Backlog::new(backlog_bytes_max);
+        let heard = Arc::new(Heard { batches: broadcast::Sender::new(BACKLOG), backlog: backlog() });
+        let outgoing_backlog = backlog();
         let (outgoing, waiting) = mpsc::channel(BACKLOG);
         let channels = Channels { prefix: format!("confab:{installation}"), node };
         let publisher = Publisher { client: client.clone(), channels: channels.clone(), waiting };
@@ -64,7 +88,7 @@ impl RedisBus {
         let listener = Listener { client: client.clone(), channels, layout, heard: heard.clone(), report };
         held.spawn("publisher of the bus", publisher.run());
         held.spawn("listener of the bus", listener.run());
-        Ok(Self { client, connected, heard, outgoing })
+        Ok(Self { client, connected, heard, outgoing, outgoing_backlog })
     }
 
     /// For other uses of the same Redis.
@@ -81,15 +105,17 @@ impl RedisBus {
 impl Bus for RedisBus {
     fn publish(&self, batch: Arc<LoggedBatch>) {
         // The node's own hub hears it without the way there and back.
-        let _ = self.heard.send(batch.clone());
+        self.heard.tell(&batch);
         // A full queue loses it; the others find it in the log.
-        if self.outgoing.try_send(batch).is_err() {
+        let waiting = || self.outgoing.max_capacity() - self.outgoing.capacity();
+        let put = || self.outgoing.try_send(batch.clone()).is_ok();
+        if !self.outgoing_backlog.put(batch.bytes(), waiting, put) {
             measure::count(measure::BUS_LOST, &[], 1);
         }
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<LoggedBatch>> {
-        self.heard.subscribe()
+        self.heard.batches.subscribe()
     }
 }
 
@@ -164,7 +190,7 @@ struct Listener {
     client: Client,
     channels: Channels,
     layout: LaneLayout,
-    heard: broadcast::Sender<Arc<LoggedBatch>>,
+    heard: Arc<Heard>,
     report: watch::Sender<bool>,
 }
 
@@ -208,7 +234,7 @@ impl Listener {
             }
             match decode(message.get_payload_bytes()) {
                 Ok((node, _)) if node == self.channels.node => {}
-                Ok((_, batch)) => drop(self.heard.send(Arc::new(batch))),
+                Ok((_, batch)) => self.heard.tell(&Arc::new(batch)),
                 // Of a newer version, perhaps; the log has it.
                 Err(error) => tracing::warn!(error = %error, "a batch on the bus cannot be read"),
             }

@@ -1,6 +1,12 @@
 //! Connections: pools, what each session is set to, and the check that the schema fits this binary.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DbErr,
@@ -76,14 +82,23 @@ impl SqlStore {
     /// Connects and checks that schema and binary fit each other. `schema_version` is what this binary needs.
     pub async fn open(url: &str, settings: PoolSettings, schema_version: i32) -> Result<Self, ConnectError> {
         let dialect = Dialect::of_url(url).ok_or(ConnectError::UnknownScheme)?;
+        let statements = Arc::new(AtomicU64::new(0));
+        let counted = async |connections_max, usage| {
+            let mut pool = connect(dialect, url, settings, connections_max, usage).await?;
+            let statements = statements.clone();
+            pool.set_metric_callback(move |_| {
+                statements.fetch_add(1, Ordering::Relaxed);
+            });
+            Ok::<_, ConnectError>(pool)
+        };
         let (writer, reader, snapshots) = if dialect == Dialect::Sqlite {
-            let writer = connect(dialect, url, settings, 1, Use::Transactions).await?;
-            let reader = connect(dialect, url, settings, SQLITE_READERS, Use::Transactions).await?;
+            let writer = counted(1, Use::Transactions).await?;
+            let reader = counted(SQLITE_READERS, Use::Transactions).await?;
             (writer, reader.clone(), reader)
         } else {
             let half = (settings.connections_max / 2).max(1);
-            let writer = connect(dialect, url, settings, half, Use::Transactions).await?;
-            (writer.clone(), connect(dialect, url, settings, half, Use::Statements).await?, writer)
+            let writer = counted(half, Use::Transactions).await?;
+            (writer.clone(), counted(half, Use::Statements).await?, writer)
         };
         let (lanes, installation) = check_schema(dialect, &reader, schema_version).await?;
         check_durability(dialect, &writer).await?;
@@ -91,7 +106,8 @@ impl SqlStore {
         if dialect != Dialect::Sqlite {
             check_bounds(dialect, &reader, Use::Statements).await?;
         }
-        Ok(Self { dialect, writer, reader, snapshots, layout: LaneLayout { count: lanes }, installation })
+        let layout = LaneLayout { count: lanes };
+        Ok(Self { dialect, writer, reader, snapshots, layout, installation, statements })
     }
 
     /// A random id made with the schema: no other installation has it.

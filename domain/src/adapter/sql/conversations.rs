@@ -1,5 +1,7 @@
 //! The read side: finders scoped to a viewer, and those of the hub.
 
+use std::cmp::Reverse;
+
 use async_trait::async_trait;
 use sea_orm::Value;
 
@@ -14,13 +16,22 @@ use crate::{
     PageRequest, Positions, User, UserId,
     port::{
         Conversations, StoreError,
-        conversations::{ListCursor, Missed},
+        conversations::{HistoryPage, ListCursor, Missed},
     },
 };
 
 /// Holds for rows of a table whose `conversation_id` the viewer may read now.
 const VIEWER_IS_MEMBER: &str = " AND EXISTS (SELECT 1 FROM member v WHERE v.removed_rev IS NULL \
     AND v.conversation_id = {table}.conversation_id AND v.user_id = ";
+
+/// Pages read by one statement. `SQLite` takes 500 selects in one, and a statement cache as few texts as possible.
+const PAGES_A_STATEMENT: usize = 128;
+
+/// The number of selects is padded with an id that no conversation has, so that few distinct texts fill the statement caches.
+fn padded(ids: impl ExactSizeIterator<Item = Value>) -> impl Iterator<Item = Value> {
+    let padded = ids.len().next_power_of_two();
+    ids.chain(std::iter::repeat(Value::from(vec![0_u8; 16]))).take(padded)
+}
 
 impl SqlStore {
     pub(super) fn sql(&self, text: &str) -> Sql {
@@ -49,6 +60,81 @@ impl SqlStore {
                 Ok(ConversationView { conversation: row.conversation()?.into(), viewer: row.member()? })
             })
             .collect()
+    }
+
+    async fn read_member_pages(
+        &self,
+        viewer: UserId,
+        conversations: &[ConversationId],
+        request: &PageRequest<UserId>,
+    ) -> Result<Vec<Member>, StoreError> {
+        let (order, size) = match request.direction {
+            Direction::Forward => (" ORDER BY m.user_id LIMIT ", i64::from(request.size) + 1),
+            Direction::Backward => (" ORDER BY m.user_id DESC LIMIT ", i64::from(request.size) + 1),
+        };
+        let mut sql = self.sql("");
+        for (index, id) in padded(conversations.iter().map(|id| id_value(*id))).enumerate() {
+            sql = sql.push(if index > 0 { " UNION ALL " } else { "" }).push("SELECT * FROM (SELECT ");
+            sql = sql
+                .push(MEMBER)
+                .push(" FROM member m WHERE m.removed_rev IS NULL AND m.conversation_id = ")
+                .bind(id);
+            if let Some(after) = request.after {
+                sql = sql.push(" AND m.user_id > ").bind(after.0);
+            }
+            if let Some(before) = request.before {
+                sql = sql.push(" AND m.user_id < ").bind(before.0);
+            }
+            sql = Self::visible_to(sql, "m", viewer).push(order).bind(size).push(&format!(") p{index}"));
+        }
+        self.read_members(sql).await
+    }
+
+    /// One bounded select a page, whatever each asks for: rows say of which page they are.
+    async fn read_history_pages(
+        &self,
+        viewer: UserId,
+        pages: &[HistoryPage],
+    ) -> Result<Vec<Vec<Message>>, StoreError> {
+        let mut sql = self.sql("");
+        for (index, id) in padded(pages.iter().map(|page| id_value(page.conversation))).enumerate() {
+            // The select of a single page needs no table of its own.
+            let (begin, end) = match pages.len() {
+                1 => (String::new(), String::new()),
+                _ => ("SELECT * FROM (".to_owned(), format!(") p{index}")),
+            };
+            let request = pages.get(index).or(pages.last()).map(|page| &page.request);
+            let Some(PageRequest { size, direction, after, before }) = request else { break };
+            let order = match direction {
+                Direction::Forward => " ORDER BY g.seq LIMIT ",
+                Direction::Backward => " ORDER BY g.seq DESC LIMIT ",
+            };
+            sql = sql
+                .push(if index > 0 { " UNION ALL " } else { "" })
+                .push(&begin)
+                .push("SELECT ")
+                .push(MESSAGE);
+            sql = sql.push(&format!(", {index} AS page FROM message g WHERE g.conversation_id = ")).bind(id);
+            // Bounds that are always there, so that pages with and without cursors are one text.
+            sql = sql.push(" AND g.seq BETWEEN ").bind(after.unwrap_or(0).saturating_add(1));
+            sql = sql.push(" AND ").bind(before.map_or(i32::MAX, |before| before.saturating_sub(1)));
+            sql = Self::visible_to(sql, "g", viewer).push(order).bind(i64::from(*size) + 1).push(&end);
+        }
+        let mut found = vec![Vec::new(); pages.len()];
+        for row in sql.all_or_none(&self.reader, pages.is_empty()).await? {
+            let mut row = Row::new(&row);
+            let message = row.message()?;
+            let page = usize::try_from(row.get::<i32>()?).ok().and_then(|page| found.get_mut(page));
+            page.ok_or_else(|| StoreError::Fault("a row of no page".into()))?.push(message);
+        }
+        // A union promises no order.
+        for (rows, page) in found.iter_mut().zip(pages) {
+            match page.request.direction {
+                Direction::Forward => rows.sort_unstable_by_key(|message| message.seq),
+                Direction::Backward => rows.sort_unstable_by_key(|message| Reverse(message.seq)),
+            }
+        }
+        Ok(found)
     }
 
     fn views_of(&self, viewer: UserId) -> Sql {
@@ -139,31 +225,11 @@ impl Conversations for SqlStore {
         conversations: &[ConversationId],
         request: &PageRequest<UserId>,
     ) -> Result<Vec<Member>, StoreError> {
-        let (order, size) = match request.direction {
-            Direction::Forward => (" ORDER BY m.user_id LIMIT ", i64::from(request.size) + 1),
-            Direction::Backward => (" ORDER BY m.user_id DESC LIMIT ", i64::from(request.size) + 1),
-        };
-        // One bounded select a conversation. The number of selects is padded with an id that no conversation has, so that
-        // few distinct texts fill the statement caches.
-        let padded = conversations.len().next_power_of_two();
-        let nobody = Value::from(vec![0_u8; 16]);
-        let ids = conversations.iter().map(|id| id_value(*id)).chain(std::iter::repeat(nobody)).take(padded);
-        let mut sql = self.sql("");
-        for (index, id) in ids.enumerate() {
-            sql = sql.push(if index > 0 { " UNION ALL " } else { "" }).push("SELECT * FROM (SELECT ");
-            sql = sql
-                .push(MEMBER)
-                .push(" FROM member m WHERE m.removed_rev IS NULL AND m.conversation_id = ")
-                .bind(id);
-            if let Some(after) = request.after {
-                sql = sql.push(" AND m.user_id > ").bind(after.0);
-            }
-            if let Some(before) = request.before {
-                sql = sql.push(" AND m.user_id < ").bind(before.0);
-            }
-            sql = Self::visible_to(sql, "m", viewer).push(order).bind(size).push(&format!(") p{index}"));
+        let mut members = Vec::new();
+        for conversations in conversations.chunks(PAGES_A_STATEMENT) {
+            members.extend(self.read_member_pages(viewer, conversations, request).await?);
         }
-        self.read_members(sql).await
+        Ok(members)
     }
 
     async fn members(&self, viewer: UserId, ids: &[MemberId]) -> Result<Vec<Member>, StoreError> {
@@ -174,25 +240,16 @@ impl Conversations for SqlStore {
         self.read_members(Self::visible_to(sql, "m", viewer)).await
     }
 
-    async fn history(
+    async fn history_pages(
         &self,
         viewer: UserId,
-        conversation: ConversationId,
-        request: &PageRequest<i32>,
-    ) -> Result<Vec<Message>, StoreError> {
-        let mut sql = self.messages_where().push("g.conversation_id = ").bind(id_value(conversation));
-        if let Some(after) = request.after {
-            sql = sql.push(" AND g.seq > ").bind(after);
+        pages: &[HistoryPage],
+    ) -> Result<Vec<Vec<Message>>, StoreError> {
+        let mut found = Vec::with_capacity(pages.len());
+        for pages in pages.chunks(PAGES_A_STATEMENT) {
+            found.extend(self.read_history_pages(viewer, pages).await?);
         }
-        if let Some(before) = request.before {
-            sql = sql.push(" AND g.seq < ").bind(before);
-        }
-        let order = match request.direction {
-            Direction::Forward => " ORDER BY g.seq LIMIT ",
-            Direction::Backward => " ORDER BY g.seq DESC LIMIT ",
-        };
-        let sql = Self::visible_to(sql, "g", viewer).push(order).bind(i64::from(request.size) + 1);
-        self.read_messages(sql).await
+        Ok(found)
     }
 
     async fn messages(&self, viewer: UserId, ids: &[MessageId]) -> Result<Vec<Message>, StoreError> {
