@@ -180,6 +180,15 @@ impl Process {
         }
     }
 
+    /// Waits until it has said this.
+    pub async fn until_said(&self, wanted: &str) {
+        let begun = Instant::now();
+        while !self.said().contains(wanted) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it does not say {wanted}: {}", self.said());
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// What it has logged so far.
     pub fn said(&self) -> String {
         fs::read_to_string(&self.log).expect("the log")

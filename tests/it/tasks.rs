@@ -222,7 +222,7 @@ async fn a_backlog_larger_than_any_queue_is_worked_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_group_is_pushed_to_once_over_a_kill_in_the_middle() {
-    const MEMBERS: i64 = 1200;
+    const MEMBERS: i64 = 700;
     let providers = &Providers::start().await;
     let mut settings = providers.settings();
     settings.push(("CONFAB_FANOUT_INLINE_MEMBERS_MAX", "50".to_owned()));
@@ -233,17 +233,15 @@ async fn a_large_group_is_pushed_to_once_over_a_kill_in_the_middle() {
     let group = crowd.group(&people[0], "large", &people[1..]).await;
     providers.answer(|_| Answer::Slowly(Duration::from_millis(10)));
     let mut worker = installation.start("worker");
-    for number in 0..2 {
-        crowd.send(&people[0], group, &format!("k{number}")).await;
-    }
-    // Of the 2398 pushes some are done, some on their way and most not begun.
-    providers.until(DEADLINE, "some are pushed", |asked| asked.len() >= 300).await;
+    crowd.send(&people[0], group, "hello").await;
+    // Some are pushed, some on their way and most not begun.
+    providers.until(DEADLINE, "some are pushed", |asked| asked.len() >= 100).await;
     worker.kill();
     let before = seen(providers).len();
-    assert!(before < 2000, "{before} were pushed before the kill");
+    assert!(before < 600, "{before} were pushed before the kill");
     let _next = installation.start("worker");
     let others = usize::try_from(MEMBERS - 1).expect("some");
-    until_seen_once(providers, Duration::from_mins(1), 2 * others).await;
+    until_seen_once(providers, Duration::from_mins(1), others).await;
     assert!(!records(&installation, "task.fanout").is_empty(), "it went through the topic for large groups");
     assert!(providers.taken().iter().all(|push| push.device != "member-0"), "not to the sender");
 }

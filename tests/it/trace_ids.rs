@@ -17,8 +17,8 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 async fn one_trace_id_is_in_the_logs_of_api_domain_and_worker() {
     let providers = &Providers::start().await;
     let Some(installation) = Installation::on_kafka(providers.settings()) else { return };
-    // As `scripts/cluster` sets it.
-    let level = ("RUST_LOG", "info");
+    // What goes well is told to whoever wants to follow it.
+    let level = ("RUST_LOG", "info,api=debug,domain=debug,workers=debug");
     let domain = installation.start_with("domain", &[level]);
     let of_domain = ("CONFAB_DOMAIN_URL", domain.url.as_str());
     let api = installation.start_with("api", &[level, of_domain]);
