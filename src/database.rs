@@ -56,7 +56,16 @@ pub async fn open(settings: &Settings) -> Outcome<SqlStore> {
     if settings.is_embedded() {
         bring_up_to_date(settings).await?;
     }
-    Ok(SqlStore::open(&settings.database_url(), pool(settings), SCHEMA_VERSION).await?)
+    open_now(settings).await.map_err(|error| named(&error))
+}
+
+async fn open_now(settings: &Settings) -> Result<SqlStore, ConnectError> {
+    SqlStore::open(&settings.database_url(), pool(settings), SCHEMA_VERSION).await
+}
+
+/// With the setting that it comes from.
+fn named(error: &ConnectError) -> Box<dyn Error + Send + Sync> {
+    format!("CONFAB_DATABASE_URL: {}", chain(error)).into()
 }
 
 /// As [`open`], but waits for a database that is away: a process that ends and is started again all the time helps nobody.
@@ -67,16 +76,20 @@ pub async fn open_patiently(settings: &Settings, readiness: &Readiness) -> Outco
     readiness.waiting_for("database");
     let mut noted: Option<Instant> = None;
     loop {
-        let opened = SqlStore::open(&settings.database_url(), pool(settings), SCHEMA_VERSION).await;
-        match opened {
+        match open_now(settings).await {
             Ok(store) => return Ok(store),
-            Err(error @ (ConnectError::Connect(_) | ConnectError::Store(_))) => {
+            Err(
+                error @ (ConnectError::Connect(_) | ConnectError::Unreachable(_) | ConnectError::Store(_)),
+            ) => {
                 if noted.is_none_or(|noted| noted.elapsed() >= WAITING_NOTE) {
                     noted = Some(Instant::now());
-                    tracing::warn!(error = &error as &dyn Error, "waiting for the database");
+                    tracing::warn!(
+                        error.chain = chain(&error),
+                        "waiting for the database (CONFAB_DATABASE_URL)"
+                    );
                 }
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(named(&error)),
         }
         sleep(RETRY_PAUSE).await;
     }
@@ -86,7 +99,7 @@ pub async fn open_patiently(settings: &Settings, readiness: &Readiness) -> Outco
 pub async fn migrate(settings: &Settings, restored: bool) -> Outcome<()> {
     let _folder = if settings.is_embedded() { Some(take_data_folder(settings)?) } else { None };
     bring_up_to_date(settings).await?;
-    let store = SqlStore::open(&settings.database_url(), pool(settings), SCHEMA_VERSION).await?;
+    let store = open_now(settings).await.map_err(|error| named(&error))?;
     if restored {
         let epoch = store.heads().await?.epoch;
         store.raise_epoch(epoch, SystemClock.now()).await?;
@@ -106,8 +119,11 @@ pub async fn migrate(settings: &Settings, restored: bool) -> Outcome<()> {
 }
 
 async fn bring_up_to_date(settings: &Settings) -> Outcome<()> {
-    let connection = SqlStore::connect_raw(&settings.database_url(), pool(settings)).await?;
-    Migrator::up(&connection, None).await?;
+    let connection = SqlStore::connect_raw(&settings.database_url(), pool(settings)).await;
+    let connection = connection.map_err(|error| named(&error))?;
+    Migrator::up(&connection, None)
+        .await
+        .map_err(|error| format!("CONFAB_DATABASE_URL: the schema cannot be changed: {}", chain(&error)))?;
     connection.close().await?;
     Ok(())
 }

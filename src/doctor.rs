@@ -26,17 +26,17 @@ pub async fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>
         "signing keys",
         keys.map(|keys| format!("{} known", keys.ids().len())).map_err(|error| chain(&error)),
     );
-    report("database", database_state(settings).await);
+    report("database (CONFAB_DATABASE_URL)", database_state(settings).await);
     if let Some(address) = &settings.redis_url {
         let state = match RedisServers::new(address, settings.redis_ca_file.as_ref()) {
             Ok(servers) => servers.check().await.map_err(|error| chain(&error)),
             Err(error) => Err(chain(&error)),
         };
-        report("redis", state.map(|()| "answers".to_owned()));
+        report("redis (CONFAB_REDIS_URL)", state.map(|()| "answers".to_owned()));
     }
     if let Some(kafka) = settings.kafka() {
         report(
-            "kafka",
+            "kafka (CONFAB_KAFKA_BROKERS)",
             kafka::check(&kafka)
                 .await
                 .map(|()| "answers, with all topics".to_owned())

@@ -18,7 +18,7 @@ use domain::{Limits, Rate, adapter::kafka::KafkaSettings, grpc::metadata::Servic
 
 pub use table::Settings;
 pub use value::OtlpEndpoint;
-use value::{Brokers, Text};
+use value::{Brokers, Text, is_on_loopback};
 use workers::push::{ApnsSettings, FcmSettings, PushSettings, WebPushSettings};
 
 /// The prefix of every setting in the environment.
@@ -325,16 +325,6 @@ pub fn sample() -> String {
         let _ = writeln!(text, "#{} = {quote}{}{quote}", entry.key, entry.default);
     }
     text
-}
-
-/// Whether a URL names a host on loopback, or a file.
-fn is_on_loopback(url: &str) -> bool {
-    let Some((scheme, rest)) = url.split_once("://") else { return false };
-    let place = rest.split(['/', '?']).next().unwrap_or_default();
-    let host = place.rsplit('@').next().unwrap_or_default();
-    scheme == "sqlite"
-        || host == "localhost"
-        || ["127.", "localhost:", "[::1]"].iter().any(|here| host.starts_with(here))
 }
 
 #[cfg(test)]

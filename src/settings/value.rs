@@ -213,3 +213,12 @@ pub(super) fn of_toml(value: &toml::Value) -> Option<String> {
         _ => None,
     }
 }
+/// Whether a URL names a host on loopback, or a file.
+pub fn is_on_loopback(url: &str) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    let place = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = place.rsplit('@').next().unwrap_or_default();
+    scheme == "sqlite"
+        || host == "localhost"
+        || ["127.", "localhost:", "[::1]"].iter().any(|here| host.starts_with(here))
+}

@@ -90,7 +90,6 @@ async fn a_database_that_cannot_be_reached_or_entered_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the setting is not named, and who waits does not say the cause"]
 async fn what_is_wrong_with_a_database_is_said_with_its_setting() {
     let Some(installation) = Installation::on_mariadb(Vec::new()) else { return };
     let mut silent = Vec::new();
@@ -178,7 +177,6 @@ impl Drop for Reader {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "it is found out by each write, which is answered INTERNAL"]
 async fn a_database_that_may_only_be_read_is_refused_at_the_start_and_named() {
     let Some(installation) = Installation::on_mariadb(Vec::new()) else { return };
     let Some(reader) = Reader::of(&installation) else { return };
@@ -267,7 +265,6 @@ async fn without_kafka_sends_go_on_and_the_worker_says_that_it_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "no message about Redis or Kafka names the setting"]
 async fn what_is_wrong_with_redis_or_kafka_is_said_with_its_setting() {
     let Some(installation) = Installation::on_mariadb(Vec::new()) else { return };
     let set = [("CONFAB_REDIS_URL", "redis://127.0.0.1:1/0"), ("CONFAB_KAFKA_BROKERS", "127.0.0.1:1")];

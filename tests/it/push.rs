@@ -275,7 +275,6 @@ async fn register_device_names_what_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "both are taken, and refused when it comes to a push"]
 async fn register_device_refuses_this_machine_by_name_and_keys_that_are_none() {
     let Stage { site, providers, .. } =
         &Stage::embedded_with(&[("CONFAB_PUSH_PRIVATE_ENDPOINTS", "off")]).await;

@@ -82,9 +82,9 @@ impl PushAddress {
                 let sound = endpoint.len() <= ADDRESS_BYTES_MAX && is_endpoint(endpoint, private);
                 let text = "an endpoint is a public https URL of at most 4096 characters";
                 refuse_unless(sound, &["device", "webPush", "endpoint"], text)?;
-                let uncompressed = subscription.p256dh[0] == 4;
+                let point = p256::PublicKey::from_sec1_bytes(&subscription.p256dh).is_ok();
                 refuse_unless(
-                    uncompressed,
+                    point,
                     &["device", "webPush", "p256dh"],
                     "a key is an uncompressed point of P-256",
                 )
@@ -98,7 +98,11 @@ pub fn is_endpoint(text: &str, private: bool) -> bool {
     let Ok(url) = text.parse::<url::Url>() else { return false };
     match url.host() {
         _ if private => matches!(url.scheme(), "http" | "https"),
-        Some(url::Host::Domain(_)) => url.scheme() == "https",
+        // A name without a dot is one of our own network.
+        Some(url::Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            url.scheme() == "https" && name.contains('.') && !name.ends_with(".localhost")
+        }
         Some(url::Host::Ipv4(address)) => url.scheme() == "https" && is_public(address.into()),
         Some(url::Host::Ipv6(address)) => url.scheme() == "https" && is_public(address.into()),
         None => false,
@@ -252,6 +256,8 @@ pub struct DeadTask {
 
 #[cfg(test)]
 mod tests {
+    use p256::elliptic_curve::sec1::ToEncodedPoint as _;
+
     use super::*;
 
     #[test]
@@ -314,14 +320,22 @@ mod tests {
         assert!(PushAddress::Apns("xy".repeat(32)).check(false).is_err());
         assert!(PushAddress::Fcm("token:1".to_owned()).check(false).is_ok());
         assert!(PushAddress::Fcm("a b".to_owned()).check(false).is_err());
-        let subscription = |endpoint: &str, first: u8| {
-            let mut p256dh = [0; 65];
-            p256dh[0] = first;
+        // The generator of P-256, which is a point, and a number that is none.
+        let generator = p256::ProjectivePoint::GENERATOR.to_encoded_point(false);
+        let point: [u8; 65] = generator.as_bytes().try_into().expect("uncompressed");
+        let subscription = |endpoint: &str, p256dh: [u8; 65]| {
             PushAddress::WebPush(Subscription { endpoint: endpoint.to_owned(), p256dh, auth: [0; 16] }.into())
                 .check(false)
                 .is_ok()
         };
-        assert!(subscription("https://push.example/x", 4));
-        assert!(!subscription("ftp://push.example/x", 4) && !subscription("https://push.example/x", 2));
+        assert!(subscription("https://push.example/x", point));
+        let mut beside = point;
+        beside[64] ^= 1;
+        assert!(!subscription("https://push.example/x", beside));
+        for endpoint in
+            ["ftp://push.example/x", "https://localhost/x", "https://a.localhost/x", "https://intranet/x"]
+        {
+            assert!(!subscription(endpoint, point), "{endpoint}");
+        }
     }
 }

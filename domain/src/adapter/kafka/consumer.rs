@@ -286,7 +286,7 @@ impl ClientContext for Context {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.setup.connected.send_replace(false);
         }
-        tracing::warn!(error = %error, reason, "the consumer of tasks");
+        tracing::warn!(error = %error, reason, "the consumer of tasks (CONFAB_KAFKA_BROKERS)");
     }
 }
 

@@ -123,7 +123,7 @@ impl Shared {
                     }
                 }
                 Err(error) if !std::mem::replace(&mut told, true) => {
-                    tracing::warn!(error = %error, "Redis cannot be reached; doing without until it can");
+                    tracing::warn!(error = %error, "Redis (CONFAB_REDIS_URL) cannot be reached; doing without until it can");
                 }
                 Err(error) => tracing::debug!(error = %error, "Redis still cannot be reached"),
             }

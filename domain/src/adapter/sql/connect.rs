@@ -15,6 +15,7 @@ use sea_orm::{
         sqlite::{SqliteJournalMode, SqliteSynchronous},
     },
 };
+use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     SqlStore,
@@ -24,6 +25,7 @@ use super::{
 };
 use crate::{LaneLayout, port::StoreError};
 
+const KNOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Distinct statements kept prepared a connection: what writes a batch comes in some twenty sizes each.
 const STATEMENTS_CACHED_MAX: usize = 256;
 
@@ -58,12 +60,16 @@ pub enum ConnectError {
     UnknownScheme,
     #[error("cannot reach the database")]
     Connect(#[source] DbErr),
+    #[error("cannot reach the database")]
+    Unreachable(#[source] std::io::Error),
     #[error("the schema is not there yet or too old: run `confab migrate`")]
     SchemaMissing,
     #[error(
         "this binary is too old for the schema, which allows version {allowed} and later; this is {have}"
     )]
     BinaryTooOld { allowed: i32, have: i32 },
+    #[error("the database cannot be written")]
+    ReadOnly(#[source] StoreError),
     #[error("the server does not keep what it acknowledges: {0}")]
     NotDurable(String),
     #[error("the server lets a session hold what others wait for: {0}")]
@@ -101,6 +107,7 @@ impl SqlStore {
             (writer.clone(), counted(half, Use::Statements).await?, writer)
         };
         let (lanes, installation) = check_schema(dialect, &reader, schema_version).await?;
+        check_writable(dialect, &writer).await?;
         check_durability(dialect, &writer).await?;
         check_bounds(dialect, &writer, Use::Transactions).await?;
         if dialect != Dialect::Sqlite {
@@ -154,7 +161,24 @@ async fn connect(
         Dialect::Postgres => postgres(&mut options, usage),
         Dialect::Sqlite => sqlite(&mut options),
     }
-    Database::connect(options).await.map_err(ConnectError::Connect)
+    match Database::connect(options).await {
+        Ok(pool) => Ok(pool),
+        // A pool tries a refused connection again until its time is over, and then says no more than that.
+        Err(error) => {
+            Err(knock(url).await.err().map_or(ConnectError::Connect(error), ConnectError::Unreachable))
+        }
+    }
+}
+
+/// Whether somebody listens at the address of a server.
+async fn knock(url: &str) -> std::io::Result<()> {
+    let Ok(url) = url.parse::<url::Url>() else { return Ok(()) };
+    let (Some(host), Some(port)) = (url.host_str(), url.port()) else { return Ok(()) };
+    let host = host.trim_matches(['[', ']']);
+    match timeout(KNOCK_TIMEOUT, TcpStream::connect((host, port))).await {
+        Ok(connected) => connected.map(drop),
+        Err(late) => Err(late.into()),
+    }
 }
 
 /// No gap locks (trap 7).
@@ -249,6 +273,15 @@ async fn check_schema(
         return Err(ConnectError::BinaryTooOld { allowed: binary_min, have: schema_version });
     }
     Ok((lanes.unsigned_abs(), meta.try_get_by_index(2).map_err(column)?))
+}
+
+/// Servers look at rights, and at being a read-only copy, before they look for rows.
+async fn check_writable(dialect: Dialect, writer: &DatabaseConnection) -> Result<(), ConnectError> {
+    match Sql::new(dialect, "UPDATE log_lane SET pos = pos WHERE id = -1").run(writer).await {
+        Ok(_) => Ok(()),
+        Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict(_))) => Err(error.into()),
+        Err(error) => Err(ConnectError::ReadOnly(error)),
+    }
 }
 
 /// Acked is kept only on a server that flushes at commit (P1).
