@@ -1,5 +1,8 @@
 //! A fresh database with users and conversations.
 
+use std::path::Path;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use domain::{
     Caller, Chat, ConversationId, Limits, Session, SessionId, Timestamp, Title, User, UserId,
     adapter::{
@@ -7,12 +10,14 @@ use domain::{
         sql::{PoolSettings, SqlStore},
     },
     keys::KeyRing,
-    port::{Accounts as _, accounts::NewSession},
-    service::create_group::CreateGroup,
+    port::{Accounts as _, Clock as _, accounts::NewSession},
+    service::{add_members::AddMembers, create_group::CreateGroup},
     wiring::Wiring,
 };
+use futures_util::{StreamExt as _, stream};
 use migration::{Migrator, MigratorTrait as _, SCHEMA_VERSION};
 use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection};
+use sha2::{Digest as _, Sha256};
 
 pub struct Bench {
     pub chat: Chat,
@@ -21,9 +26,19 @@ pub struct Bench {
     pub raw: DatabaseConnection,
     /// The process of the database server, when it is one.
     pub server_process: Option<&'static str>,
+    pub url: String,
     _folder: Option<tempfile::TempDir>,
-    _keys: tempfile::TempDir,
+    keys: tempfile::TempDir,
 }
+
+/// Somebody signed in, with their access token.
+pub struct SignedIn {
+    pub caller: Caller,
+    pub token: String,
+}
+
+/// Users made, or groups changed, at the same time.
+const AT_ONCE: usize = 32;
 
 pub fn server_of_environment() -> Option<String> {
     #[expect(clippy::disallowed_methods, reason = "the variable by which tests know their server")]
@@ -57,7 +72,7 @@ async fn open(url: String, server_process: Option<&'static str>, folder: Option<
     let ring = KeyRing::open(keys.path()).expect("opens");
     let limits = Limits { rate_limits: false, ..Limits::default() };
     let chat = Wiring::new(store.clone(), ring, limits).build();
-    Bench { chat, store, raw, server_process, _folder: folder, _keys: keys }
+    Bench { chat, store, raw, server_process, url, _folder: folder, keys }
 }
 
 pub fn random() -> u32 {
@@ -96,6 +111,64 @@ impl Bench {
             users.push(Caller { user: user.id, session: SessionId(id), expires_at: Timestamp(i64::MAX) });
         }
         users
+    }
+
+    /// Users with sessions, made without the cost of their passwords.
+    pub async fn signed_in(&self, count: i64) -> Vec<SignedIn> {
+        let first = i64::from(random()) << 20;
+        let users = (1..=count).map(|number| self.sign_in(first + number));
+        stream::iter(users).buffered(AT_ONCE).collect().await
+    }
+
+    async fn sign_in(&self, id: i64) -> SignedIn {
+        let (name, now) = (format!("user{id}"), SystemClock.now());
+        let user = User {
+            id: UserId(id),
+            username: name.as_str().into(),
+            display_name: name.as_str().into(),
+            created_at: now,
+        };
+        let session = Session {
+            id: SessionId(id),
+            user: user.id,
+            device_name: None,
+            created_at: now,
+            last_used_at: now,
+        };
+        // A refresh token that only this run knows: an access token is given for it.
+        let mut secret = [7; 32];
+        secret[..8].copy_from_slice(&id.to_be_bytes());
+        let session = NewSession { session, token_hash: Sha256::digest(secret).into() };
+        self.store.insert_user(&user, &name, "none", &session).await.expect("a user");
+        let refresh = format!("cfr_{}", URL_SAFE_NO_PAD.encode(secret));
+        let credentials = self.chat.refresh_session(&refresh).await.expect("an access token");
+        let caller = self.chat.authenticate(&credentials.access_token).expect("a caller");
+        SignedIn { caller, token: credentials.access_token }
+    }
+
+    /// Groups of so many, one after the other of the users.
+    pub async fn groups_of(&self, size: usize, users: &[SignedIn]) -> Vec<ConversationId> {
+        let groups = users.chunks(size).map(|members| async move {
+            let members: Vec<Caller> = members.iter().map(|member| member.caller).collect();
+            self.group(&members).await
+        });
+        stream::iter(groups).buffered(AT_ONCE).collect().await
+    }
+
+    /// A group of any size: members join a hundred at a time.
+    pub async fn large_group(&self, users: &[SignedIn]) -> ConversationId {
+        let members: Vec<Caller> = users.iter().map(|user| user.caller).collect();
+        let mut parts = members.chunks(100);
+        let conversation = self.group(parts.next().expect("members")).await;
+        for part in parts {
+            let command = AddMembers { conversation, users: part.iter().map(|one| one.user).collect() };
+            self.chat.add_members(&members[0], command).await.expect("they join");
+        }
+        conversation
+    }
+
+    pub fn keys(&self) -> &Path {
+        self.keys.path()
     }
 
     pub async fn group(&self, members: &[Caller]) -> ConversationId {

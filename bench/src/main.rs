@@ -1,14 +1,20 @@
-//! Benchmarks: `cargo run --release -p bench -- b5`.
+//! Benchmarks: `cargo run --release -p bench -- b5`. B3, B4 and B10 start the `confab` that was built beside this program.
 //!
 //! Absolute times on shared machines mean nothing, so every figure is a ratio to a calibration that does the same work by
 //! the shortest way, interleaved with it round by round; the median of the rounds counts. CPU time stands beside it.
 //! Each run prints a table, writes JSON and an SVG beside `RESULTS.md`, and replaces its section there.
 
 mod database;
+mod fan_out;
+mod fleet;
+mod large_group;
 mod list;
 mod measure;
+mod push;
 mod raw;
 mod report;
+mod small_groups;
+mod sockets;
 mod write;
 
 use std::sync::Arc;
@@ -30,19 +36,31 @@ struct Arguments {
     /// Messages a round of the write benchmarks.
     #[arg(long, default_value_t = 60_000)]
     messages: usize,
-    /// Server for B5, B5h and B11, without a database name. Without it they run on `CONFAB_TEST_MARIADB_URL`.
+    /// Sockets of B3.
+    #[arg(long, default_value_t = 10_000)]
+    sockets: usize,
+    /// Members online in B4; each takes a socket and, for the calibration, two more descriptors.
+    #[arg(long, default_value_t = 5000)]
+    online: usize,
+    /// MariaDB for all but B5s, without a database name. Without it they run on `CONFAB_TEST_MARIADB_URL`.
     #[arg(long)]
     server: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Name {
+    /// Groups of ten on two nodes, from sending to every receipt.
+    B3,
+    /// A group of ten thousand, from sending to the last receipt.
+    B4,
     /// The write engine against a raw multi-row insert of the same rows.
     B5,
     /// One hot conversation against one transaction a message.
     B5h,
     /// The write engine on the embedded default against raw batched `SQLite`.
     B5s,
+    /// From the outbox over Kafka and a worker to a push provider, against a producer alone.
+    B10,
     /// Conversation list and history page over GraphQL against the same rows by plain SQL.
     B11,
 }
@@ -56,6 +74,18 @@ async fn main() {
             Name::B5 => write::b5(&database::server(server.as_deref()).await, &arguments.plan()).await,
             Name::B5h => write::b5h(&database::server(server.as_deref()).await, &arguments.plan()).await,
             Name::B5s => write::b5s(&database::embedded().await, &arguments.plan()).await,
+            Name::B3 => {
+                let bench = database::server(server.as_deref()).await;
+                small_groups::b3(&bench, arguments.rounds, arguments.sockets).await
+            }
+            Name::B4 => {
+                let bench = Arc::new(database::server(server.as_deref()).await);
+                large_group::b4(&bench, arguments.rounds, arguments.online).await
+            }
+            Name::B10 => {
+                let bench = Arc::new(database::server(server.as_deref()).await);
+                push::b10(&bench, arguments.rounds).await
+            }
             Name::B11 => {
                 let bench = Arc::new(database::server(server.as_deref()).await);
                 list::b11(&bench, arguments.rounds).await

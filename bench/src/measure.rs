@@ -42,12 +42,27 @@ pub struct Stopwatch {
     started: Instant,
     cpu: Duration,
     server_cpu: Duration,
-    server: Option<&'static str>,
+    servers: Servers,
+}
+
+/// Whose CPU time stands beside this process's own.
+#[derive(Clone, Debug)]
+pub enum Servers {
+    /// All of this name, or none.
+    Named(Option<&'static str>),
+    Processes(Vec<u32>),
+}
+
+impl From<Option<&'static str>> for Servers {
+    fn from(name: Option<&'static str>) -> Self {
+        Self::Named(name)
+    }
 }
 
 impl Stopwatch {
-    pub fn start(server: Option<&'static str>) -> Self {
-        Self { started: Instant::now(), cpu: cpu_of("self"), server_cpu: server_cpu(server), server }
+    pub fn start(servers: impl Into<Servers>) -> Self {
+        let servers = servers.into();
+        Self { started: Instant::now(), cpu: cpu_of("self"), server_cpu: server_cpu(&servers), servers }
     }
 
     pub fn stop(self, operations: usize, latencies: &Histogram<u64>) -> Round {
@@ -55,7 +70,7 @@ impl Stopwatch {
             operations,
             elapsed: self.started.elapsed(),
             cpu: cpu_of("self").saturating_sub(self.cpu),
-            server_cpu: server_cpu(self.server).saturating_sub(self.server_cpu),
+            server_cpu: server_cpu(&self.servers).saturating_sub(self.server_cpu),
             p50: Duration::from_micros(latencies.value_at_quantile(0.5)),
             p99: Duration::from_micros(latencies.value_at_quantile(0.99)),
         }
@@ -79,8 +94,12 @@ fn cpu_of(process: &str) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-fn server_cpu(name: Option<&str>) -> Duration {
-    let Some(name) = name else { return Duration::ZERO };
+fn server_cpu(servers: &Servers) -> Duration {
+    let name = match servers {
+        Servers::Named(None) => return Duration::ZERO,
+        Servers::Named(Some(name)) => *name,
+        Servers::Processes(ids) => return ids.iter().map(|id| cpu_of(&id.to_string())).sum(),
+    };
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
         .filter_map(|entry| entry.file_name().into_string().ok())

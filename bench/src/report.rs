@@ -123,11 +123,14 @@ impl Report {
         }
         let _ = write!(text, "\n**Ratio {:.2}**", self.ratio());
         if let Some(target) = &self.target {
-            let _ = write!(text, " (reach {}", target.reach);
-            if let Some(dream) = target.dream {
-                let _ = write!(text, ", dream {dream}");
+            // Where only the latency counts, the ratio says how near the machine's own bound it is.
+            if target.reach > 0.0 {
+                let _ = write!(text, " (reach {}", target.reach);
+                if let Some(dream) = target.dream {
+                    let _ = write!(text, ", dream {dream}");
+                }
+                text.push(')');
             }
-            text.push(')');
             if let Some((reach, dream)) = target.p99_millis {
                 let _ = write!(text, "; p99 to reach {reach} ms, to dream of {dream} ms");
             }

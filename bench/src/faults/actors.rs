@@ -9,22 +9,25 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     client::{Api, Listener, User},
-    journal::{Attempt, Journal, Moment, Outcome, Probe, Seen},
+    journal::{Attempt, Journal, Mark, Moment, Move, Outcome, Probe, Seen},
 };
 
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
+pub const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Every so many sends a sender looks for their own message, and marks it read.
 const PROBE_EVERY: usize = 16;
 
 pub struct Stage {
     pub api: Api,
+    /// Those who send, and then those who come and go.
     pub users: Vec<User>,
-    /// Each with its members, by number.
+    pub senders: usize,
+    /// Each with its members, by number; the first has made it. The last is for storms, which few are to hear.
     pub groups: Vec<(String, Vec<usize>)>,
     /// Between two sends of a user.
     pub pause: Duration,
@@ -37,23 +40,30 @@ pub struct Stage {
     live: AtomicUsize,
 }
 
+/// How many there are.
+pub struct Cast {
+    pub senders: usize,
+    pub movers: usize,
+    pub groups: usize,
+}
+
 impl Stage {
-    /// Users in groups: each group has half of the users, each user is in half of the groups.
-    pub async fn set(
-        api: Api,
-        name: &str,
-        users: usize,
-        groups: usize,
-        pause: Duration,
-    ) -> Result<Arc<Self>, String> {
+    /// Users in groups: each group has half of the senders, each sender is in half of the groups; who comes and goes is in all.
+    pub async fn set(api: Api, name: &str, cast: &Cast, pause: Duration) -> Result<Arc<Self>, String> {
+        let Cast { senders, movers, groups } = *cast;
         let mut known = Vec::new();
-        for number in 0..users {
+        for number in 0..senders + movers {
             known.push(api.register(&format!("{name}-{number}")).await?);
         }
         let mut made = Vec::new();
         let mut journal = Journal::default();
-        for group in 0..groups {
-            let members: Vec<usize> = (0..users).filter(|user| (user + group) % 2 == 0).collect();
+        for group in 0..=groups {
+            let half = (0..senders).filter(|user| (user + group) % 2 == 0);
+            let members: Vec<usize> = if group < groups {
+                half.chain(senders..senders + movers).collect()
+            } else {
+                (0..senders.min(2)).collect()
+            };
             let ids: Vec<String> = members.iter().map(|member| known[*member].id.clone()).collect();
             let id = api.create_group(&known[members[0]], &ids).await?;
             journal.members.insert(id.clone(), ids.into_iter().collect());
@@ -62,6 +72,7 @@ impl Stage {
         Ok(Arc::new(Self {
             api,
             users: known,
+            senders,
             groups: made,
             pause,
             journal: Mutex::new(journal),
@@ -84,18 +95,28 @@ impl Stage {
         self.journal().complaints.push(what);
     }
 
-    /// Everybody listens until told to stop listening, and sends, as soon as all listen, until told to stop.
+    /// Everybody listens until told to stop listening. As soon as all do, those who send and those who come and go begin, until told to
+    /// stop that.
     pub fn play(
         self: &Arc<Self>,
-        tasks: &TaskTracker,
-        stop_sending: &CancellationToken,
-        stop: &CancellationToken,
+        (acting, stop_acting): (&TaskTracker, &CancellationToken),
+        (listening, stop_listening): (&TaskTracker, &CancellationToken),
     ) {
         for user in 0..self.users.len() {
-            let (stage, stop_sending) = (self.clone(), stop_sending.clone());
-            tasks.spawn(async move { stage.send_on(user, &stop_sending).await });
-            let (stage, stop) = (self.clone(), stop.clone());
-            tasks.spawn(async move { stop.run_until_cancelled(stage.listen_on(user)).await });
+            let (stage, stop) = (self.clone(), stop_acting.clone());
+            if user < self.senders {
+                acting.spawn(async move { stage.send_on(user, &stop).await });
+            } else {
+                acting.spawn(stage.move_on(user, stop));
+            }
+            let (stage, stop) = (self.clone(), stop_listening.clone());
+            listening.spawn(async move { stop.run_until_cancelled(stage.listen_on(user)).await });
+        }
+    }
+
+    pub async fn until_live(&self, stop: &CancellationToken) {
+        while self.live.load(Ordering::Relaxed) < self.users.len() && !stop.is_cancelled() {
+            sleep(RETRY_PAUSE).await;
         }
     }
 
@@ -106,9 +127,7 @@ impl Stage {
             .filter(|(_, members)| members.contains(&user))
             .map(|(id, _)| id.as_str())
             .collect();
-        while self.live.load(Ordering::Relaxed) < self.users.len() && !stop.is_cancelled() {
-            sleep(RETRY_PAUSE).await;
-        }
+        self.until_live(stop).await;
         let mut count = 0;
         while !stop.is_cancelled() && !mine.is_empty() {
             let conversation = mine[count % mine.len()];
@@ -118,7 +137,11 @@ impl Stage {
                 && count % PROBE_EVERY == 0
             {
                 self.probe(user, conversation, (&id, seq), user + count).await;
-                self.api.mark_read(user + count, &self.users[user].token, conversation, seq).await;
+                let User { id: me, token } = &self.users[user];
+                if self.api.mark_read(user + count, token, conversation, seq).await {
+                    let (user, conversation) = (me.clone(), conversation.to_owned());
+                    self.journal().marks.push(Mark { user, conversation, seq });
+                }
             }
             count += 1;
             sleep(self.pause).await;
@@ -126,7 +149,7 @@ impl Stage {
     }
 
     /// Tries with the same key, at one node after the other, until there is an answer.
-    async fn send_until_known(
+    pub async fn send_until_known(
         &self,
         user: usize,
         conversation: &str,
@@ -145,15 +168,22 @@ impl Stage {
             let again = outcome == Outcome::Unknown;
             let (user, conversation, key) = (id.clone(), conversation.to_owned(), key.to_owned());
             let answered = self.now();
-            self.journal().attempts.push(Attempt { user, conversation, key, invoked, answered, outcome });
+            self.note_attempt(Attempt { user, conversation, key, invoked, answered, outcome });
             if !again {
-                self.acks.fetch_add(u64::from(acked.is_some()), Ordering::Relaxed);
                 return acked;
             }
-            self.unknowns.fetch_add(1, Ordering::Relaxed);
             sleep(RETRY_PAUSE).await;
         }
         None
+    }
+
+    pub fn note_attempt(&self, attempt: Attempt) {
+        match attempt.outcome {
+            Outcome::Acked { .. } => self.acks.fetch_add(1, Ordering::Relaxed),
+            Outcome::Unknown => self.unknowns.fetch_add(1, Ordering::Relaxed),
+            Outcome::Refused(_) => 0,
+        };
+        self.journal().attempts.push(attempt);
     }
 
     async fn probe(&self, user: usize, conversation: &str, (id, seq): (&str, i64), at: usize) {
@@ -189,39 +219,52 @@ impl Stage {
                     was_live = true;
                     self.live.fetch_add(1, Ordering::Relaxed);
                 }
-                if event["__typename"] == "ResyncRequired" {
-                    self.complain(format!("{id} had to start over: {event}"));
-                }
-                if event["__typename"] == "MessageSent" && !event["message"]["sender"].is_null() {
-                    let text = |pointer: &str| {
-                        event.pointer(pointer).and_then(|value| value.as_str()).unwrap_or_default().to_owned()
-                    };
-                    let number = |pointer: &str| {
-                        event.pointer(pointer).and_then(serde_json::Value::as_i64).unwrap_or_default()
-                    };
-                    let at = self.now();
-                    self.journal().seen.push(Seen {
-                        at,
-                        user: id.clone(),
-                        conversation: text("/conversation/id"),
-                        rev: number("/rev"),
-                        seq: number("/message/seq"),
-                        id: text("/message/id"),
-                    });
-                }
+                self.note_event(id, &event);
                 cursor = event["cursor"].as_str().map(str::to_owned).or(cursor);
             }
         }
     }
 
-    /// Who has not been delivered all that was acked yet.
+    fn note_event(&self, user: &str, event: &Value) {
+        let text =
+            |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let number = |pointer: &str| event.pointer(pointer).and_then(Value::as_i64).unwrap_or_default();
+        let (at, conversation, rev) = (self.now(), text("/conversation/id"), number("/rev"));
+        match event["__typename"].as_str().unwrap_or_default() {
+            "ResyncRequired" => self.complain(format!("{user} had to start over: {event}")),
+            "MessageSent" if !event["message"]["sender"].is_null() => {
+                let (user, seq, id) = (user.to_owned(), number("/message/seq"), text("/message/id"));
+                self.journal().seen.push(Seen { at, user, conversation, rev, seq, id });
+            }
+            // Of whoever joins, nobody else may be there to tell.
+            "ConversationAdded" => {
+                let user = user.to_owned();
+                self.journal().moves.push(Move { user, conversation, rev, joined: true });
+            }
+            "MemberAdded" => {
+                let user = text("/member/user/id");
+                self.journal().moves.push(Move { user, conversation, rev, joined: true });
+            }
+            "MemberRemoved" => {
+                let user = text("/user/id");
+                self.journal().moves.push(Move { user, conversation, rev, joined: false });
+            }
+            _ => {}
+        }
+    }
+
+    /// Who has not been delivered all that was acked yet; of those who come and go, all since they came back for the last time.
     pub fn behind(&self) -> Vec<String> {
         let journal = self.journal();
-        let mut acked: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        let mut acked: BTreeMap<&str, BTreeMap<&str, Moment>> = BTreeMap::new();
         for attempt in &journal.attempts {
             if let Outcome::Acked { id, .. } = &attempt.outcome {
-                acked.entry(&attempt.conversation).or_default().insert(id);
+                acked.entry(&attempt.conversation).or_default().insert(id, attempt.invoked);
             }
+        }
+        let mut back: BTreeMap<(&str, &str), Moment> = BTreeMap::new();
+        for absence in &journal.absences {
+            back.insert((&absence.user, &absence.conversation), absence.back);
         }
         let mut seen: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
         for one in &journal.seen {
@@ -232,7 +275,9 @@ impl Stage {
             let acked = acked.remove(conversation.as_str()).unwrap_or_default();
             for user in members {
                 let seen = seen.remove(&(user.as_str(), conversation.as_str())).unwrap_or_default();
-                let missing = acked.difference(&seen).count();
+                let since = back.get(&(user.as_str(), conversation.as_str())).copied().unwrap_or_default();
+                let missing = acked.iter().filter(|(id, sent)| **sent >= since && !seen.contains(*id));
+                let missing = missing.count();
                 if missing > 0 {
                     behind.push(format!("{user} misses {missing} of {conversation}"));
                 }

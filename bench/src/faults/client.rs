@@ -20,6 +20,8 @@ const SEND: &str = "mutation($input: SendMessageInput!) { sendMessage(input: $in
 const EVENTS: &str = "subscription($after: EventCursor) { events(after: $after) { __typename cursor
     ... on ConversationEvent { rev conversation { id } }
     ... on MessageSent { message { id seq sender { id } } }
+    ... on MemberAdded { member { user { id } } }
+    ... on MemberRemoved { user { id } }
     ... on ResyncRequired { reason } } }";
 const PAGE: &str =
     "query($id: ID!, $before: String) { conversation(id: $id) { unreadCount viewerMember { readSeq }
@@ -115,10 +117,33 @@ impl Api {
         }
     }
 
-    pub async fn mark_read(&self, at: usize, token: &str, conversation: &str, seq: i64) {
+    /// Whether it is known to be done: lost marks are nobody's loss, the next one says more.
+    pub async fn mark_read(&self, at: usize, token: &str, conversation: &str, seq: i64) -> bool {
         let query = "mutation($id: ID!, $seq: Int!) { markRead(input: { conversationId: $id, seq: $seq }) { userErrors { code } } }";
-        // Lost marks are nobody's loss: the next one says more.
-        let _ = self.ask(at, Some(token), query, json!({ "id": conversation, "seq": seq })).await;
+        let answer = self.ask(at, Some(token), query, json!({ "id": conversation, "seq": seq })).await;
+        matches!(answer, Answer::Data(data) if data["markRead"]["userErrors"] == json!([]))
+    }
+
+    /// Takes a member out of a group, or brings them back. Both may be asked again; `Ok(false)` when nobody knows.
+    pub async fn set_member(
+        &self,
+        at: usize,
+        token: &str,
+        conversation: &str,
+        user: &str,
+        is_in: bool,
+    ) -> Result<bool, String> {
+        let query = if is_in {
+            "mutation($id: ID!, $user: ID!) { done: addMembers(input: { conversationId: $id, userIds: [$user] }) { userErrors { message } } }"
+        } else {
+            "mutation($id: ID!, $user: ID!) { done: removeMember(input: { conversationId: $id, userId: $user }) { userErrors { message } } }"
+        };
+        match self.ask(at, Some(token), query, json!({ "id": conversation, "user": user })).await {
+            Answer::Data(data) if data["done"]["userErrors"] == json!([]) => Ok(true),
+            Answer::Data(data) => Err(data.to_string()),
+            Answer::Unknown => Ok(false),
+            Answer::Refused(why) => Err(why),
+        }
     }
 
     /// A page of a conversation: `unreadCount`, the viewer's `readSeq`, messages as `(seq, id)`, the next page's cursor.

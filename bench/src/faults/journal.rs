@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use bench::cluster::Resources;
+
 /// Since the beginning of the run.
 pub type Moment = Duration;
 
@@ -47,6 +49,8 @@ pub struct Seen {
 pub struct Row {
     pub conversation: String,
     pub seq: i64,
+    /// The conversation's revision that it made.
+    pub rev: i64,
     pub id: String,
     /// Absent for system messages.
     pub sender: Option<String>,
@@ -72,12 +76,53 @@ pub struct Probe {
     pub found: bool,
 }
 
+/// A membership that a subscription saw begin or end.
+#[derive(Clone, Debug)]
+pub struct Move {
+    pub user: String,
+    pub conversation: String,
+    pub rev: i64,
+    pub joined: bool,
+}
+
+/// The time between the ack of a removal and the call that brings the member back.
+#[derive(Clone, Debug)]
+pub struct Absence {
+    pub user: String,
+    pub conversation: String,
+    pub from: Moment,
+    pub to: Moment,
+    /// When that call was acked.
+    pub back: Moment,
+}
+
+/// A read position that was acked.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    pub user: String,
+    pub conversation: String,
+    pub seq: i64,
+}
+
+/// What a process held at the beginning and at the end.
+#[derive(Clone, Debug)]
+pub struct Holding {
+    pub process: String,
+    pub first: Resources,
+    pub last: Resources,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Journal {
+    /// Those who are members at the end, and whoever else may have been for a while.
     pub members: BTreeMap<String, BTreeSet<String>>,
     pub attempts: Vec<Attempt>,
     pub seen: Vec<Seen>,
     pub probes: Vec<Probe>,
+    pub moves: Vec<Move>,
+    pub absences: Vec<Absence>,
+    pub marks: Vec<Mark>,
+    pub holdings: Vec<Holding>,
     /// Anything else that must not happen, as it was noticed.
     pub complaints: Vec<String>,
     pub rows: Vec<Row>,
@@ -85,23 +130,35 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// The longest time from an ack to the message's delivery, among the messages acked in a span of time.
-    pub fn slowest_delivery(&self, from: Moment, to: Moment) -> Duration {
-        let acked: HashMap<&str, Moment> = self
-            .attempts
-            .iter()
-            .filter(|attempt| attempt.answered >= from && attempt.answered < to)
-            .filter_map(|attempt| match &attempt.outcome {
-                Outcome::Acked { id, .. } => Some((id.as_str(), attempt.answered)),
-                _ => None,
-            })
-            .collect();
+    /// For each acked message, when it was acked and how much later the last member was delivered it.
+    pub fn deliveries(&self) -> Vec<(Moment, Duration)> {
+        let acked = self.attempts.iter().filter_map(|attempt| match &attempt.outcome {
+            Outcome::Acked { id, .. } => Some((id.as_str(), attempt.answered)),
+            _ => None,
+        });
+        let acked: HashMap<&str, Moment> = acked.collect();
         // A replay may repeat what was delivered before.
         let mut first: HashMap<(&str, &str), Moment> = HashMap::new();
         for seen in &self.seen {
             first.entry((&seen.user, &seen.id)).or_insert(seen.at);
         }
-        let late = first.iter().filter_map(|((_, id), at)| Some(at.saturating_sub(*acked.get(id)?)));
-        late.max().unwrap_or_default()
+        let late = first.iter().filter_map(|((_, id), at)| {
+            let acked = *acked.get(id)?;
+            Some((acked, at.saturating_sub(acked)))
+        });
+        late.collect()
     }
+
+    /// For each call that was answered, when it began and how long it took.
+    pub fn answers(&self) -> Vec<(Moment, Duration)> {
+        let answered =
+            self.attempts.iter().filter(|attempt| matches!(attempt.outcome, Outcome::Acked { .. }));
+        answered.map(|attempt| (attempt.invoked, attempt.answered.saturating_sub(attempt.invoked))).collect()
+    }
+}
+
+/// The longest of those that began in one of some spans of time.
+pub fn longest(durations: &[(Moment, Duration)], spans: &[(Moment, Moment)]) -> Duration {
+    let within = |at: Moment| spans.iter().any(|(from, to)| at >= *from && at < *to);
+    durations.iter().filter(|(at, _)| within(*at)).map(|(_, time)| *time).max().unwrap_or_default()
 }

@@ -1,14 +1,17 @@
 //! Breaks a running installation and looks whether Confab keeps its promises: `cargo run -p bench --bin faults -- --help`.
 //!
-//! Users chat over GraphQL with two of each role while processes and back ends are killed, stopped and emptied. Each client journals what
-//! it asked, was told and saw; at the end the checker compares all that with SQL. Nothing here knows the inside of Confab.
-//! Back ends come from `scripts/services` by way of its environment (`CONFAB_TEST_…`), nodes from the built binary.
+//! Users chat over GraphQL with two of each role, and others are removed and brought back, while processes and back ends are killed,
+//! stopped and emptied, and the links between them spoiled. Each client journals what it asked, was told and saw; at the end the checker
+//! compares all that with SQL. Nothing here knows the inside of Confab.
+//! Back ends come from `scripts/services` by way of its environment (`CONFAB_TEST_…`, `SERVICES_DIR`), nodes from the built binary.
 
 mod actors;
 mod checker;
 mod client;
-mod cluster;
+mod fault;
 mod journal;
+mod movers;
+mod storm;
 
 use std::{
     error::Error,
@@ -18,17 +21,18 @@ use std::{
     time::Duration,
 };
 
-use clap::{Parser, ValueEnum};
+use bench::cluster::{Cluster, Setup};
+use clap::{Parser, ValueEnum as _};
 use domain::{ConversationId, MessageId, UserId};
-use sea_orm::{ConnectionTrait as _, Database, DbBackend, Statement};
+use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, DbBackend, Statement};
 use tokio::time::{Instant, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    actors::Stage,
+    actors::{Cast, Stage},
     client::Api,
-    cluster::{Cluster, Setup, service},
-    journal::{Moment, Row},
+    fault::Fault,
+    journal::{Holding, Moment, Row, longest},
 };
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -37,25 +41,42 @@ type Failure = Box<dyn Error + Send + Sync>;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Clients converge within this after a fault has healed (RELIABILITY).
+/// Clients converge within this after the last fault has healed (RELIABILITY).
 const CONVERGED_WITHIN: Duration = Duration::from_secs(5);
 /// How long the last deliveries may take before the checker is asked what is missing.
 const SETTLED_WITHIN: Duration = Duration::from_secs(20);
+/// A call that a process answers at all is answered within `operation_timeout_ms`, and the time that a loaded machine adds.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(12);
+const GIVEN_UP_AFTER: Duration = Duration::from_mins(1);
 const BETWEEN_FAULTS: Duration = Duration::from_secs(2);
+/// A transaction is idle for less than this, or the server ends it.
+const TRANSACTION_SECONDS_MAX: u64 = 5;
 
 #[derive(Parser)]
 #[command(about = "Breaks a running installation and checks what clients were told")]
 struct Arguments {
     /// Which faults; all of them unless named.
     faults: Vec<Fault>,
-    /// How often each.
+    /// How often each, in turns.
     #[arg(long, default_value_t = 3)]
     cycles: usize,
-    /// Seconds that a back end stays away.
+    /// Seconds that something stays away.
     #[arg(long, default_value_t = 2)]
     down: u64,
+    /// How often each fault of a back end instead.
+    #[arg(long)]
+    back_end_cycles: Option<usize>,
+    /// Seconds that a back end stays away instead.
+    #[arg(long)]
+    back_end_down: Option<u64>,
+    /// No further fault after so many minutes.
+    #[arg(long)]
+    minutes: Option<u64>,
     #[arg(long, default_value_t = 12)]
     users: usize,
+    /// Members who are removed and brought back all the time.
+    #[arg(long, default_value_t = 4)]
+    movers: usize,
     #[arg(long, default_value_t = 8)]
     groups: usize,
     /// Milliseconds between two sends of a user.
@@ -66,33 +87,30 @@ struct Arguments {
     binary: PathBuf,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Fault {
-    KillApi,
-    KillDomain,
-    KillWorker,
-    KillMariadb,
-    KillRedis,
-    KillKafka,
-    StopApi,
-    StopDomain,
-    StopWorker,
-    FlushRedis,
-    RollingRestart,
-}
+impl Arguments {
+    fn cycles_of(&self, fault: Fault) -> usize {
+        self.back_end_cycles.filter(|_| fault.is_of_back_end()).unwrap_or(self.cycles)
+    }
 
-impl Fault {
-    /// Whether sends go on while it lasts.
-    const fn lets_send(self) -> bool {
-        !matches!(self, Self::KillMariadb)
+    fn down_of(&self, fault: Fault) -> Duration {
+        Duration::from_secs(self.back_end_down.filter(|_| fault.is_of_back_end()).unwrap_or(self.down))
+    }
+
+    /// In turns, so that a run that ends early has seen them all.
+    fn schedule(&self) -> Vec<(Fault, usize)> {
+        let faults = if self.faults.is_empty() { Fault::value_variants() } else { &self.faults };
+        let most = faults.iter().map(|fault| self.cycles_of(*fault)).max().unwrap_or(0);
+        (0..most)
+            .flat_map(|cycle| faults.iter().map(move |fault| (*fault, cycle)))
+            .filter(|(fault, cycle)| *cycle < self.cycles_of(*fault))
+            .collect()
     }
 }
 
-/// What a fault did to those who chat.
-struct Done {
+/// What a fault did to those who chat, in all its cycles.
+struct Tally {
     fault: Fault,
-    begun: Moment,
-    ended: Moment,
+    spans: Vec<(Moment, Moment)>,
     unknown: u64,
     back_after: Duration,
 }
@@ -129,12 +147,18 @@ async fn run(arguments: Arguments) -> Result<bool, Failure> {
         database: format!("{}/{name}", server.trim_end_matches('/')),
         redis: from_environment("CONFAB_TEST_REDIS_URL")?,
         brokers: from_environment("CONFAB_TEST_KAFKA_BROKERS")?,
+        keys: None,
+        roles: vec!["domain", "domain", "api", "api", "worker", "worker"],
+        environment: Vec::new(),
+        proxied: true,
     };
     let database = setup.database.clone();
-    let redis = setup.redis.clone();
-    let mut cluster = Cluster::start(setup).await?;
-    let outcome = break_things(&arguments, &mut cluster, &database, &redis).await;
+    let services = from_environment("SERVICES_DIR").unwrap_or_else(|_| "/tmp/confab-services".to_owned());
+    let mut cluster = Cluster::start(setup, services.into()).await?;
+    let outcome = break_things(&arguments, &mut cluster, &database).await;
     drop(cluster);
+    // Its server may have been killed meanwhile, and the connection with it.
+    let connection = Database::connect(format!("{}/confab_dev", server.trim_end_matches('/'))).await?;
     connection.execute_unprepared(&format!("DROP DATABASE {name}")).await?;
     match &outcome {
         Ok(true) => std::fs::remove_dir_all(&folder)?,
@@ -143,45 +167,90 @@ async fn run(arguments: Arguments) -> Result<bool, Failure> {
     outcome
 }
 
-async fn break_things(
-    arguments: &Arguments,
-    cluster: &mut Cluster,
-    database: &str,
-    redis: &str,
-) -> Result<bool, Failure> {
+async fn break_things(arguments: &Arguments, cluster: &mut Cluster, database: &str) -> Result<bool, Failure> {
     let api = Api::new(cluster.api_urls())?;
     let pause = Duration::from_millis(arguments.pause);
-    let stage = Stage::set(api, "user", arguments.users, arguments.groups, pause).await?;
-    let (tasks, stop_sending, stop) =
-        (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
-    stage.play(&tasks, &stop_sending, &stop);
+    let cast = Cast { senders: arguments.users, movers: arguments.movers, groups: arguments.groups };
+    let stage = Stage::set(api, "user", &cast, pause).await?;
+    let (acting, stop_acting) = (TaskTracker::new(), CancellationToken::new());
+    let (listening, stop_listening) = (TaskTracker::new(), CancellationToken::new());
+    stage.play((&acting, &stop_acting), (&listening, &stop_listening));
     sleep(BETWEEN_FAULTS).await;
-    let resources: Vec<_> = (0..cluster.nodes.len()).map(|node| cluster.resources(node)).collect();
+    let first: Vec<_> = (0..cluster.nodes.len()).map(|node| cluster.resources(node)).collect();
 
-    let faults =
-        if arguments.faults.is_empty() { Fault::value_variants().to_vec() } else { arguments.faults.clone() };
-    let mut done = Vec::new();
-    for fault in faults {
-        println!("{fault:?} × {}", arguments.cycles);
-        let (mut worst, unknown) = (Duration::ZERO, stage.unknowns.load(Ordering::Relaxed));
-        let begun = stage.now();
-        for cycle in 0..arguments.cycles {
-            let acks = stage.acks.load(Ordering::Relaxed);
-            inject(fault, cycle, Duration::from_secs(arguments.down), cluster, redis).await?;
-            if fault.lets_send() && stage.acks.load(Ordering::Relaxed) == acks {
-                stage.complain(format!("{fault:?}: nothing was acked while it lasted"));
-            }
-            worst = worst.max(back_after(&stage).await);
-            sleep(BETWEEN_FAULTS).await;
+    let tallies = inject_all(arguments, cluster, &stage).await?;
+
+    stop_acting.cancel();
+    acting.close();
+    acting.wait().await;
+    settle(&stage).await;
+    stop_listening.cancel();
+    listening.close();
+    listening.wait().await;
+    for (node, first) in first.into_iter().enumerate() {
+        let process = format!("{} {}", cluster.nodes[node].role, cluster.nodes[node].port);
+        if let (Some(first), Some(last)) = (first, cluster.resources(node)) {
+            stage.journal().holdings.push(Holding { process, first, last });
         }
-        if worst > CONVERGED_WITHIN {
-            stage
-                .complain(format!("{fault:?}: {:.1} s until every node answered again", worst.as_secs_f64()));
-        }
-        let unknown = stage.unknowns.load(Ordering::Relaxed) - unknown;
-        done.push(Done { fault, begun, ended: stage.now(), unknown, back_after: worst });
     }
-    stop_sending.cancel();
+    stage.fetch_all().await;
+    relay_is_done(cluster, &stage).await;
+    let connection = Database::connect(database).await?;
+    no_transaction_is_open(&connection, &stage).await?;
+    let mut journal = stage.journal().clone();
+    journal.rows = rows(&connection).await?;
+    let is_clean = report(&stage, &journal, &tallies);
+    if !is_clean {
+        std::fs::write(cluster.folder().join("journal"), format!("{journal:#?}"))?;
+    }
+    Ok(is_clean)
+}
+
+async fn inject_all(
+    arguments: &Arguments,
+    cluster: &mut Cluster,
+    stage: &Arc<Stage>,
+) -> Result<Vec<Tally>, Failure> {
+    let mut tallies: Vec<Tally> = Vec::new();
+    let until = arguments.minutes.map(|minutes| Instant::now() + Duration::from_mins(minutes));
+    for (fault, cycle) in arguments.schedule() {
+        if until.is_some_and(|until| Instant::now() > until) {
+            println!("the time is over before {fault:?} {cycle}");
+            break;
+        }
+        let place = tallies.iter().position(|tally| tally.fault == fault).unwrap_or_else(|| {
+            let (spans, unknown, back_after) = (Vec::new(), 0, Duration::ZERO);
+            tallies.push(Tally { fault, spans, unknown, back_after });
+            tallies.len() - 1
+        });
+        let tally = &mut tallies[place];
+        let counts = || (stage.acks.load(Ordering::Relaxed), stage.unknowns.load(Ordering::Relaxed));
+        let ((acks, unknown), begun) = (counts(), stage.now());
+        fault.inject(cycle, arguments.down_of(fault), cluster, stage).await?;
+        if fault.lets_send() && counts().0 == acks {
+            stage.complain(format!("{fault:?} {cycle}: nothing was acked while it lasted"));
+        }
+        let mended = Instant::now();
+        answer_again(stage).await.map_err(|error| format!("{fault:?} {cycle}: {error}"))?;
+        if fault.stops_relay() {
+            relays_again(cluster).await;
+        }
+        let back_after = mended.elapsed();
+        if back_after > fault.back_within() {
+            let seconds = back_after.as_secs_f64();
+            stage.complain(format!("{fault:?} {cycle}: {seconds:.1} s until everything worked again"));
+        }
+        println!("{fault:?} {cycle}: back after {:.1} s", back_after.as_secs_f64());
+        tally.back_after = tally.back_after.max(back_after);
+        sleep(BETWEEN_FAULTS).await;
+        tally.spans.push((begun, stage.now()));
+        tally.unknown += counts().1 - unknown;
+    }
+    Ok(tallies)
+}
+
+/// Waits until everybody has all that was acked, or no longer.
+async fn settle(stage: &Stage) {
     let begun = Instant::now();
     let mut late = Vec::new();
     loop {
@@ -198,153 +267,126 @@ async fn break_things(
     for who in late {
         stage.complain(format!("{who} {} s after the last send", CONVERGED_WITHIN.as_secs()));
     }
-    stop.cancel();
-    tasks.close();
-    tasks.wait().await;
-    for (node, before) in resources.into_iter().enumerate() {
-        let role = cluster.nodes[node].role;
-        if let (Some((memory, open)), Some((memory_then, open_then))) = (cluster.resources(node), before) {
-            println!(
-                "{role}: {} MiB, {open} descriptors (first {}, {open_then})",
-                memory / 1024,
-                memory_then / 1024
-            );
-        }
+}
+
+/// Prints what happened; whether nothing was violated.
+fn report(stage: &Stage, journal: &journal::Journal, tallies: &[Tally]) -> bool {
+    let mut violations = checker::check(journal);
+    for Holding { process, first, last } in &journal.holdings {
+        println!(
+            "{process}: {} MiB, {} descriptors (first {}, {})",
+            last.memory_kib / 1024,
+            last.descriptors,
+            first.memory_kib / 1024,
+            first.descriptors
+        );
     }
-    stage.fetch_all().await;
-    relay_is_done(cluster, &stage).await;
-    let mut journal = stage.journal().clone();
-    journal.rows = rows(database).await?;
-    let violations = checker::check(&journal);
-    println!("{:<16} {:>10} {:>12} {:>18}", "fault", "unknown", "back after", "slowest delivery");
-    for Done { fault, begun, ended, unknown, back_after } in done {
-        let slowest = journal.slowest_delivery(begun, ended).as_secs_f64();
-        let (fault, back_after) = (format!("{fault:?}"), back_after.as_secs_f64());
-        println!("{fault:<16} {unknown:>10} {back_after:>10.1} s {slowest:>16.1} s");
-    }
-    let acked = stage.acks.load(Ordering::Relaxed);
     println!(
-        "{acked} acked, {} tries, {} deliveries, {} rows",
+        "{:<16} {:>7} {:>8} {:>11} {:>17} {:>15}",
+        "fault", "cycles", "unknown", "back after", "slowest delivery", "slowest answer"
+    );
+    let (deliveries, answers) = (journal.deliveries(), journal.answers());
+    for Tally { fault, spans, unknown, back_after } in tallies {
+        let (back_after, cycles) = (back_after.as_secs_f64(), spans.len());
+        let delivery = longest(&deliveries, spans).as_secs_f64();
+        let answer = longest(&answers, spans);
+        if fault.answers() && answer > ANSWERED_WITHIN {
+            let what = format!("{fault:?}: an answer came after {:.1} s", answer.as_secs_f64());
+            violations.push(checker::Violation { invariant: "run", what });
+        }
+        let (fault, answer) = (format!("{fault:?}"), answer.as_secs_f64());
+        println!(
+            "{fault:<16} {cycles:>7} {unknown:>8} {back_after:>9.1} s {delivery:>15.1} s {answer:>13.1} s"
+        );
+    }
+    println!(
+        "{} acked, {} tries, {} deliveries, {} removals, {} rows",
+        stage.acks.load(Ordering::Relaxed),
         journal.attempts.len(),
         journal.seen.len(),
+        journal.absences.len(),
         journal.rows.len()
     );
     for violation in violations.iter().take(50) {
         println!("VIOLATION {}: {}", violation.invariant, violation.what);
     }
     println!("{} violations", violations.len());
-    Ok(violations.is_empty())
+    violations.is_empty()
 }
 
-/// Breaks something, and mends it.
-async fn inject(
-    fault: Fault,
-    cycle: usize,
-    down: Duration,
-    cluster: &mut Cluster,
-    redis: &str,
-) -> Result<(), Failure> {
-    let one_of = |cluster: &Cluster, role: &str| {
-        let nodes = cluster.of_role(role);
-        nodes[cycle % nodes.len()]
-    };
-    match fault {
-        Fault::KillApi | Fault::KillDomain | Fault::KillWorker => {
-            let role = match fault {
-                Fault::KillApi => "api",
-                Fault::KillDomain => "domain",
-                _ => "worker",
-            };
-            let node = one_of(cluster, role);
-            cluster.kill(node)?;
-            sleep(down).await;
-            cluster.begin(node)?;
-        }
-        Fault::KillMariadb | Fault::KillRedis | Fault::KillKafka => {
-            let name = match fault {
-                Fault::KillMariadb => "mariadb",
-                Fault::KillRedis => "redis",
-                _ => "kafka",
-            };
-            let script = PathBuf::from("scripts/services");
-            let call = async |verb: &'static str| {
-                let script = script.clone();
-                tokio::task::spawn_blocking(move || service(&script, verb, name)).await
-            };
-            call("kill").await??;
-            sleep(down).await;
-            call("up").await??;
-        }
-        Fault::StopApi | Fault::StopDomain | Fault::StopWorker => {
-            let role = match fault {
-                Fault::StopApi => "api",
-                Fault::StopDomain => "domain",
-                _ => "worker",
-            };
-            let node = one_of(cluster, role);
-            cluster.signal(node, "-STOP")?;
-            // Longer than a lane's lease and than a call's deadline.
-            sleep(down.max(Duration::from_secs(7))).await;
-            cluster.signal(node, "-CONT")?;
-        }
-        Fault::FlushRedis => {
-            let mut connection = redis::connect(redis).await?;
-            connection.flush().await?;
-            sleep(down).await;
-        }
-        Fault::RollingRestart => {
-            for node in 0..cluster.nodes.len() {
-                let code = cluster.terminate(node).await?;
-                if code != Some(0) {
-                    return Err(format!("{} ended with {code:?}", cluster.nodes[node].role).into());
-                }
-                cluster.begin(node)?;
-                cluster.ready(node).await?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// How long until each node answers again.
-async fn back_after(stage: &Arc<Stage>) -> Duration {
+/// Waits until each node answers; one that does not within a minute never will.
+async fn answer_again(stage: &Arc<Stage>) -> Result<(), Failure> {
     let begun = Instant::now();
     for at in 0..stage.api.urls.len() {
         let (conversation, members) = &stage.groups[0];
         let token = &stage.users[members[0]].token;
         while stage.api.page(at, token, conversation, None).await.is_none() {
+            if begun.elapsed() > GIVEN_UP_AFTER {
+                return Err(format!("{} does not answer any more", stage.api.urls[at]).into());
+            }
             sleep(Duration::from_millis(50)).await;
         }
     }
-    begun.elapsed()
+    Ok(())
+}
+
+/// Records that the living workers have relayed since each began.
+async fn relayed(cluster: &Cluster) -> u64 {
+    let values = metrics(cluster, "worker", "confab_relayed_total").await;
+    values.iter().filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+/// Waits until the relay goes on.
+async fn relays_again(cluster: &Cluster) {
+    let (begun, before) = (Instant::now(), relayed(cluster).await);
+    while relayed(cluster).await <= before && begun.elapsed() < SETTLED_WITHIN {
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The lines of a metric in all processes of a role.
+async fn metrics(cluster: &Cluster, role: &str, name: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for node in cluster.of_role(role) {
+        let url = format!("http://127.0.0.1:{}/metrics", cluster.nodes[node].admin);
+        let Ok(answer) = reqwest::get(url).await else { continue };
+        let Ok(text) = answer.text().await else { continue };
+        lines.extend(text.lines().filter(|line| line.starts_with(name)).map(str::to_owned));
+    }
+    lines
 }
 
 /// Everything committed has gone to Kafka.
 async fn relay_is_done(cluster: &Cluster, stage: &Stage) {
     let begun = Instant::now();
-    let mut waiting = String::new();
+    let mut waiting = Vec::new();
     while begun.elapsed() < SETTLED_WITHIN {
-        waiting.clear();
-        for node in cluster.of_role("worker") {
-            let url = format!("http://127.0.0.1:{}/metrics", cluster.nodes[node].admin);
-            let Ok(answer) = reqwest::get(url).await else { continue };
-            let Ok(text) = answer.text().await else { continue };
-            let backlog =
-                text.lines().filter(|line| line.starts_with("confab_relay_backlog") && !line.ends_with(" 0"));
-            waiting.extend(backlog);
-        }
+        waiting = metrics(cluster, "worker", "confab_relay_backlog").await;
+        waiting.retain(|line| !line.ends_with(" 0"));
         if waiting.is_empty() {
             return;
         }
         sleep(Duration::from_millis(500)).await;
     }
-    stage.complain(format!("the relay is not done: {waiting}"));
+    stage.complain(format!("the relay is not done: {waiting:?}"));
+}
+
+/// A client that went away, or a process, leaves no transaction behind.
+async fn no_transaction_is_open(connection: &DatabaseConnection, stage: &Stage) -> Result<(), Failure> {
+    let sql = format!(
+        "SELECT t.trx_started, t.trx_state, p.command FROM information_schema.innodb_trx t JOIN information_schema.processlist p \
+         ON p.id = t.trx_mysql_thread_id WHERE p.db = DATABASE() AND t.trx_started < NOW() - INTERVAL {TRANSACTION_SECONDS_MAX} SECOND"
+    );
+    let open = connection.query_all_raw(Statement::from_string(DbBackend::MySql, sql)).await?;
+    if !open.is_empty() {
+        stage.complain(format!("{} transactions are open: {open:?}", open.len()));
+    }
+    Ok(())
 }
 
 /// All messages in SQL, with the names that clients know them by.
-async fn rows(database: &str) -> Result<Vec<Row>, Failure> {
-    let connection = Database::connect(database).await?;
-    let sql = "SELECT conversation_id, seq, id, sender_id, client_message_id FROM message";
+async fn rows(connection: &DatabaseConnection) -> Result<Vec<Row>, Failure> {
+    let sql = "SELECT conversation_id, seq, id, sender_id, client_message_id, created_rev FROM message";
     let found = connection.query_all_raw(Statement::from_string(DbBackend::MySql, sql)).await?;
     let rows = found.into_iter().map(|row| {
         let conversation: Vec<u8> = row.try_get_by_index(0)?;
@@ -355,37 +397,11 @@ async fn rows(database: &str) -> Result<Vec<Row>, Failure> {
         Ok(Row {
             conversation: ConversationId::from_bytes(conversation)?.to_string(),
             seq: row.try_get_by_index::<i32>(1)?.into(),
+            rev: row.try_get_by_index::<i32>(5)?.into(),
             id: MessageId(row.try_get_by_index(2)?).to_string(),
             sender: sender.map(|sender| UserId(sender).to_string()),
             key: key.map(|key| String::from_utf8_lossy(&key).into_owned()),
         })
     });
     rows.collect()
-}
-
-/// The few words of Redis that a fault needs.
-mod redis {
-    use std::io;
-
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpStream,
-    };
-
-    pub struct Connection(TcpStream);
-
-    pub async fn connect(url: &str) -> io::Result<Connection> {
-        let place = url.trim_start_matches("redis://").split('/').next().unwrap_or_default();
-        TcpStream::connect(place).await.map(Connection)
-    }
-
-    impl Connection {
-        /// Empties the server.
-        pub async fn flush(&mut self) -> io::Result<()> {
-            self.0.write_all(b"FLUSHALL\r\n").await?;
-            let mut answer = [0; 5];
-            self.0.read_exact(&mut answer).await?;
-            if &answer == b"+OK\r\n" { Ok(()) } else { Err(io::Error::other("FLUSHALL is refused")) }
-        }
-    }
 }
