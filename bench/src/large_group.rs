@@ -158,10 +158,13 @@ impl Load {
     }
 
     async fn effort(&self) -> Effort {
-        let sql = "SHOW GLOBAL STATUS WHERE Variable_name IN ('Innodb_rows_inserted', 'Innodb_rows_updated', 'Innodb_rows_deleted')";
+        // MariaDB has no longer the counters of InnoDB's rows.
+        let sql =
+            "SHOW GLOBAL STATUS WHERE Variable_name IN ('Handler_write', 'Handler_update', 'Handler_delete')";
         let found = self.bench.raw.query_all_raw(Statement::from_string(DbBackend::MySql, sql)).await;
         let found = found.expect("the server counts");
         let count = |row: &sea_orm::QueryResult| row.try_get_by_index::<String>(1).ok()?.parse::<u64>().ok();
+        assert_eq!(found.len(), 3, "the server has these counters");
         let rows = found.iter().filter_map(count).sum();
         Effort { rows, redis_micros: cpu_of_redis().await.expect("Redis counts") }
     }

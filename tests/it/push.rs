@@ -223,7 +223,8 @@ async fn register_device_names_what_is_wrong() {
         (device, ["device", "webPush", field])
     };
     let endpoint = |endpoint: &str| web("endpoint", endpoint);
-    let key = |bytes: usize| "BA".to_owned() + &"A".repeat((bytes * 8).div_ceil(6) - 2);
+    // An uncompressed point begins with the byte 4: a B, and the upper bits of an A.
+    let key = |bytes: usize| "B".to_owned() + &"A".repeat((bytes * 8).div_ceil(6) - 1);
     let long = format!("https://push.example/{}", "x".repeat(4096));
     let wrong = [
         apns(""),
@@ -282,7 +283,7 @@ async fn register_device_refuses_this_machine_by_name_and_keys_that_are_none() {
     let mut good = providers.device(Kind::Web, "good");
     good["webPush"]["endpoint"] = json!("https://push.example/x");
     // Uncompressed, of the right length, and no point of the curve.
-    let off_the_curve = format!("BA{}", "A".repeat(85));
+    let off_the_curve = format!("B{}", "A".repeat(86));
     let mut passed = Vec::new();
     for (field, value) in [("endpoint", "https://localhost/x"), ("p256dh", &off_the_curve)] {
         let mut device = good.clone();
