@@ -17,6 +17,7 @@ use crate::proxy::Proxy;
 
 const SECRET: &str = "a-secret-of-the-fault-harness-alone";
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
+const PORT_FREE_WITHIN: Duration = Duration::from_secs(10);
 /// Below those that the kernel gives to outgoing connections: a node that is away for a while must get its own back.
 const PORTS: Range<u16> = 20_000..30_000;
 
@@ -279,13 +280,19 @@ impl Drop for Cluster {
     }
 }
 
-/// Kills a back end or starts it again; the script knows how.
+/// Kills a back end or starts it again; the script knows how. One that was killed may hold its port a moment longer, until the last of
+/// its threads is gone.
 pub fn service(script: &Path, verb: &str, name: &str) -> io::Result<()> {
-    let output = Command::new(script).args([verb, name]).stdin(Stdio::null()).output()?;
-    if output.status.success() {
-        return Ok(());
+    let begun = Instant::now();
+    loop {
+        let output = Command::new(script).args([verb, name]).stdin(Stdio::null()).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        match output.status.success() {
+            true => return Ok(()),
+            false if said.contains("is taken") && begun.elapsed() < PORT_FREE_WITHIN => {}
+            false => return Err(io::Error::other(format!("{verb} {name}: {said}"))),
+        }
     }
-    Err(io::Error::other(format!("{verb} {name}: {}", String::from_utf8_lossy(&output.stderr))))
 }
 
 /// Stops a back end, or lets it go on; `scripts/services` has noted its process.

@@ -158,7 +158,8 @@ impl Load {
     }
 
     async fn effort(&self) -> Effort {
-        let sql = "SHOW GLOBAL STATUS WHERE Variable_name IN ('Innodb_rows_inserted', 'Innodb_rows_updated', 'Innodb_rows_deleted')";
+        let sql =
+            "SHOW GLOBAL STATUS WHERE Variable_name IN ('Handler_write', 'Handler_update', 'Handler_delete')";
         let found = self.bench.raw.query_all_raw(Statement::from_string(DbBackend::MySql, sql)).await;
         let found = found.expect("the server counts");
         let count = |row: &sea_orm::QueryResult| row.try_get_by_index::<String>(1).ok()?.parse::<u64>().ok();

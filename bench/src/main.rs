@@ -39,6 +39,9 @@ struct Arguments {
     /// Sockets of B3.
     #[arg(long, default_value_t = 10_000)]
     sockets: usize,
+    /// Messages a second of B3.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
     /// Members online in B4; each takes a socket and, for the calibration, two more descriptors.
     #[arg(long, default_value_t = 5000)]
     online: usize,
@@ -67,6 +70,8 @@ enum Name {
 
 #[tokio::main]
 async fn main() {
+    // Without TLS; but in one build with others, its provider has to be chosen (see `workers`).
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let arguments = Arguments::parse();
     let server = arguments.server.clone().or_else(database::server_of_environment);
     for name in &arguments.names {
@@ -76,7 +81,7 @@ async fn main() {
             Name::B5s => write::b5s(&database::embedded().await, &arguments.plan()).await,
             Name::B3 => {
                 let bench = database::server(server.as_deref()).await;
-                small_groups::b3(&bench, arguments.rounds, arguments.sockets).await
+                small_groups::b3(&bench, arguments.rounds, arguments.sockets, arguments.rate).await
             }
             Name::B4 => {
                 let bench = Arc::new(database::server(server.as_deref()).await);

@@ -26,9 +26,7 @@ use crate::{
 };
 
 const MEMBERS: usize = 10;
-const RATE: usize = 1000;
-const SECONDS: usize = 5;
-const MESSAGES: usize = RATE * SECONDS;
+const MESSAGES: usize = 5000;
 /// Calls under way at the most; an intended time waits for its turn, and the wait counts.
 const IN_FLIGHT: usize = 128;
 /// An event of B3 as it is framed.
@@ -42,11 +40,15 @@ struct Load {
     groups: Vec<ConversationId>,
     board: Arc<Board>,
     prefix: String,
+    /// Messages a second.
+    rate: u32,
 }
 
-pub async fn b3(bench: &Bench, rounds: usize, sockets: usize) -> Report {
-    let mut report =
-        Report::new("b3", "Groups of 10 on 2 API nodes through Redis, 1,000 messages/s over HTTP, MariaDB");
+pub async fn b3(bench: &Bench, rounds: usize, sockets: usize, rate: u32) -> Report {
+    let mut report = Report::new(
+        "b3",
+        "Groups of 10 on 2 API nodes through Redis, an open loop of messages over HTTP, MariaDB",
+    );
     report.compare_latency();
     let users = bench.signed_in(i64::try_from(sockets).expect("few")).await;
     let groups = bench.groups_of(MEMBERS, &users).await;
@@ -57,12 +59,13 @@ pub async fn b3(bench: &Bench, rounds: usize, sockets: usize) -> Report {
         let board = board.clone();
         tokio::spawn(async move { board.listen(socket).await });
     }
-    let load = Arc::new(Load { fleet, users, groups, board, prefix: format!("{:08x}", random()) });
+    let prefix = format!("{:08x}", random());
+    let load = Arc::new(Load { fleet, users, groups, board, prefix, rate });
     let raw = Arc::new(Board::new(MESSAGES * rounds));
     let mut bare = Bare::open(&raw, MEMBERS * 100, EVENT_BYTES).await.expect("bare sockets");
     let (mut commands, mut since_acked) = (Vec::new(), Vec::new());
     for round in 0..rounds {
-        let calibrated = calibrate(&raw, &mut bare, round).await.expect("bare sockets");
+        let calibrated = calibrate(&raw, &mut bare, round, rate).await.expect("bare sockets");
         report.calibration("bare loopback sends to 10, same rate", calibrated);
         let before = commands_of_redis().await.expect("Redis counts");
         let (measured, acked) = load.run(round).await;
@@ -76,7 +79,7 @@ pub async fn b3(bench: &Bench, rounds: usize, sockets: usize) -> Report {
     }
     let per_message: Vec<String> = commands.iter().map(|count| per(*count, MESSAGES)).collect();
     report.note(format!(
-        "{sockets} sockets, {} groups. Commit → receipt lies between the two lines: the commit is after the intended send and before the ack.",
+        "{sockets} sockets, {} groups, {rate} messages/s. Commit → receipt lies between the two lines: the commit is after the intended send and before the ack.",
         load.groups.len()
     ));
     report.note(format!(
@@ -104,12 +107,12 @@ async fn commands_of_redis() -> io::Result<u64> {
     Ok(calls.sum())
 }
 
-async fn calibrate(board: &Arc<Board>, bare: &mut Bare, round: usize) -> io::Result<Round> {
+async fn calibrate(board: &Arc<Board>, bare: &mut Bare, round: usize, rate: u32) -> io::Result<Round> {
     board.take();
     let watch = Stopwatch::start(None);
     let begin = Instant::now();
     for number in round * MESSAGES..(round + 1) * MESSAGES {
-        let intended = intended(begin, number % MESSAGES);
+        let intended = intended(begin, number % MESSAGES, rate);
         sleep_until(intended).await;
         board.send(number, intended);
         let first = number % 100 * MEMBERS;
@@ -121,8 +124,8 @@ async fn calibrate(board: &Arc<Board>, bare: &mut Bare, round: usize) -> io::Res
     Ok(watch.stop(MESSAGES * MEMBERS, &board.take().since_sent))
 }
 
-fn intended(begin: Instant, number: usize) -> Instant {
-    begin + Duration::from_secs(1) * u32::try_from(number).unwrap_or(0) / u32::try_from(RATE).unwrap_or(1)
+fn intended(begin: Instant, number: usize, rate: u32) -> Instant {
+    begin + Duration::from_secs(1) * u32::try_from(number).unwrap_or(0) / rate
 }
 
 impl Load {
@@ -142,7 +145,7 @@ impl Load {
                     if number >= MESSAGES {
                         return;
                     }
-                    let intended = intended(begin, number);
+                    let intended = intended(begin, number, load.rate);
                     sleep_until(intended).await;
                     load.send(round * MESSAGES + number, intended).await;
                 }
