@@ -15,7 +15,7 @@ use crate::{
     server::Server,
     settings::Settings,
     typesystem::{TypeSystem, TypeSystemError},
-    websocket::Sockets,
+    websocket::{Sockets, Watched},
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +85,7 @@ impl Executor for ChatExecutor {
         self.chat.authenticate(access_token)
     }
 
-    fn subscribe(&self, subscription: Subscription) -> Box<dyn Send> {
+    fn subscribe(&self, subscription: Subscription) -> Box<dyn Watched> {
         self.hub.subscribe(subscription)
     }
 }

@@ -6,7 +6,10 @@ use async_graphql::{Request, Response, Variables};
 use async_trait::async_trait;
 use domain::{Caller, ServiceResult};
 
-use crate::{document::Document, websocket::Outbound};
+use crate::{
+    document::Document,
+    websocket::{Outbound, Watched},
+};
 
 /// The schema and the hub, as the edges see them; their tests have a small one of their own.
 #[async_trait]
@@ -19,7 +22,7 @@ pub trait Executor: Send + Sync {
 
     /// Feeds a subscription until what it returns is dropped. Returns at once; what is wrong with the operation goes to
     /// [`Outbound::error`].
-    fn subscribe(&self, subscription: Subscription) -> Box<dyn Send>;
+    fn subscribe(&self, subscription: Subscription) -> Box<dyn Watched>;
 }
 
 /// A query or mutation, guarded, with its variables coerced.

@@ -2,7 +2,7 @@
 //!
 //! `feed` follows the lanes: the bus is a shortcut, the log in SQL the truth. `actor` is the one task that routes, in
 //! one order for all sockets; it keeps who is in which conversation. `group` executes an event once for all subscriptions
-//! that would see the same bytes, which `sharing` decides. `start` opens a subscription: what was missed, then live.
+//! that would see the same bytes, which `sharing` decides. `view` has the last look before it is written. `start` opens a subscription: what was missed, then live.
 //!
 //! A subscription's life: [`Hub::subscribe`] spawns `start`, which reads a snapshot at the lanes' heads H and replays; the
 //! actor then rolls its recent batches forward from H to its own position V, and from there on the subscription is live.
@@ -13,8 +13,10 @@ mod audience;
 mod feed;
 mod group;
 mod recent;
+mod roster;
 mod sharing;
 mod start;
+mod view;
 
 use std::{
     sync::{
@@ -28,8 +30,14 @@ use domain::{Chat, ServiceError, SessionId};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{executor::Subscription, schema::ChatSchema, typesystem::TypeSystem, websocket::Outbound};
+use crate::{
+    executor::Subscription,
+    schema::ChatSchema,
+    typesystem::TypeSystem,
+    websocket::{About, Outbound, Sight, Watched},
+};
 use actor::{Actor, Command};
+use view::{Openings, Removals, View};
 
 /// Bounds of the hub, each a setting.
 #[derive(Clone, Debug)]
@@ -122,6 +130,8 @@ struct Shared {
     tasks: TaskTracker,
     metrics: HubMetrics,
     commands: mpsc::UnboundedSender<Command>,
+    view: Arc<View>,
+    openings: Openings,
     /// Bounds how many subscriptions start anew at once when the log is another one.
     restarts: Semaphore,
 }
@@ -134,6 +144,7 @@ struct Open {
     id: Arc<str>,
     outbound: Outbound,
     ended: AtomicBool,
+    removals: Removals,
 }
 
 impl Open {
@@ -146,6 +157,18 @@ impl Open {
 struct Ending {
     open: Arc<Open>,
     commands: mpsc::UnboundedSender<Command>,
+    view: Arc<View>,
+}
+
+impl Watched for Ending {
+    fn sight(&self, about: About) -> Sight {
+        // In this order: a fresh view knows the removals.
+        if !self.view.is_fresh() {
+            let view = self.view.clone();
+            return Sight::Unknown(Box::pin(async move { view.fresh().await }));
+        }
+        if self.open.removals.hide(about) { Sight::Hidden } else { Sight::Shown }
+    }
 }
 
 impl Drop for Ending {
@@ -161,6 +184,7 @@ impl Hub {
     pub async fn start(setup: HubSetup) -> Result<Self, ServiceError> {
         let heads = setup.chat.heads().await?;
         let (commands, inbox) = mpsc::unbounded_channel();
+        let view = Arc::new(View::new(setup.limits.view_age_max));
         let shared = Arc::new(Shared {
             chat: setup.chat,
             schema: setup.schema,
@@ -169,6 +193,8 @@ impl Hub {
             tasks: setup.tasks.clone(),
             metrics: HubMetrics::default(),
             commands,
+            view,
+            openings: Openings::default(),
             restarts: Semaphore::new(RESTARTS_MAX),
         });
         let feed = feed::follow(&shared, heads.clone(), &setup.stop);
@@ -179,11 +205,13 @@ impl Hub {
     }
 
     /// Opens a subscription; what it says goes to the socket's queue. It ends when what this returns is dropped.
-    pub fn subscribe(&self, subscription: Subscription) -> Box<dyn Send> {
+    pub fn subscribe(&self, subscription: Subscription) -> Box<dyn Watched> {
         let id = subscription.operation_id.clone();
+        let outbound = subscription.outbound.clone();
         let open =
-            Arc::new(Open { id, outbound: subscription.outbound.clone(), ended: AtomicBool::new(false) });
-        let ending = Ending { open: open.clone(), commands: self.shared.commands.clone() };
+            Arc::new(Open { id, outbound, ended: AtomicBool::new(false), removals: Removals::default() });
+        let (commands, view) = (self.shared.commands.clone(), self.shared.view.clone());
+        let ending = Ending { open: open.clone(), commands, view };
         let hub = self.clone();
         self.shared.tasks.spawn(async move { start::run(&hub.shared, open, subscription).await });
         Box::new(ending)

@@ -1,7 +1,7 @@
 //! GraphQL over WebSocket: the protocol `graphql-transport-ws`, and no other.
 //!
 //! Start at [`upgrade`], then `connection` (one socket), `operation` (what is opened on it) and `queue` (what waits to be
-//! written, with the hub's end in `outbound`). `sockets` knows them all. What the messages mean is in `message`, why a
+//! written, with the hub's end in `outbound` and the last look in `sight`). `sockets` knows them all. What the messages mean is in `message`, why a
 //! socket is closed in `close`.
 
 mod close;
@@ -10,6 +10,7 @@ mod message;
 mod operation;
 mod outbound;
 mod queue;
+mod sight;
 mod sockets;
 mod writer;
 
@@ -25,6 +26,7 @@ use tokio::sync::OwnedSemaphorePermit;
 pub use self::{
     outbound::{Outbound, serialise_response},
     queue::{Alone, Closed, Made, Payload, PendingPayload},
+    sight::{About, Sight, Watched},
     sockets::Sockets,
 };
 use crate::{edge::Edge, origin::Origins, trace};

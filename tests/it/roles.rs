@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     listener::Listener,
+    people::Site,
     server::{Server, ask, client, confab, mariadb, register, settings},
 };
 
@@ -131,6 +132,38 @@ async fn a_chat_goes_on_while_domains_stop_answering_die_and_come_back() {
         sleep(Duration::from_secs(2)).await;
     }
     round(&cluster, &mut listener, "both are back").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_removed_while_their_node_stood_still_sees_nothing_from_before_the_removal() {
+    let Some(cluster) = Cluster::start() else { return };
+    let site = Site::new(&cluster.apis[1].url);
+    let (ada, bob) = (site.join("ada").await, site.join("bob").await);
+    let (left, kept) = (site.group(&ada, "left", &[&bob]).await, site.group(&ada, "kept", &[&bob]).await);
+    let mut listener = Listener::open(&cluster.apis[0].url, &bob.token, None).await.expect("opens");
+    listener.opening().await.expect("live");
+
+    signal(&cluster.apis[0], "-STOP");
+    site.send(&ada, &left, "nobody delivers this").await;
+    site.send(&ada, &kept, "for a member").await;
+    let input = json!({ "conversationId": left, "userId": bob.user });
+    site.done(&ada, "removeMember", input, "conversation { id }").await;
+    // A removal holds after a second.
+    sleep(Duration::from_millis(1100)).await;
+    signal(&cluster.apis[0], "-CONT");
+
+    // The two may be in different lanes, whose order is free.
+    let mut heard = [listener.event().await.expect("open"), listener.event().await.expect("open")];
+    heard.sort_by_key(|event| event["conversation"]["id"] == kept.as_str());
+    let [removed, message] = heard;
+    assert_eq!(
+        (&removed["__typename"], &removed["conversation"]["id"]),
+        (&json!("MemberRemoved"), &json!(left))
+    );
+    assert_eq!(
+        (&message["__typename"], &message["conversation"]["id"]),
+        (&json!("MessageSent"), &json!(kept))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

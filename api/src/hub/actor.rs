@@ -1,8 +1,8 @@
-//! The one task that routes: it takes every event in one order, knows who is in which conversation at that point, and
+//! The one task that routes: it takes every event in one order, knows who is in which conversation at that point (`roster`), and
 //! takes a place in the queue of each socket concerned.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, VecDeque},
     sync::{Arc, atomic::Ordering},
 };
 
@@ -12,21 +12,24 @@ use domain::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
+    task::coop::consume_budget,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Open, Shared,
-    audience::{concerns, first_role, shown},
+    audience::concerns,
     feed::{Feed, FeedItem},
     group::{Execution, GroupKey, Plan},
     recent::Recent,
+    roster::{Roster, Subscription},
     start,
+    view::about,
 };
 use crate::{
     schema::types::event::{AsSeen, EventBody, EventItem},
-    websocket::{Payload, PendingPayload},
+    websocket::{About, Payload, PendingPayload},
 };
 
 pub(super) enum Command {
@@ -55,49 +58,13 @@ pub(super) enum WentLive {
     Resync,
 }
 
-struct Subscription {
-    open: Arc<Open>,
-    user: UserId,
-    session: SessionId,
-    /// To start it anew.
-    plan: Arc<Plan>,
-    conversations: Option<Arc<[ConversationId]>>,
-    group: GroupKey,
-}
-
-impl Subscription {
-    fn wants(&self, conversation: ConversationId) -> bool {
-        self.conversations.as_ref().is_none_or(|wanted| wanted.binary_search(&conversation).is_ok())
-    }
-}
-
-struct Group {
-    execution: Execution,
-    members: usize,
-}
-
-#[derive(Default)]
-struct User {
-    subscriptions: Vec<SubscriptionId>,
-    conversations: HashSet<ConversationId>,
-}
-
-/// The address of what is open, which is unique while the hub holds it.
-type SubscriptionId = usize;
-
-fn id_of(open: &Arc<Open>) -> SubscriptionId {
-    Arc::as_ptr(open) as usize
-}
-
 pub(super) struct Actor {
     shared: Arc<Shared>,
     epoch: i64,
     positions: Positions,
-    subscriptions: HashMap<SubscriptionId, Subscription>,
-    groups: HashMap<GroupKey, Group>,
-    users: HashMap<UserId, User>,
-    /// Who of this node's users is in a conversation.
-    routes: HashMap<ConversationId, HashMap<UserId, MemberRole>>,
+    roster: Roster,
+    /// What was looked at and waits for its turn; bounded by the feed's bytes.
+    ahead: VecDeque<FeedItem>,
     recent: Recent,
     waiting: Vec<GoLive>,
     on_session_ended: Arc<dyn Fn(SessionId) + Send + Sync>,
@@ -114,10 +81,8 @@ impl Actor {
             epoch: heads.epoch,
             recent: Recent::new(heads.positions.clone()),
             positions: heads.positions,
-            subscriptions: HashMap::new(),
-            groups: HashMap::new(),
-            users: HashMap::new(),
-            routes: HashMap::new(),
+            roster: Roster::default(),
+            ahead: VecDeque::new(),
             waiting: Vec::new(),
             on_session_ended,
         }
@@ -132,10 +97,17 @@ impl Actor {
         let Feed { mut items, mut verified_at } = feed;
         loop {
             let verified = *verified_at.borrow_and_update();
-            let fresh_until = verified + self.shared.limits.view_age_max;
-            let fresh = Instant::now() < fresh_until;
-            // While the view of SQL is old nothing is delivered: somebody may have been removed meanwhile.
-            let wake = if fresh { fresh_until } else { verified + self.shared.limits.view_lost_after };
+            // All that was committed until then is here.
+            while let Ok(item) = items.try_recv() {
+                self.look_at(item);
+            }
+            self.shared.view.renew(verified);
+            let fresh = self.shared.view.is_fresh();
+            // While the view of SQL is old nothing is delivered: somebody may have been removed meanwhile. With nobody to
+            // deliver to all passes: what is held up here holds up the reading of SQL.
+            let delivering = (fresh || self.roster.is_empty()) && !self.ahead.is_empty();
+            let limits = &self.shared.limits;
+            let wake = verified + if fresh { limits.view_age_max } else { limits.view_lost_after };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -147,21 +119,59 @@ impl Actor {
                 }
                 command = inbox.recv() => match command {
                     Some(Command::GoLive(request)) => self.go_live(*request),
-                    Some(Command::Leave(open)) => self.leave(id_of(&open)),
+                    Some(Command::Leave(open)) => self.leave(&open),
                     None => return,
                 },
-                // With nobody to deliver to they pass all the same: what is held up here holds up the reading of SQL.
-                item = items.recv(), if fresh || self.subscriptions.is_empty() => match item {
+                () = consume_budget(), if delivering => match self.ahead.pop_front() {
                     Some(FeedItem::Batch(batch, _on_its_way)) => self.deliver(&batch),
                     Some(FeedItem::Reset(heads)) => self.reset(heads),
+                    None => {}
+                },
+                item = items.recv(), if !delivering => match item {
+                    Some(item) => self.look_at(item),
                     None => return,
                 },
-                () = sleep_until(wake), if fresh || !self.subscriptions.is_empty() => {
+                () = sleep_until(wake), if fresh || !self.roster.is_empty() => {
                     if !fresh && Instant::now() >= wake {
                         self.close_all();
                     }
                 }
             }
+        }
+    }
+
+    /// What cannot wait for its turn: the ends of memberships and sessions.
+    fn look_at(&mut self, item: FeedItem) {
+        match &item {
+            FeedItem::Batch(batch, _) => {
+                for event in &batch.events {
+                    match event.fact {
+                        Fact::MemberLeft { conversation, rev, user } => {
+                            self.note_removal(user, About { conversation, rev });
+                        }
+                        Fact::SessionEnded { session, .. } => {
+                            self.shared.chat.note_session_ended(session);
+                            (self.on_session_ended)(session);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            FeedItem::Reset(_) => {
+                self.ahead.clear();
+                self.shared.openings.forget_removals();
+                for subscription in self.roster.subscriptions() {
+                    subscription.open.removals.forget();
+                }
+            }
+        }
+        self.ahead.push_back(item);
+    }
+
+    fn note_removal(&self, user: UserId, removal: About) {
+        self.shared.openings.note(user, removal);
+        for subscription in self.roster.of(user, removal.conversation) {
+            subscription.open.removals.note(removal);
         }
     }
 
@@ -171,8 +181,10 @@ impl Actor {
         measure::total(measure::EXECUTIONS, known.executions_total());
         measure::total(measure::DELIVERIES, known.deliveries_total());
         #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-        let (open, now) =
-            (self.subscriptions.len() as f64, self.shared.chat.clock().now().millis() as f64 / 1000.0);
+        let (open, now) = (
+            self.roster.subscriptions().len() as f64,
+            self.shared.chat.clock().now().millis() as f64 / 1000.0,
+        );
         measure::set(measure::SUBSCRIPTIONS, open);
         measure::set(measure::HUB_VERIFIED_AT, now);
     }
@@ -200,12 +212,7 @@ impl Actor {
         let (user, session) = (plan.caller.user, plan.caller.session);
         let shared = self.shared.clone();
         let limits = shared.chat.limits();
-        let group = self
-            .groups
-            .entry(key)
-            .or_insert_with(|| Group { execution: Execution::start(&shared, plan.clone()), members: 0 });
-        group.members += 1;
-        let execution = group.execution.clone();
+        let execution = self.roster.enter_group(key, || Execution::start(&shared, plan.clone()));
         let subscription = Subscription { open, user, session, plan, conversations, group: key };
         for batch in self.recent.iter() {
             if batch.pos <= seen.get(batch.lane) {
@@ -226,69 +233,23 @@ impl Actor {
             for (index, (event, as_seen)) in missed.iter().enumerate() {
                 let cursor = if index + 1 == missed.len() { &after } else { &before };
                 let item = durable(cursor, event, *as_seen);
-                self.put(&subscription, Payload::Pending(execution.submit(item)));
+                let about = about(&item);
+                self.put(&subscription, Payload::Pending(execution.submit(item)), about);
             }
         }
         let live = EventItem { cursor: self.seal(key.filter, &seen), body: EventBody::StreamLive };
-        self.put(&subscription, Payload::Pending(execution.submit(live)));
-        self.register(subscription, memberships);
+        self.put(&subscription, Payload::Pending(execution.submit(live)), None);
+        self.announce(&subscription, true);
+        self.roster.register(subscription, memberships);
         let _ = reply.send(WentLive::Yes);
     }
 
-    fn register(&mut self, subscription: Subscription, memberships: HashMap<ConversationId, MemberRole>) {
-        let id = id_of(&subscription.open);
-        let user = self.users.entry(subscription.user).or_default();
-        if user.subscriptions.is_empty() {
-            for (conversation, role) in memberships {
-                user.conversations.insert(conversation);
-                self.routes.entry(conversation).or_default().insert(subscription.user, role);
-            }
-        }
-        user.subscriptions.push(id);
-        self.shared.chat.announce(subscription.user, subscription.session, true);
-        self.subscriptions.insert(id, subscription);
-    }
-
-    fn leave(&mut self, id: SubscriptionId) {
+    fn leave(&mut self, open: &Arc<Open>) {
         // One that still waits to go live is dropped by its own task, which sees that the operation ended.
-        let Some(subscription) = self.subscriptions.remove(&id) else { return };
-        if let Some(group) = self.groups.get_mut(&subscription.group) {
-            group.members -= 1;
-            if group.members == 0 {
-                self.groups.remove(&subscription.group);
-            }
-        }
-        let Some(user) = self.users.get_mut(&subscription.user) else { return };
-        user.subscriptions.retain(|other| *other != id);
-        let session = |id| self.subscriptions.get(id).map(|other| other.session);
-        if !user.subscriptions.iter().any(|other| session(other) == Some(subscription.session)) {
-            self.shared.chat.announce(subscription.user, subscription.session, false);
-        }
-        if user.subscriptions.is_empty()
-            && let Some(gone) = self.users.remove(&subscription.user)
+        if let Some(subscription) = self.roster.leave(open)
+            && !self.roster.has_session(subscription.user, subscription.session)
         {
-            for conversation in gone.conversations {
-                self.unroute(conversation, subscription.user);
-            }
-        }
-    }
-
-    fn route(&mut self, conversation: ConversationId, user: UserId, role: MemberRole) {
-        if let Some(online) = self.users.get_mut(&user) {
-            online.conversations.insert(conversation);
-            self.routes.entry(conversation).or_default().insert(user, role);
-        }
-    }
-
-    fn unroute(&mut self, conversation: ConversationId, user: UserId) {
-        if let Some(members) = self.routes.get_mut(&conversation) {
-            members.remove(&user);
-            if members.is_empty() {
-                self.routes.remove(&conversation);
-            }
-        }
-        if let Some(online) = self.users.get_mut(&user) {
-            online.conversations.remove(&conversation);
+            self.announce(&subscription, false);
         }
     }
 
@@ -297,7 +258,7 @@ impl Actor {
         self.positions.set(batch.lane, batch.pos);
         let mut routed: Vec<(usize, Vec<(UserId, AsSeen)>)> = Vec::new();
         for (index, event) in batch.events.iter().enumerate() {
-            let recipients = self.recipients(event);
+            let recipients = self.roster.recipients(event, self.shared.chat.limits());
             if !recipients.is_empty() {
                 routed.push((index, recipients));
             }
@@ -305,43 +266,6 @@ impl Actor {
         self.dispatch(batch, &before, &routed);
         self.recent.remember(batch, &self.shared);
         self.retry_waiting();
-    }
-
-    /// Who sees the event as what; moves the routes to after it.
-    fn recipients(&mut self, event: &Event) -> Vec<(UserId, AsSeen)> {
-        if let Fact::SessionEnded { session, .. } = event.fact {
-            self.shared.chat.note_session_ended(session);
-            (self.on_session_ended)(session);
-            return Vec::new();
-        }
-        let (Some(conversation), Some(head)) = (event.fact.conversation(), event.conversation.as_ref())
-        else {
-            return Vec::new();
-        };
-        match &event.fact {
-            Fact::ConversationCreated { members, .. } => {
-                for (index, user) in members.iter().enumerate() {
-                    self.route(conversation, *user, first_role(head, index));
-                }
-            }
-            Fact::MemberJoined { user, .. } => self.route(conversation, *user, MemberRole::Member),
-            Fact::RoleChanged { user, role, .. }
-                if self.routes.get(&conversation).is_some_and(|members| members.contains_key(user)) =>
-            {
-                self.route(conversation, *user, *role);
-            }
-            _ => {}
-        }
-        let limits = self.shared.chat.limits();
-        let Some(members) = self.routes.get(&conversation) else { return Vec::new() };
-        let recipients = members
-            .iter()
-            .filter_map(|(user, role)| Some((*user, shown(&event.fact, head, *user, *role, limits)?)))
-            .collect();
-        if let Fact::MemberLeft { user, .. } = event.fact {
-            self.unroute(conversation, user);
-        }
-        recipients
     }
 
     /// Takes the places. A cursor says that the whole batch was seen only on a user's last event of it.
@@ -361,14 +285,11 @@ impl Actor {
         for (index, recipients) in routed {
             let Some(event) = batch.events.get(*index) else { continue };
             let Some(conversation) = event.fact.conversation() else { continue };
+            let about = About { conversation, rev: event.fact.rev() };
             let mut results: HashMap<(GroupKey, AsSeen, bool), Option<PendingPayload>> = HashMap::new();
             for (user, as_seen) in recipients {
                 let complete = last_of.get(user) == Some(index);
-                for id in self.users.get(user).map_or(&[][..], |user| &user.subscriptions) {
-                    let Some(subscription) = self.subscriptions.get(id).filter(|one| one.wants(conversation))
-                    else {
-                        continue;
-                    };
+                for subscription in self.roster.of(*user, conversation) {
                     let key = subscription.group;
                     let result = results.entry((key, *as_seen, complete)).or_insert_with(|| {
                         let positions = if complete { &self.positions } else { before };
@@ -376,19 +297,19 @@ impl Actor {
                             .entry((key.filter, complete))
                             .or_insert_with(|| self.seal(key.filter, positions));
                         let item = durable(cursor, event, *as_seen);
-                        self.groups.get(&key).map(|group| group.execution.submit(item))
+                        self.roster.execution(key).map(|execution| execution.submit(item))
                     });
                     if let Some(result) = result {
-                        self.put(subscription, Payload::Pending(result.clone()));
+                        self.put(subscription, Payload::Pending(result.clone()), Some(about));
                     }
                 }
             }
         }
     }
 
-    fn put(&self, subscription: &Subscription, payload: Payload) {
+    fn put(&self, subscription: &Subscription, payload: Payload, about: Option<About>) {
         // A closed socket ends its operations itself.
-        if subscription.open.outbound.next(&subscription.open.id, payload).is_ok() {
+        if subscription.open.outbound.next(&subscription.open.id, payload, about).is_ok() {
             self.shared.metrics.deliveries.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -425,15 +346,15 @@ impl Actor {
     }
 
     fn forget_all(&mut self) -> Vec<Subscription> {
-        self.groups.clear();
-        self.users.clear();
-        self.routes.clear();
-        let subscriptions: Vec<_> =
-            self.subscriptions.drain().map(|(_, subscription)| subscription).collect();
+        let subscriptions = self.roster.forget_all();
         for subscription in &subscriptions {
-            self.shared.chat.announce(subscription.user, subscription.session, false);
+            self.announce(subscription, false);
         }
         subscriptions
+    }
+
+    fn announce(&self, subscription: &Subscription, is_live: bool) {
+        self.shared.chat.announce(subscription.user, subscription.session, is_live);
     }
 }
 

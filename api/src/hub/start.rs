@@ -17,6 +17,7 @@ use super::{
     arguments::Arguments,
     group::Plan,
     sharing::is_shared,
+    view::about,
 };
 use crate::{
     executor::Subscription,
@@ -74,6 +75,7 @@ pub(super) async fn restart(
     conversations: Option<Arc<[ConversationId]>>,
 ) {
     let receipts_members_max = shared.chat.limits().receipts_members_max;
+    let _entered = shared.openings.enter(plan.caller.user, &open);
     let opening = Opening { shared, open: open.clone(), plan, conversations, receipts_members_max };
     match opening.resynchronise().await {
         Ok(()) | Err(Failure::Gone) => {}
@@ -114,6 +116,7 @@ async fn begin(shared: &Shared, open: Arc<Open>, subscription: Subscription) -> 
         caller,
         filter,
     };
+    let _entered = shared.openings.enter(caller.user, &open);
     let opening = Opening {
         shared,
         open,
@@ -237,7 +240,9 @@ impl Opening<'_> {
     async fn send_first(&self, cursor: Arc<str>) -> Result<(), Failure> {
         let item = EventItem { cursor, body: EventBody::StreamOpened };
         match self.plan.execute_once(self.shared, item).await {
-            Ok(bytes) => Ok(self.open.outbound.next_paced(&self.open.id, Payload::Ready(bytes)).await?),
+            Ok(bytes) => {
+                Ok(self.open.outbound.next_paced(&self.open.id, Payload::Ready(bytes), None).await?)
+            }
             Err(errors) => Err(Failure::Refused(errors)),
         }
     }
@@ -246,9 +251,10 @@ impl Opening<'_> {
         if self.open.has_ended() {
             return Err(Failure::Gone);
         }
+        let about = about(&item);
         let bytes = self.plan.execute_once(self.shared, item).await;
         let bytes = bytes.map_err(Failure::Refused)?;
-        Ok(self.open.outbound.next_paced(&self.open.id, Payload::Ready(bytes)).await?)
+        Ok(self.open.outbound.next_paced(&self.open.id, Payload::Ready(bytes), about).await?)
     }
 
     async fn resync(&self, missed: &Missed, reason: &'static str) -> Result<(), Failure> {

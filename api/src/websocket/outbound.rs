@@ -9,6 +9,7 @@ use super::{
     close::Close,
     message,
     queue::{Closed, Payload, Queue, Slot},
+    sight::About,
 };
 
 /// Puts messages into one socket's queue. Cheap to clone; keeps no socket open.
@@ -19,15 +20,26 @@ pub struct Outbound {
 
 impl Outbound {
     /// Takes the next place in the queue and never waits. When the queue is full the socket is cut off as a slow reader.
-    /// A payload for an operation that has ended is dropped on its way out.
-    pub fn next(&self, operation_id: &Arc<str>, payload: Payload) -> Result<(), Closed> {
-        self.queue.push(Slot::Next { id: Arc::clone(operation_id), payload })
+    /// A payload for an operation that has ended is dropped on its way out, and so is one about what the viewer may not see
+    /// any more.
+    pub fn next(
+        &self,
+        operation_id: &Arc<str>,
+        payload: Payload,
+        about: Option<About>,
+    ) -> Result<(), Closed> {
+        self.queue.push(Slot::Next { id: Arc::clone(operation_id), payload, about })
     }
 
     /// Takes a place once half of the queue is free, so that what happens live still finds room. For what the reader
     /// may pace, such as a replay.
-    pub async fn next_paced(&self, operation_id: &Arc<str>, payload: Payload) -> Result<(), Closed> {
-        let slot = Slot::Next { id: Arc::clone(operation_id), payload };
+    pub async fn next_paced(
+        &self,
+        operation_id: &Arc<str>,
+        payload: Payload,
+        about: Option<About>,
+    ) -> Result<(), Closed> {
+        let slot = Slot::Next { id: Arc::clone(operation_id), payload, about };
         self.queue.push_paced(slot, self.queue.messages_max / 2, self.queue.bytes_max / 2).await
     }
 
@@ -60,7 +72,7 @@ impl Outbound {
     /// The answer to a query or mutation, and its end. The permit is given back once the answer is in the queue.
     pub(super) async fn answer<P>(&self, operation_id: &Arc<str>, payload: Bytes, permit: P) {
         let payload = Payload::Ready(payload);
-        let slot = Slot::Next { id: Arc::clone(operation_id), payload };
+        let slot = Slot::Next { id: Arc::clone(operation_id), payload, about: None };
         let pushed = self.queue.push_paced(slot, self.queue.messages_max, self.queue.bytes_max).await;
         drop(permit);
         if pushed.is_ok() {

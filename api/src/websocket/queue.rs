@@ -13,13 +13,14 @@ use async_graphql::ServerError;
 use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
 use domain::{Caller, measure};
-use futures_util::future::{BoxFuture, Shared};
+use futures_util::future::{BoxFuture, Shared, pending};
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     close::{Close, SLOW_READER},
     message,
+    sight::{About, Sight, Watched},
 };
 
 /// An execution result, serialised once and shared between sockets.
@@ -68,8 +69,7 @@ pub(super) struct Active {
     _permit: Option<OwnedSemaphorePermit>,
     /// For whom a subscription was opened.
     caller: Option<Caller>,
-    /// Ends the subscription when dropped.
-    subscription: Option<Box<dyn Send>>,
+    subscription: Option<Box<dyn Watched>>,
 }
 
 pub(super) struct Queue {
@@ -107,6 +107,8 @@ pub(super) enum Slot {
     Next {
         id: Arc<str>,
         payload: Payload,
+        /// Of an event that only members may see.
+        about: Option<About>,
     },
     Error {
         id: Arc<str>,
@@ -142,6 +144,8 @@ pub(super) enum Front {
     Pending(PendingPayload),
     /// It failed for all who share it; what this operation gets instead, for [`Queue::settle`].
     Failed(MadeAlone),
+    /// Whether it may be shown cannot be told until this resolves.
+    Unsure(BoxFuture<'static, ()>),
     /// What was promised for this place will never come.
     Lost,
     Empty,
@@ -177,12 +181,14 @@ impl Queue {
     }
 
     /// Keeps what ends a subscription, unless the subscription has ended already.
-    pub(super) fn attach(&self, id: &Arc<str>, subscription: Box<dyn Send>) {
+    pub(super) fn attach(&self, id: &Arc<str>, subscription: Box<dyn Watched>) {
         let ended = match self.state().operations.get_mut(id) {
             Some(active) if Arc::ptr_eq(&active.id, id) => active.subscription.replace(subscription),
             _ => Some(subscription),
         };
         drop(ended);
+        // Events that came sooner wait for it.
+        self.changed.notify_one();
     }
 
     /// Forgets an operation. What it returns must be dropped without a lock held: the hub has locks of its own.
@@ -264,10 +270,10 @@ impl Queue {
         let State { slots, bytes, .. } = &mut *state;
         // An operation that has ended meanwhile is found out by whoever takes the slot.
         let Some(Waiting { slot, bytes: counted }) = slots.front_mut() else { return };
-        let Slot::Next { id, .. } = slot else { return };
-        let id = Arc::clone(id);
+        let Slot::Next { id, about, .. } = slot else { return };
+        let (id, about) = (Arc::clone(id), *about);
         *slot = match made {
-            Ok(payload) => Slot::Next { id, payload: Payload::Ready(payload) },
+            Ok(payload) => Slot::Next { id, payload: Payload::Ready(payload), about },
             Err(errors) => Slot::Error { id, errors: message::serialise(&errors) },
         };
         *bytes -= std::mem::replace(counted, slot.bytes());
@@ -297,10 +303,12 @@ impl Queue {
     pub(super) fn front(&self) -> Front {
         let mut ended = Vec::new();
         let mut state = self.state();
+        let before = state.slots.len();
         let front = state.front(&mut ended);
+        let taken = state.slots.len() < before;
         drop(state);
         drop(ended);
-        if matches!(front, Front::Message(_)) {
+        if taken {
             self.room.notify_waiters();
         }
         front
@@ -344,7 +352,15 @@ impl State {
             let Some(Waiting { slot, .. }) = self.slots.front() else {
                 return self.closing.map_or(Front::Empty, Front::Closing);
             };
-            if let Slot::Next { id, payload: Payload::Pending(payload) } = slot
+            match self.sight(slot) {
+                Sight::Shown => {}
+                Sight::Hidden => {
+                    self.take();
+                    continue;
+                }
+                Sight::Unknown(known) => return self.closing.map_or(Front::Unsure(known), Front::Closing),
+            }
+            if let Slot::Next { id, payload: Payload::Pending(payload), .. } = slot
                 && let Some(active) = self.active(id)
             {
                 match (payload.peek(), active.caller) {
@@ -354,12 +370,29 @@ impl State {
                     (Some(Ok(Made::Failed(_)) | Err(_)), _) => return Front::Lost,
                 }
             }
-            let Some(Waiting { slot, bytes }) = self.slots.pop_front() else { return Front::Empty };
-            self.bytes -= bytes;
-            self.weighed = self.weighed.saturating_sub(1);
-            if let Some(message) = self.message(slot, ended) {
+            if let Some(slot) = self.take()
+                && let Some(message) = self.message(slot, ended)
+            {
                 return Front::Message(message);
             }
+        }
+    }
+
+    fn take(&mut self) -> Option<Slot> {
+        let Waiting { slot, bytes } = self.slots.pop_front()?;
+        self.bytes -= bytes;
+        self.weighed = self.weighed.saturating_sub(1);
+        Some(slot)
+    }
+
+    fn sight(&self, slot: &Slot) -> Sight {
+        let Slot::Next { id, about: Some(about), .. } = slot else { return Sight::Shown };
+        match self.active(id) {
+            // Whoever takes it finds out that its operation has ended.
+            None => Sight::Shown,
+            Some(Active { subscription: Some(subscription), .. }) => subscription.sight(*about),
+            // Until it is attached.
+            Some(_) => Sight::Unknown(Box::pin(pending())),
         }
     }
 
@@ -367,7 +400,7 @@ impl State {
     fn message(&mut self, slot: Slot, ended: &mut Vec<Active>) -> Option<Utf8Bytes> {
         match slot {
             Slot::Control(text) => Some(text),
-            Slot::Next { id, payload } => {
+            Slot::Next { id, payload, .. } => {
                 let payload = match payload {
                     Payload::Ready(payload) => payload,
                     Payload::Pending(pending) => match pending.peek()?.as_ref().ok()? {
@@ -395,3 +428,6 @@ impl State {
         self.operations.get(id).filter(|active| Arc::ptr_eq(&active.id, id))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,7 @@ impl Writer<'_> {
                 Front::Closing(close) => return Some(close),
                 Front::Lost => return Some(TRY_AGAIN),
                 // What is fed must not wait for what comes later.
-                Front::Pending(_) | Front::Failed(_) | Front::Empty if fed => {
+                Front::Pending(_) | Front::Failed(_) | Front::Unsure(_) | Front::Empty if fed => {
                     if let Err(close) = self.flush().await {
                         return close;
                     }
@@ -70,6 +70,13 @@ impl Writer<'_> {
                     }
                     Ok(None) | Err(_) => return Some(TRY_AGAIN),
                 },
+                Front::Unsure(known) => {
+                    tokio::select! {
+                        () = known => {}
+                        () = self.queue.changed.notified() => {}
+                    }
+                    continue;
+                }
                 Front::Empty => {}
             }
             tokio::select! {

@@ -7,7 +7,7 @@ use api::{
     executor::{Executor, Operation, Subscription},
     server::Server,
     settings::Settings,
-    websocket::Sockets,
+    websocket::{About, Sight, Sockets, Watched},
 };
 use async_graphql::{Request, Response, Value};
 use async_trait::async_trait;
@@ -59,8 +59,17 @@ impl Executor for Probe {
         Err(ServiceError::unavailable("nobody is known here"))
     }
 
-    fn subscribe(&self, _: Subscription) -> Box<dyn Send> {
-        Box::new(())
+    fn subscribe(&self, _: Subscription) -> Box<dyn Watched> {
+        Box::new(Silent)
+    }
+}
+
+/// A subscription that tells nothing.
+struct Silent;
+
+impl Watched for Silent {
+    fn sight(&self, _: About) -> Sight {
+        Sight::Shown
     }
 }
 

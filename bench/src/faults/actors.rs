@@ -256,10 +256,13 @@ impl Stage {
     /// Who has not been delivered all that was acked yet; of those who come and go, all since they came back for the last time.
     pub fn behind(&self) -> Vec<String> {
         let journal = self.journal();
+        // A try whose outcome is unknown may have sent what a later one was acked for.
+        let mut first_tried: BTreeMap<&str, Moment> = BTreeMap::new();
         let mut acked: BTreeMap<&str, BTreeMap<&str, Moment>> = BTreeMap::new();
         for attempt in &journal.attempts {
+            let invoked = *first_tried.entry(&attempt.key).or_insert(attempt.invoked);
             if let Outcome::Acked { id, .. } = &attempt.outcome {
-                acked.entry(&attempt.conversation).or_default().insert(id, attempt.invoked);
+                acked.entry(&attempt.conversation).or_default().insert(id, invoked);
             }
         }
         let mut back: BTreeMap<(&str, &str), Moment> = BTreeMap::new();

@@ -1,0 +1,185 @@
+//! The subscriptions that are live here, and which conversations their users are in as of where the actor stands.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use domain::{ConversationId, Event, Fact, Limits, MemberRole, SessionId, UserId};
+
+use super::{
+    Open,
+    audience::{first_role, shown},
+    group::{Execution, GroupKey, Plan},
+};
+use crate::schema::types::event::AsSeen;
+
+pub(super) struct Subscription {
+    pub open: Arc<Open>,
+    pub user: UserId,
+    pub session: SessionId,
+    /// To start it anew.
+    pub plan: Arc<Plan>,
+    /// Sorted; `None` for all.
+    pub conversations: Option<Arc<[ConversationId]>>,
+    pub group: GroupKey,
+}
+
+impl Subscription {
+    pub fn wants(&self, conversation: ConversationId) -> bool {
+        self.conversations.as_ref().is_none_or(|wanted| wanted.binary_search(&conversation).is_ok())
+    }
+}
+
+struct Group {
+    execution: Execution,
+    members: usize,
+}
+
+#[derive(Default)]
+struct User {
+    subscriptions: Vec<SubscriptionId>,
+    conversations: HashSet<ConversationId>,
+}
+
+/// The address of what is open, which is unique while the hub holds it.
+type SubscriptionId = usize;
+
+fn id_of(open: &Arc<Open>) -> SubscriptionId {
+    Arc::as_ptr(open) as usize
+}
+
+#[derive(Default)]
+pub(super) struct Roster {
+    subscriptions: HashMap<SubscriptionId, Subscription>,
+    groups: HashMap<GroupKey, Group>,
+    users: HashMap<UserId, User>,
+    /// Who of this node's users is in a conversation.
+    routes: HashMap<ConversationId, HashMap<UserId, MemberRole>>,
+}
+
+impl Roster {
+    pub fn is_empty(&self) -> bool {
+        self.subscriptions.is_empty()
+    }
+
+    pub fn subscriptions(&self) -> impl ExactSizeIterator<Item = &Subscription> {
+        self.subscriptions.values()
+    }
+
+    /// A user's subscriptions that want to hear of a conversation.
+    pub fn of(&self, user: UserId, conversation: ConversationId) -> impl Iterator<Item = &Subscription> {
+        let ids = self.users.get(&user).map_or(&[][..], |user| &user.subscriptions);
+        ids.iter()
+            .filter_map(|id| self.subscriptions.get(id))
+            .filter(move |subscription| subscription.wants(conversation))
+    }
+
+    pub fn has_session(&self, user: UserId, session: SessionId) -> bool {
+        let of = |id| self.subscriptions.get(id).map(|subscription| subscription.session);
+        self.users.get(&user).is_some_and(|user| user.subscriptions.iter().any(|id| of(id) == Some(session)))
+    }
+
+    /// The execution of a group that is one subscription larger now.
+    pub fn enter_group(&mut self, key: GroupKey, start: impl FnOnce() -> Execution) -> Execution {
+        let group = self.groups.entry(key).or_insert_with(|| Group { execution: start(), members: 0 });
+        group.members += 1;
+        group.execution.clone()
+    }
+
+    pub fn execution(&self, key: GroupKey) -> Option<&Execution> {
+        self.groups.get(&key).map(|group| &group.execution)
+    }
+
+    pub fn register(&mut self, subscription: Subscription, memberships: HashMap<ConversationId, MemberRole>) {
+        let id = id_of(&subscription.open);
+        let user = self.users.entry(subscription.user).or_default();
+        if user.subscriptions.is_empty() {
+            for (conversation, role) in memberships {
+                user.conversations.insert(conversation);
+                self.routes.entry(conversation).or_default().insert(subscription.user, role);
+            }
+        }
+        user.subscriptions.push(id);
+        self.subscriptions.insert(id, subscription);
+    }
+
+    pub fn leave(&mut self, open: &Arc<Open>) -> Option<Subscription> {
+        let id = id_of(open);
+        let subscription = self.subscriptions.remove(&id)?;
+        if let Some(group) = self.groups.get_mut(&subscription.group) {
+            group.members -= 1;
+            if group.members == 0 {
+                self.groups.remove(&subscription.group);
+            }
+        }
+        if let Some(user) = self.users.get_mut(&subscription.user) {
+            user.subscriptions.retain(|other| *other != id);
+            if user.subscriptions.is_empty()
+                && let Some(gone) = self.users.remove(&subscription.user)
+            {
+                for conversation in gone.conversations {
+                    self.unroute(conversation, subscription.user);
+                }
+            }
+        }
+        Some(subscription)
+    }
+
+    pub fn forget_all(&mut self) -> Vec<Subscription> {
+        self.groups.clear();
+        self.users.clear();
+        self.routes.clear();
+        self.subscriptions.drain().map(|(_, subscription)| subscription).collect()
+    }
+
+    /// Who sees the event as what; moves the routes to after it.
+    pub fn recipients(&mut self, event: &Event, limits: &Limits) -> Vec<(UserId, AsSeen)> {
+        let (Some(conversation), Some(head)) = (event.fact.conversation(), event.conversation.as_ref())
+        else {
+            return Vec::new();
+        };
+        match &event.fact {
+            Fact::ConversationCreated { members, .. } => {
+                for (index, user) in members.iter().enumerate() {
+                    self.route(conversation, *user, first_role(head, index));
+                }
+            }
+            Fact::MemberJoined { user, .. } => self.route(conversation, *user, MemberRole::Member),
+            Fact::RoleChanged { user, role, .. }
+                if self.routes.get(&conversation).is_some_and(|members| members.contains_key(user)) =>
+            {
+                self.route(conversation, *user, *role);
+            }
+            _ => {}
+        }
+        let Some(members) = self.routes.get(&conversation) else { return Vec::new() };
+        let recipients = members
+            .iter()
+            .filter_map(|(user, role)| Some((*user, shown(&event.fact, head, *user, *role, limits)?)))
+            .collect();
+        if let Fact::MemberLeft { user, .. } = event.fact {
+            self.unroute(conversation, user);
+        }
+        recipients
+    }
+
+    fn route(&mut self, conversation: ConversationId, user: UserId, role: MemberRole) {
+        if let Some(online) = self.users.get_mut(&user) {
+            online.conversations.insert(conversation);
+            self.routes.entry(conversation).or_default().insert(user, role);
+        }
+    }
+
+    fn unroute(&mut self, conversation: ConversationId, user: UserId) {
+        if let Some(members) = self.routes.get_mut(&conversation) {
+            members.remove(&user);
+            if members.is_empty() {
+                self.routes.remove(&conversation);
+            }
+        }
+        if let Some(online) = self.users.get_mut(&user) {
+            online.conversations.remove(&conversation);
+        }
+    }
+}

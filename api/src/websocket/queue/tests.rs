@@ -1,0 +1,78 @@
+//! The last look at an event before it is written.
+
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use domain::ConversationId;
+use futures_util::FutureExt;
+
+use super::*;
+
+/// Hides what is older than its `rev`; 0 while it cannot tell.
+struct Membership(Arc<AtomicI32>);
+
+impl Watched for Membership {
+    fn sight(&self, about: About) -> Sight {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Sight::Unknown(Box::pin(pending())),
+            removed if about.rev < removed => Sight::Hidden,
+            _ => Sight::Shown,
+        }
+    }
+}
+
+/// A queue with one subscription, whose events of these revisions wait in it.
+fn queue(revs: &[i32]) -> (Queue, Arc<str>) {
+    let queue = Queue::new(16, 4096);
+    let id: Arc<str> = "1".into();
+    queue.open(&id, None, None);
+    for rev in revs {
+        let about = Some(About { conversation: ConversationId::group(7), rev: *rev });
+        let payload = Payload::Ready(format!("{{\"rev\":{rev}}}").into());
+        queue.push(Slot::Next { id: id.clone(), payload, about }).expect("room");
+    }
+    (queue, id)
+}
+
+fn watch(queue: &Queue, id: &Arc<str>, removed: i32) -> Arc<AtomicI32> {
+    let removed = Arc::new(AtomicI32::new(removed));
+    queue.attach(id, Box::new(Membership(removed.clone())));
+    removed
+}
+
+fn text(front: Front) -> String {
+    match front {
+        Front::Message(text) => text.to_string(),
+        Front::Unsure(_) => "unsure".to_owned(),
+        Front::Empty => "empty".to_owned(),
+        Front::Closing(_) => "closing".to_owned(),
+        Front::Pending(_) | Front::Failed(_) | Front::Lost => "not made".to_owned(),
+    }
+}
+
+#[test]
+fn what_was_queued_before_a_removal_is_not_written_after_it() {
+    let (queue, id) = queue(&[4, 5, 6]);
+    watch(&queue, &id, 6);
+    assert!(text(queue.front()).contains("\"rev\":6"));
+    assert_eq!(text(queue.front()), "empty");
+    assert_eq!(queue.state().bytes, 0);
+}
+
+#[test]
+fn an_event_waits_until_it_can_be_told_whether_it_may_be_shown() {
+    let (queue, id) = queue(&[4]);
+    assert_eq!(text(queue.front()), "unsure", "nobody watches yet");
+    let removed = watch(&queue, &id, 0);
+    assert!(queue.changed.notified().now_or_never().is_some(), "the writer is told to look again");
+    assert_eq!(text(queue.front()), "unsure");
+    removed.store(1, Ordering::Relaxed);
+    assert!(text(queue.front()).contains("\"rev\":4"));
+}
+
+#[test]
+fn a_queue_that_is_to_close_waits_for_no_event() {
+    let (queue, id) = queue(&[4]);
+    watch(&queue, &id, 0);
+    queue.close_when_empty(SLOW_READER);
+    assert_eq!(text(queue.front()), "closing");
+}
