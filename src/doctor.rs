@@ -9,7 +9,7 @@ use domain::{
 };
 use migration::SCHEMA_VERSION;
 
-use crate::{database, failure::chain, settings::Settings};
+use crate::{database, failure::chain, run::makes_keys, settings::Settings};
 
 pub async fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut problems = 0;
@@ -22,10 +22,14 @@ pub async fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>
     };
     report("settings", Ok(format!("read; listening on {}", settings.listen)));
     let keys = KeyRing::open(&settings.keys_folder());
-    report(
-        "signing keys",
-        keys.map(|keys| format!("{} known", keys.ids().len())).map_err(|error| chain(&error)),
-    );
+    let keys = match keys {
+        Ok(keys) => Ok(format!("{} known", keys.ids().len())),
+        Err(error) if error.is_none_yet() && makes_keys(settings) => {
+            Ok("embedded; one will be made at the first start".to_owned())
+        }
+        Err(error) => Err(chain(&error)),
+    };
+    report("signing keys", keys);
     report("database (CONFAB_DATABASE_URL)", database_state(settings).await);
     if let Some(address) = &settings.redis_url {
         let state = match RedisServers::new(address, settings.redis_ca_file.as_ref()) {

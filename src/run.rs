@@ -384,11 +384,18 @@ struct Storage {
 /// The embedded default makes its first key by itself; elsewhere every node needs the same folder.
 pub fn open_keys(settings: &Settings) -> Result<KeyRing, KeyError> {
     let folder = settings.keys_folder();
-    let none = std::fs::read_dir(&folder).map_or(true, |mut entries| entries.next().is_none());
-    if settings.is_embedded() && settings.domain_url.is_none() && none {
-        KeyRing::create(&folder, &SystemClock, &SystemRandom)?;
+    match KeyRing::open(&folder) {
+        Err(error) if error.is_none_yet() && makes_keys(settings) => {
+            KeyRing::create(&folder, &SystemClock, &SystemRandom)?;
+            KeyRing::open(&folder)
+        }
+        outcome => outcome,
     }
-    KeyRing::open(&folder)
+}
+
+/// Whether the first start makes the signing key.
+pub fn makes_keys(settings: &Settings) -> bool {
+    settings.is_embedded() && settings.domain_url.is_none()
 }
 
 /// What tells this process apart on the bus.

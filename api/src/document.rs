@@ -113,7 +113,7 @@ impl Documents {
 
     fn parse(&self, source: &str) -> Result<Document, Refusal> {
         guard::scan(source.as_bytes(), &self.limits)?;
-        let mut parsed = parse_query(source).map_err(|error| syntax_error(&error))?;
+        let mut parsed = parse_query(guard::write_out(source)).map_err(|error| syntax_error(&error))?;
         guard::measure(&parsed, &self.limits)?;
         if let Some(root) = self.types.subscription() {
             subscription_root::flatten(&mut parsed, root)?;

@@ -93,8 +93,13 @@ impl Edge {
             document.operation(parameters.operation_name.as_deref()).map_err(|refusal| vec![refusal])?;
         let operation = &operation.node;
         let variables = coerce_variables(types, operation, parameters.variables)?;
-        // A query has no effects; its arguments are read where they are used.
-        if let (OperationType::Mutation, Some(root)) = (operation.ty, types.mutation()) {
+        let root = match operation.ty {
+            OperationType::Query => Some(types.query()),
+            OperationType::Mutation => types.mutation(),
+            // The hub reads those of its one field.
+            OperationType::Subscription => None,
+        };
+        if let Some(root) = root {
             check_arguments(types, &document.parsed, operation, root, &variables)
                 .map_err(|refusal| vec![refusal])?;
         }

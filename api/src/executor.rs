@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use async_graphql::{Request, Response, Variables};
 use async_trait::async_trait;
-use domain::{Caller, ServiceResult};
+use domain::{Caller, ServiceResult, trace::TraceContext};
 
 use crate::{
     document::Document,
@@ -47,4 +47,6 @@ pub struct Subscription {
     pub caller: Option<Caller>,
     pub address: Option<IpAddr>,
     pub outbound: Outbound,
+    /// Of its opening.
+    pub trace: TraceContext,
 }

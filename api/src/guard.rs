@@ -1,14 +1,16 @@
 //! What a document and its variables may cost, checked in linear time before anything recursive sees them.
 //!
 //! The parser and the validator recurse: 4 KB of nested brackets end the process, and 800 bytes of fragments that
-//! spread each other twice keep a core busy for seconds. So, on both edges: [`scan`] the raw text, parse, [`measure`]
-//! the tree; and [`scan_json`] before variables are read. Not here: what an
+//! spread each other twice keep a core busy for seconds. So, on both edges: [`scan`] the raw text, [`write_out`] the escapes
+//! that the parser does not know, parse, [`measure`] the tree; and [`scan_json`] before variables are read. Not here: what an
 //! operation costs by its meaning (page sizes), which is [`crate::cost`].
 
+mod escapes;
 mod json;
 mod measure;
 mod scan;
 
+pub use escapes::write_out;
 pub use json::scan_json;
 pub use measure::measure;
 pub use scan::scan;

@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 
-use domain::{Chat, ServiceError, SessionId};
+use domain::{Chat, ServiceError, SessionId, trace};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -213,7 +213,9 @@ impl Hub {
         let (commands, view) = (self.shared.commands.clone(), self.shared.view.clone());
         let ending = Ending { open: open.clone(), commands, view };
         let hub = self.clone();
-        self.shared.tasks.spawn(async move { start::run(&hub.shared, open, subscription).await });
+        let trace = subscription.trace;
+        let opening = async move { start::run(&hub.shared, open, subscription).await };
+        self.shared.tasks.spawn(trace::scope(trace, opening));
         Box::new(ending)
     }
 

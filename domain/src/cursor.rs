@@ -69,11 +69,22 @@ pub fn open(cursor: &str, keys: &KeyRing) -> Result<CursorPosition, CursorError>
         return Err(CursorError::Altered);
     }
     let reference: KeyReference = reader.array().ok_or(CursorError::Altered)?;
-    let key = keys.by_reference(reference).ok_or(CursorError::KeyRetired)?;
+    let Some(key) = keys.by_reference(reference) else {
+        return Err(if was_ours(body, mac, keys) { CursorError::Altered } else { CursorError::KeyRetired });
+    };
     if !bool::from(key.mac_of_cursor(body)[..MAC_BYTES].ct_eq(mac)) {
         return Err(CursorError::Altered);
     }
     reader.position().filter(|_| reader.0.is_empty()).ok_or(CursorError::Altered)
+}
+
+/// Whether one of our keys sealed it, so that only the reference to the key was changed.
+fn was_ours(body: &[u8], mac: &[u8; MAC_BYTES], keys: &KeyRing) -> bool {
+    let mut body = body.to_vec();
+    keys.all().iter().any(|key| {
+        body[1..][..key.reference.len()].copy_from_slice(&key.reference);
+        bool::from(key.mac_of_cursor(&body)[..MAC_BYTES].ct_eq(mac))
+    })
 }
 
 fn put(bytes: &mut Vec<u8>, value: i64) {
@@ -184,8 +195,7 @@ mod tests {
             let at = at.index(bytes.len());
             bytes[at] ^= mask;
             let changed = URL_SAFE_NO_PAD.encode(&bytes);
-            let expected = if (1..5).contains(&at) { CursorError::KeyRetired } else { CursorError::Altered };
-            prop_assert_eq!(open(&changed, &KEYS.1), Err(expected));
+            prop_assert_eq!(open(&changed, &KEYS.1), Err(CursorError::Altered));
             bytes.truncate(at);
             prop_assert!(open(&URL_SAFE_NO_PAD.encode(&bytes), &KEYS.1).is_err());
         }

@@ -55,6 +55,17 @@ pub enum KeyError {
     SelfTest(#[source] jsonwebtoken::errors::Error),
 }
 
+impl KeyError {
+    /// Nothing is wrong with the folder, but that it holds no key, or is not there, yet.
+    pub fn is_none_yet(&self) -> bool {
+        match self {
+            Self::Empty(_) => true,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+}
+
 /// All keys there are. Cheap to clone; every clone sees a reload.
 #[derive(Clone)]
 pub struct KeyRing {

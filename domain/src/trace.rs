@@ -93,7 +93,8 @@ impl TraceId {
 
     /// The span that everything done for the request runs in.
     pub fn span(self) -> Span {
-        tracing::info_span!("request", trace_id = %self)
+        // At the highest level: a line that is logged at all is to have it.
+        tracing::error_span!("request", trace_id = %self)
     }
 }
 

@@ -71,7 +71,7 @@ fn default<T: Value>(text: &str) -> T {
 settings! {
     /// Address of the API. Port 0 is any free one; the line `listening on …` names it.
     listen: SocketAddr = "127.0.0.1:4000";
-    /// Address of `/healthz` and `/readyz`, or `off`.
+    /// Address of `/healthz`, `/readyz` and `/metrics`, or `off`.
     admin_listen: Option<SocketAddr> = "127.0.0.1:4001";
     /// Where traces go: `http://host:port` of a collector that takes OTLP over gRPC. Empty: no spans are made.
     otlp_endpoint: Option<OtlpEndpoint> = "";
@@ -91,7 +91,7 @@ settings! {
     /// Redis, over which several nodes tell each other of commits at once, and which keeps copies of names for all of them: `redis://…`;
     /// several servers as `redis+sentinel://user:password@host1:26379,host2:26379/name-of-the-master?db=0` or
     /// `redis+cluster://user:password@host1,host2`; `rediss` in place of `redis` is TLS. A password's characters other than letters and
-    /// digits are percent-encoded. Empty: there is one node, or the others look at the log twice a second.
+    /// digits are percent-encoded. Empty: there is one node, or the others look at the log every `CONFAB_HEADS_INTERVAL_MS`.
     redis_url: Option<RedisAddress> = "";
     /// File in PEM of the authorities that certify a Redis with TLS. Empty: those that the system trusts.
     redis_ca_file: Option<PathBuf> = "";

@@ -3,6 +3,8 @@
 //! It reads strings and comments as the parser does, so that no bracket can hide from it: whatever would make the two
 //! disagree (a string that does not end) is refused here.
 
+use std::ops::Range;
+
 use super::Limits;
 use crate::refusal::Refusal;
 
@@ -32,6 +34,20 @@ pub fn scan(document: &[u8], limits: &Limits) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Where the strings between single quotes are, without their quotes, up to what cannot be read.
+pub(super) fn strings(document: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut scanner = Scanner { document, at: 0 };
+    std::iter::from_fn(move || {
+        loop {
+            scanner.skip_ignored();
+            let start = scanner.at;
+            if scanner.next().ok()?? == b'"' && !document.get(start..)?.starts_with(b"\"\"\"") {
+                return Some(start + 1..scanner.at - 1);
+            }
+        }
+    })
 }
 
 struct Scanner<'a> {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use async_graphql::{Pos, ServerError};
+use async_graphql::{Pos, Response, ServerError};
 use domain::{
     Caller, ConversationId, CursorError, CursorPosition, ErrorCode, Event, Fact, Positions, ServiceError,
     ServiceResult,
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     executor::Subscription,
-    refusal::Refusal,
+    refusal::{Refusal, complete_errors},
     schema::{
         self,
         error::bad_request,
@@ -61,9 +61,14 @@ impl From<Closed> for Failure {
 }
 
 pub(super) async fn run(shared: &Shared, open: Arc<Open>, subscription: Subscription) {
+    let request_id = subscription.trace.id;
     match begin(shared, open.clone(), subscription).await {
         Ok(()) | Err(Failure::Gone) => {}
-        Err(Failure::Refused(errors)) => open.outbound.error(&open.id, &errors),
+        Err(Failure::Refused(errors)) => {
+            let mut response = Response::from_errors(errors);
+            complete_errors(&mut response, &request_id.to_string());
+            open.outbound.error(&open.id, &response.errors);
+        }
     }
 }
 

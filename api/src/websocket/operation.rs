@@ -115,6 +115,7 @@ impl Opener {
             caller: self.caller,
             address: self.address,
             outbound: self.outbound.clone(),
+            trace,
         };
         let _span = trace.id.span().entered();
         let executor = &self.edge.executor;

@@ -54,7 +54,7 @@ impl Outbound {
         let _ = self.queue.push(Slot::Complete { id: Arc::clone(operation_id) });
     }
 
-    /// Closes the socket now; what waits is dropped. Codes are those of `docs`: 4403, 1012, 1013 …
+    /// Closes the socket now; what waits is dropped. Codes are those of [`super::close`].
     pub fn close(&self, code: u16, reason: &'static str) {
         self.queue.close_now(Close { code, reason });
     }

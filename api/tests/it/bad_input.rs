@@ -1,5 +1,6 @@
 //! What a careless or hostile client may send: each is answered with its code, and nothing of it is kept.
 
+use domain::ConversationId;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -51,7 +52,7 @@ const SEND: &str = "mutation($id: ID!, $key: String!, $text: String!) { sendMess
     clientMessageId: $key, content: { text: { text: $text } } }) { message { id seq } userErrors { code field } } }";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn texts_that_are_none() {
+async fn texts_that_are_none_are_refused_and_nothing_is_kept() {
     let server = TestServer::start().await;
     let ada = person(&server, "ada").await;
     let id = group(&server, &ada).await;
@@ -108,7 +109,7 @@ async fn texts_that_are_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_that_are_none() {
+async fn names_that_are_none_are_refused_and_nothing_is_kept() {
     let server = TestServer::start().await;
     let ada = person(&server, "ada").await;
     let register =
@@ -148,7 +149,7 @@ async fn names_that_are_none() {
 
 /// What JSON and GraphQL can escape and no text can be: in variables and in literals of the document.
 #[tokio::test(flavor = "multi_thread")]
-async fn escaped_characters_that_are_none() {
+async fn escaped_characters_that_are_none_are_refused_and_nothing_is_kept() {
     let server = TestServer::start().await;
     let ada = person(&server, "ada").await;
     let id = group(&server, &ada).await;
@@ -226,13 +227,26 @@ async fn escaped_characters_that_are_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_way_to_write_a_character_in_a_document_is_the_same_character() {
+    let server = TestServer::start().await;
+    let ada = person(&server, "ada").await;
+    for written in ["😀", r"\u{1F600}", r"\ud83d\ude00", r"\u{01f600}"] {
+        let rename = format!(
+            "mutation {{ updateProfile(input: {{ displayName: \"{written}\" }}) {{ user {{ displayName }} }} }}"
+        );
+        let answer = ask(&server, &ada.token, &rename, json!({})).await.json();
+        assert_eq!(answer["data"]["updateProfile"]["user"]["displayName"], "😀", "{written}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ids_of_others_look_like_ids_of_nothing() {
     let server = TestServer::start().await;
     let (ada, eve) = (person(&server, "ada").await, person(&server, "eve").await);
     let id = group(&server, &ada).await;
     let sent = ask(&server, &ada.token, SEND, json!({ "id": id, "key": "k", "text": "x" })).await.json();
     let message = text(&sent["data"]["sendMessage"]["message"]["id"]);
-    let missing = format!("cnv_{}", id[4..].chars().rev().collect::<String>());
+    let missing = ConversationId::group(12_345).to_string();
     let id_of_user = eve.id.as_str();
     let calls: &[(&str, &str)] = &[
         ("query($id: ID!) { conversation(id: $id) { id } }", "conversation"),
@@ -310,7 +324,7 @@ async fn ids_of_others_look_like_ids_of_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_that_are_none() {
+async fn pages_that_are_none_are_refused() {
     let server = TestServer::start().await;
     let ada = person(&server, "ada").await;
     let id = group(&server, &ada).await;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use domain::service::remove_member::RemoveMember;
+use domain::{ConversationId, service::remove_member::RemoveMember};
 use serde_json::{Value, json};
 
 use crate::{
@@ -121,7 +121,7 @@ async fn a_filter_with_a_conversation_of_others_ends_with_not_found() {
     let node = node().await;
     let (ada, bob, eve) = (node.person("ada").await, node.person("bob").await, node.person("eve").await);
     let (id, own) = (node.group(&ada, &bob).await, node.group(&eve, &bob).await);
-    let missing = format!("cnv_{}", id.to_string()[4..].chars().rev().collect::<String>());
+    let missing = ConversationId::group(12_345).to_string();
     let mut socket = Socket::initialised(&node, Some(&eve.token)).await;
     let mut answers = Vec::new();
     for wanted in [json!([id.to_string()]), json!([missing]), json!([own.to_string(), id.to_string()])] {

@@ -32,7 +32,7 @@ fn mac(key: &[u8], message: &[u8]) -> [u8; 32] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_that_are_none() {
+async fn tokens_that_are_none_open_nothing() {
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 
     let (server, other) = (TestServer::start().await, TestServer::start().await);

@@ -1,6 +1,7 @@
 //! One change, in one transaction of its lane, tried again as a whole when it meets another.
 
 use async_trait::async_trait;
+use tracing::Instrument as _;
 
 use super::{back_off, facts_of, publish};
 use crate::{
@@ -60,7 +61,7 @@ impl Domain {
         let trace = span.context();
         let attempted = async move { domain.attempt(lane, change, trace).await };
         let attempted = span.around_result(attempted, |error| error.code().name());
-        let task = self.services.tasks.spawn(attempted);
+        let task = self.services.tasks.spawn(attempted.in_current_span());
         match tokio::time::timeout(timeout, task).await {
             Ok(Ok(result)) => result,
             Ok(Err(join)) => Err(ServiceError::internal(join)),
