@@ -14,4 +14,5 @@ mod recount;
 mod redis_address;
 mod redis_server;
 mod traps;
+mod vanishing;
 mod write_path;
