@@ -132,5 +132,6 @@ pub fn pool(settings: &Settings) -> PoolSettings {
     PoolSettings {
         connections_max: settings.database_connections_max,
         acquire_timeout: Duration::from_millis(settings.database_acquire_timeout_ms),
+        statement_timeout: Duration::from_millis(settings.database_statement_timeout_ms),
     }
 }

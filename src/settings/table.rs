@@ -88,6 +88,9 @@ settings! {
     database_connections_max: u32 = "24", 2 ..= 1000;
     /// Milliseconds that a statement may wait for a connection, and a new connection may take.
     database_acquire_timeout_ms: u64 = "3000", 100 ..= 60_000;
+    /// Milliseconds that a statement or a commit may take; past them its connection is given up, so that a MariaDB or PostgreSQL whose
+    /// packets vanish keeps none. The servers are told to let us wait 2 s for rows and 4 s for tables at most. Migrations have no limit.
+    database_statement_timeout_ms: u64 = "5000", 1000 ..= 600_000;
     /// Redis, over which several nodes tell each other of commits at once, and which keeps copies of names for all of them: `redis://…`;
     /// several servers as `redis+sentinel://user:password@host1:26379,host2:26379/name-of-the-master?db=0` or
     /// `redis+cluster://user:password@host1,host2`; `rediss` in place of `redis` is TLS. A password's characters other than letters and

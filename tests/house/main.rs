@@ -29,7 +29,7 @@ const CRATE_RULES: &[CrateRule] = &[
         "HTTP and GraphQL stay in `api`: let a service return a type of the model, and encode it in `api`",
     ),
     (
-        &["sea_orm", "sea_query", "sqlx"],
+        &["sea_orm", "sea_query", "sea_query_sqlx", "sqlx"],
         &["entity/src/", "migration/src/", "domain/src/adapter/sql"],
         "SQL stays behind a port: add what you need to the trait in `domain/src/port`, and implement it in \
          `domain/src/adapter/sql`",

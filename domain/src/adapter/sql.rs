@@ -2,7 +2,7 @@
 //!
 //! `transaction` is the write path's hands, `log` the lanes and outbox, `conversations` and `missed` the read side, `accounts`
 //! users and sessions, `devices` and `pushes` what their names say, `relays` the leases of the outbox, `session` what servers are told
-//! of our sessions. Statements are text with bound values (`statement`), because the hot ones are shaped by hand.
+//! of our sessions, `pool` the deadlines of all that. Statements are text with bound values (`statement`), because the hot ones are shaped by hand.
 
 mod accounts;
 mod connect;
@@ -11,6 +11,7 @@ mod devices;
 mod dialect;
 mod log;
 mod missed;
+mod pool;
 mod pushes;
 mod relays;
 mod rows;
@@ -29,26 +30,27 @@ use crate::LaneLayout;
 
 pub use connect::{ConnectError, PoolSettings};
 use dialect::Dialect;
+use pool::Pool;
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
 pub struct SqlStore {
     dialect: Dialect,
     /// On `SQLite` the one connection that writes; elsewhere the same pool as `reader`.
-    writer: DatabaseConnection,
-    reader: DatabaseConnection,
+    writer: Pool,
+    reader: Pool,
     /// Where reading transactions are opened. Not among the readers of a server, which never see a transaction and so need
     /// no rollback when they are released.
-    snapshots: DatabaseConnection,
+    snapshots: Pool,
     layout: LaneLayout,
     installation: String,
     statements: Arc<AtomicU64>,
 }
 
 impl SqlStore {
-    /// For migrations and checks, which work below the ports.
+    /// For migrations and checks, which work below the ports and without a deadline.
     pub const fn connection(&self) -> &DatabaseConnection {
-        &self.writer
+        self.writer.raw()
     }
 
     /// How many statements were sent since it was opened, for those who promise to send few.

@@ -125,9 +125,14 @@ pub(super) fn lost(status: Status) -> Lost {
     }
     match status.code() {
         Code::Unavailable if never_connected(&status) => Lost::Unsent,
-        Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Unknown | Code::Internal => {
-            Lost::Unknown(status)
-        }
+        // The last is how a connection ends whose other side has had enough (GOAWAY with ENHANCE_YOUR_CALM): the domain's own
+        // refusals are told apart above.
+        Code::Unavailable
+        | Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Unknown
+        | Code::Internal
+        | Code::ResourceExhausted => Lost::Unknown(status),
         // The other side speaks another language: a wrong secret, another version, too large a message.
         _ => Lost::Refused(ServiceError::internal(status)),
     }
@@ -166,5 +171,19 @@ async fn watch_health(address: String, channel: Channel, report: watch::Sender<b
             };
             tracing::warn!(domain.address = %address, error = %why, "a domain endpoint is out");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ErrorCode, grpc::status::to_status};
+
+    #[test]
+    fn only_the_domain_itself_refuses_for_want_of_resources() {
+        let told = lost(to_status(&ServiceError::new(ErrorCode::RateLimited, "slower")));
+        assert!(matches!(told, Lost::Refused(refusal) if refusal.code() == ErrorCode::RateLimited));
+        let broken = lost(Status::resource_exhausted("h2 protocol error: too_many_resets"));
+        assert!(matches!(broken, Lost::Unknown(_)), "{broken:?}");
     }
 }

@@ -51,6 +51,10 @@ pub(super) const SERVICE: &str = "confab.v1.Domain";
 const REPLIES_MAX: usize = 1024;
 /// Streams of one connection: calls of one API node at the same time.
 const STREAMS_MAX: u32 = 4096;
+/// Streams that their caller gave up before they were looked at; one more ends the connection with all its calls (`too_many_resets`).
+/// h2 allows 20, against strangers who open and reset streams without end (CVE-2023-44487). Ours are processes with a secret, and one
+/// that takes this domain for dead gives up all of its calls at once.
+const RESET_UNSEEN_MAX: usize = STREAMS_MAX as usize;
 
 pub struct ServerSetup {
     pub chat: Chat,
@@ -104,6 +108,7 @@ pub async fn serve(setup: ServerSetup) -> Result<(), Error> {
     let served = Server::builder()
         .timeout(longest)
         .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_pending_accept_reset_streams(Some(RESET_UNSEEN_MAX))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_service(health_service)

@@ -13,5 +13,7 @@ mod recorder;
 mod recount;
 mod redis_address;
 mod redis_server;
+mod remote;
 mod traps;
+mod vanishing;
 mod write_path;

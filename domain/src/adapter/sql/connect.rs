@@ -1,17 +1,15 @@
 //! Connections: pools, what each session is set to, and the check that the schema fits this binary.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DbErr,
     sqlx::{
-        Executor as _,
+        self, Connection, Executor as _,
+        pool::PoolConnectionMetadata,
         sqlite::{SqliteJournalMode, SqliteSynchronous},
     },
 };
@@ -20,6 +18,7 @@ use tokio::{net::TcpStream, time::timeout};
 use super::{
     SqlStore,
     dialect::{Dialect, store_error},
+    pool::Pool,
     session::{self, check_bounds},
     statement::Sql,
 };
@@ -33,6 +32,8 @@ const STATEMENTS_CACHED_MAX: usize = 256;
 const PING_AFTER_IDLE: Duration = Duration::from_secs(5);
 /// Well before MySQL ends an idle session that is for transactions; see `session`.
 const MYSQL_PING_AFTER_IDLE: Duration = Duration::from_secs(1);
+/// A third of what a statement may wait for a connection by default: one that answers no ping still leaves time to open another.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Pages of 4 KiB in the write-ahead log before they are moved into the database: 32 MiB. A batch writes some 300, and a page
 /// that several batches wrote is moved once.
@@ -46,11 +47,18 @@ pub struct PoolSettings {
     /// On `SQLite` unused: one writer and a few readers.
     pub connections_max: u32,
     pub acquire_timeout: Duration,
+    /// How long a statement may take, `BEGIN` and `COMMIT` included; above what the servers let a session wait for locks (see `session`),
+    /// so that their answer comes first. On `SQLite` unused.
+    pub statement_timeout: Duration,
 }
 
 impl Default for PoolSettings {
     fn default() -> Self {
-        Self { connections_max: 24, acquire_timeout: Duration::from_secs(3) }
+        Self {
+            connections_max: 24,
+            acquire_timeout: Duration::from_secs(3),
+            statement_timeout: Duration::from_secs(5),
+        }
     }
 }
 
@@ -90,11 +98,8 @@ impl SqlStore {
         let dialect = Dialect::of_url(url).ok_or(ConnectError::UnknownScheme)?;
         let statements = Arc::new(AtomicU64::new(0));
         let counted = async |connections_max, usage| {
-            let mut pool = connect(dialect, url, settings, connections_max, usage).await?;
-            let statements = statements.clone();
-            pool.set_metric_callback(move |_| {
-                statements.fetch_add(1, Ordering::Relaxed);
-            });
+            let raw = connect(dialect, url, settings, connections_max, usage).await?;
+            let pool = Pool::new(dialect, usage, raw, settings.statement_timeout, statements.clone());
             Ok::<_, ConnectError>(pool)
         };
         let (writer, reader, snapshots) = if dialect == Dialect::Sqlite {
@@ -124,9 +129,9 @@ impl SqlStore {
 
     /// Closes the pools; statements under way finish.
     pub async fn close(&self) {
-        let _ = self.reader.close_by_ref().await;
-        let _ = self.writer.close_by_ref().await;
-        let _ = self.snapshots.close_by_ref().await;
+        let _ = self.reader.raw().close_by_ref().await;
+        let _ = self.writer.raw().close_by_ref().await;
+        let _ = self.snapshots.raw().close_by_ref().await;
     }
 }
 
@@ -186,7 +191,6 @@ const MYSQL_ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMM
 
 fn mysql(options: &mut ConnectOptions, usage: Use) {
     let ping_after = if usage == Use::Transactions { MYSQL_PING_AFTER_IDLE } else { PING_AFTER_IDLE };
-    options.test_before_acquire_if_idle_for(ping_after);
     options.map_sqlx_mysql_opts(|options| options.statement_cache_capacity(STATEMENTS_CACHED_MAX));
     options.map_sqlx_mysql_pool_opts(move |pool| {
         let bounds = session::mysql(usage);
@@ -197,8 +201,12 @@ fn mysql(options: &mut ConnectOptions, usage: Use) {
                 Ok(())
             })
         });
+        let pool = pool.before_acquire(move |connection, known| {
+            Box::pin(async move { answers(connection, ping_after, known).await })
+        });
         match usage {
             Use::Statements => pool,
+            // How long it may take is `pool`'s.
             Use::Transactions => pool.after_release(|connection, _| {
                 Box::pin(async move { Ok(connection.execute("ROLLBACK").await.is_ok()) })
             }),
@@ -207,19 +215,37 @@ fn mysql(options: &mut ConnectOptions, usage: Use) {
 }
 
 fn postgres(options: &mut ConnectOptions, usage: Use) {
-    options.test_before_acquire_if_idle_for(PING_AFTER_IDLE);
     options.map_sqlx_postgres_opts(|options| {
         options
             .statement_cache_capacity(STATEMENTS_CACHED_MAX)
             .application_name("confab")
             .options(session::POSTGRES)
     });
-    options.map_sqlx_postgres_pool_opts(move |pool| match usage {
-        Use::Statements => pool,
-        Use::Transactions => pool.after_release(|connection, _| {
-            Box::pin(async move { Ok(connection.execute("ROLLBACK").await.is_ok()) })
-        }),
+    options.map_sqlx_postgres_pool_opts(move |pool| {
+        let pool = pool.before_acquire(|connection, known| {
+            Box::pin(async move { answers(connection, PING_AFTER_IDLE, known).await })
+        });
+        match usage {
+            Use::Statements => pool,
+            // How long it may take is `pool`'s.
+            Use::Transactions => pool.after_release(|connection, _| {
+                Box::pin(async move { Ok(connection.execute("ROLLBACK").await.is_ok()) })
+            }),
+        }
     });
+}
+
+/// A connection that was idle is asked for a sign of life. An error makes the pool close it without another word over it, and open one
+/// in its place.
+async fn answers(
+    connection: &mut impl Connection,
+    after_idle: Duration,
+    known: PoolConnectionMetadata,
+) -> Result<bool, sqlx::Error> {
+    if known.idle_for >= after_idle {
+        timeout(PING_TIMEOUT, connection.ping()).await.map_err(std::io::Error::from)??;
+    }
+    Ok(true)
 }
 
 fn sqlite(options: &mut ConnectOptions) {
@@ -250,7 +276,7 @@ fn sqlite(options: &mut ConnectOptions) {
 /// The number of lanes and the installation's id, if binary and schema fit.
 async fn check_schema(
     dialect: Dialect,
-    on: &DatabaseConnection,
+    on: &Pool,
     schema_version: i32,
 ) -> Result<(u16, String), ConnectError> {
     let applied = Sql::new(dialect, "SELECT COUNT(*) FROM seaql_migrations").one(on).await;
@@ -276,7 +302,7 @@ async fn check_schema(
 }
 
 /// Servers look at rights, and at being a read-only copy, before they look for rows.
-async fn check_writable(dialect: Dialect, writer: &DatabaseConnection) -> Result<(), ConnectError> {
+async fn check_writable(dialect: Dialect, writer: &Pool) -> Result<(), ConnectError> {
     match Sql::new(dialect, "UPDATE log_lane SET pos = pos WHERE id = -1").run(writer).await {
         Ok(_) => Ok(()),
         Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict(_))) => Err(error.into()),
@@ -285,7 +311,7 @@ async fn check_writable(dialect: Dialect, writer: &DatabaseConnection) -> Result
 }
 
 /// Acked is kept only on a server that flushes at commit (P1).
-async fn check_durability(dialect: Dialect, on: &DatabaseConnection) -> Result<(), ConnectError> {
+async fn check_durability(dialect: Dialect, on: &Pool) -> Result<(), ConnectError> {
     let problem = match dialect {
         Dialect::MySql => {
             let sql = "SELECT CAST(@@innodb_flush_log_at_trx_commit AS SIGNED), CAST(@@sync_binlog AS SIGNED), \

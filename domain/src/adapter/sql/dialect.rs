@@ -3,12 +3,14 @@
 use std::fmt::Write as _;
 
 use sea_orm::{
-    AccessMode, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, IsolationLevel,
-    RuntimeErr, SqliteTransactionMode, TransactionOptions, TransactionTrait, Value,
+    ConnectionTrait, DbBackend, DbErr, RuntimeErr, Value,
     sqlx::{self, mysql::MySqlDatabaseError, postgres::PgDatabaseError, sqlite::SqliteError},
 };
 
-use super::statement::Sql;
+use super::{
+    pool::{Pool, Transaction},
+    statement::Sql,
+};
 use crate::{LaneId, port::StoreError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,30 +100,23 @@ impl Dialect {
     }
 
     /// Opens a writing transaction. The sessions run READ COMMITTED (trap 7).
-    pub async fn begin_write(self, on: &DatabaseConnection) -> Result<DatabaseTransaction, StoreError> {
-        let mode = (self == Self::Sqlite).then_some(SqliteTransactionMode::Immediate);
-        let options =
-            TransactionOptions { isolation_level: None, access_mode: None, sqlite_transaction_mode: mode };
-        on.begin_with_options(options).await.map_err(store_error)
+    pub async fn begin_write(self, on: &Pool) -> Result<Transaction, StoreError> {
+        let opening: &[&str] = match self {
+            Self::MySql | Self::Postgres => &["BEGIN"],
+            Self::Sqlite => &["BEGIN IMMEDIATE"],
+        };
+        on.begin(opening).await.map_err(store_error)
     }
 
     /// Opens a snapshot: every read in it sees the same moment.
-    pub async fn begin_snapshot(self, on: &DatabaseConnection) -> Result<DatabaseTransaction, StoreError> {
-        let options = if self == Self::Sqlite {
-            // A deferred transaction in WAL mode reads from the moment of its first read.
-            TransactionOptions {
-                isolation_level: None,
-                access_mode: None,
-                sqlite_transaction_mode: Some(SqliteTransactionMode::Deferred),
-            }
-        } else {
-            TransactionOptions {
-                isolation_level: Some(IsolationLevel::RepeatableRead),
-                access_mode: Some(AccessMode::ReadOnly),
-                sqlite_transaction_mode: None,
-            }
+    pub async fn begin_snapshot(self, on: &Pool) -> Result<Transaction, StoreError> {
+        let opening: &[&str] = match self {
+            Self::MySql => &["SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY", "BEGIN"],
+            Self::Postgres => &["BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"],
+            // In WAL mode it reads from the moment of its first read.
+            Self::Sqlite => &["BEGIN DEFERRED"],
         };
-        on.begin_with_options(options).await.map_err(store_error)
+        on.begin(opening).await.map_err(store_error)
     }
 
     /// Locks a lane and takes its next position, in one round trip.

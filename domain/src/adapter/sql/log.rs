@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use sea_orm::{DatabaseTransaction, QueryResult};
+use sea_orm::QueryResult;
 
 use super::{
     SqlStore,
     dialect::{lane_number, store_error},
+    pool::Transaction,
     rows::Row,
     statement::Sql,
     transaction::SqlTransaction,
@@ -25,7 +26,7 @@ use crate::{
 const LEASE_ATTEMPTS_MAX: u32 = 64;
 
 impl SqlStore {
-    fn transaction(&self, transaction: DatabaseTransaction, positions: Vec<(LaneId, i64)>) -> SqlTransaction {
+    fn transaction(&self, transaction: Transaction, positions: Vec<(LaneId, i64)>) -> SqlTransaction {
         SqlTransaction { dialect: self.dialect, transaction, layout: self.layout, positions }
     }
 

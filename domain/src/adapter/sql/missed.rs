@@ -2,10 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use sea_orm::DatabaseTransaction;
-
 use super::{
     SqlStore,
+    pool::Transaction,
     rows::{CONVERSATION, MEMBER, MESSAGE, Row, id_value, role},
     statement::Sql,
 };
@@ -37,7 +36,7 @@ impl SqlStore {
 
     async fn missed_in(
         &self,
-        snapshot: &DatabaseTransaction,
+        snapshot: &Transaction,
         viewer: UserId,
         since: Option<&Positions>,
         only: Option<&[ConversationId]>,
@@ -62,7 +61,7 @@ impl SqlStore {
         Ok(missed)
     }
 
-    async fn heads_in(&self, snapshot: &DatabaseTransaction) -> Result<Heads, StoreError> {
+    async fn heads_in(&self, snapshot: &Transaction) -> Result<Heads, StoreError> {
         let sql = "SELECT e.epoch, l.id, l.pos FROM log_lane l JOIN confab_meta e ON e.id = 1 ORDER BY l.id";
         self.decode_heads(&self.sql(sql).all(snapshot).await?)
     }
@@ -70,7 +69,7 @@ impl SqlStore {
     /// All active memberships, and which conversations changed for the viewer, ended memberships included.
     async fn memberships_in(
         &self,
-        snapshot: &DatabaseTransaction,
+        snapshot: &Transaction,
         viewer: UserId,
         since: Option<&Positions>,
     ) -> Result<(Vec<(ConversationId, MemberRole)>, Vec<ConversationId>), StoreError> {
@@ -101,7 +100,7 @@ impl SqlStore {
 
     async fn changes_in(
         &self,
-        snapshot: &DatabaseTransaction,
+        snapshot: &Transaction,
         viewer: UserId,
         since: &Positions,
         ids: &[ConversationId],
@@ -148,7 +147,7 @@ impl SqlStore {
     /// Positions grow with `seq`, so the newest `limit` + 1 rows of a conversation show all that is new, or that it is too much.
     async fn messages_in(
         &self,
-        snapshot: &DatabaseTransaction,
+        snapshot: &Transaction,
         since: &Positions,
         open: &[(ConversationId, i32)],
         limit: u32,
@@ -177,7 +176,7 @@ impl SqlStore {
 
     async fn members_in(
         &self,
-        snapshot: &DatabaseTransaction,
+        snapshot: &Transaction,
         since: &Positions,
         open: &[(ConversationId, i32)],
         limit: u32,

@@ -1,16 +1,16 @@
 //! What each session of a server is set to, so that a process that stalls or vanishes holds nothing for long; and the look whether
 //! the server has it so, at the start and by `confab doctor`.
 
-use sea_orm::DatabaseConnection;
-
 use super::{
     connect::{ConnectError, Use},
     dialect::{Dialect, store_error},
+    pool::Pool,
     statement::Sql,
 };
 use crate::port::StoreError;
 
-/// Waits for a lock, milliseconds.
+/// Waits for a lock, milliseconds. Below the time a statement may take, as is MySQL's wait for a table that is being changed, so that the
+/// server's answer comes before we give the connection up.
 const LOCK_WAIT_MS: i64 = 2000;
 /// An open transaction that says nothing, milliseconds.
 const IDLE_IN_TRANSACTION_MS: i64 = 3000;
@@ -25,11 +25,11 @@ pub(super) const fn mysql(usage: Use) -> &'static str {
     match usage {
         Use::Statements => {
             "SET SESSION innodb_lock_wait_timeout = 2, SESSION eq_range_index_dive_limit = 1, \
-             SESSION lock_wait_timeout = 10, SESSION wait_timeout = 900 /*M!100300 , SESSION idle_transaction_timeout = 3 */"
+             SESSION lock_wait_timeout = 4, SESSION wait_timeout = 900 /*M!100300 , SESSION idle_transaction_timeout = 3 */"
         }
         Use::Transactions => {
             "SET SESSION innodb_lock_wait_timeout = 2, SESSION eq_range_index_dive_limit = 1, \
-             SESSION lock_wait_timeout = 10, SESSION wait_timeout = 900 /*M!100300 , SESSION idle_transaction_timeout = 3 */ \
+             SESSION lock_wait_timeout = 4, SESSION wait_timeout = 900 /*M!100300 , SESSION idle_transaction_timeout = 3 */ \
              /*!80000 , SESSION wait_timeout = 3 */"
         }
     }
@@ -56,11 +56,7 @@ struct Bound {
 }
 
 /// Reads the bounds back: something between us and the server may have dropped them.
-pub(super) async fn check_bounds(
-    dialect: Dialect,
-    on: &DatabaseConnection,
-    usage: Use,
-) -> Result<(), ConnectError> {
+pub(super) async fn check_bounds(dialect: Dialect, on: &Pool, usage: Use) -> Result<(), ConnectError> {
     let bounds = match dialect {
         Dialect::MySql => mysql_bounds(on, usage).await?,
         Dialect::Postgres => postgres_bounds(on).await?,
@@ -76,7 +72,7 @@ fn excess(bounds: &[Bound]) -> Option<String> {
     Some(format!("{name} is {ms} ms in our sessions, and has to be 1 to {max_ms} ms"))
 }
 
-async fn mysql_bounds(on: &DatabaseConnection, usage: Use) -> Result<Vec<Bound>, StoreError> {
+async fn mysql_bounds(on: &Pool, usage: Use) -> Result<Vec<Bound>, StoreError> {
     let sql = "SELECT CAST(@@innodb_lock_wait_timeout AS SIGNED), CAST(@@wait_timeout AS SIGNED), VERSION()";
     let row = Sql::new(Dialect::MySql, sql).one(on).await?.ok_or_else(unread)?;
     let seconds = |index| row.try_get_by_index::<i64>(index).map_err(store_error);
@@ -97,7 +93,7 @@ async fn mysql_bounds(on: &DatabaseConnection, usage: Use) -> Result<Vec<Bound>,
     Ok(bounds)
 }
 
-async fn postgres_bounds(on: &DatabaseConnection) -> Result<Vec<Bound>, StoreError> {
+async fn postgres_bounds(on: &Pool) -> Result<Vec<Bound>, StoreError> {
     // Numbers in the settings' own units. `inet_server_addr` is null on a socket in the file system, which needs no keepalive.
     let sql = "SELECT (SELECT setting::bigint FROM pg_settings WHERE name = 'lock_timeout'), \
         (SELECT setting::bigint FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'), \

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use entity::{conversation, member, user_account};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, Value,
+    ColumnTrait, EntityTrait, QueryFilter, Value,
     sea_query::{Expr, OnConflict},
 };
 
@@ -16,6 +16,7 @@ use super::{
         Dialect, MEMBER_PAIRS, MESSAGE_KEYS, MESSAGE_PLACES, RowUpdate, lane_number, statement_rows,
         store_error,
     },
+    pool::Transaction,
     rows::{CONVERSATION, MEMBER, MESSAGE, Row, id_value, message_values, role_number, senders_value},
     statement::Sql,
 };
@@ -31,7 +32,7 @@ use crate::{
 
 pub(super) struct SqlTransaction {
     pub dialect: Dialect,
-    pub transaction: DatabaseTransaction,
+    pub transaction: Transaction,
     pub layout: LaneLayout,
     /// The positions it takes.
     pub positions: Vec<(LaneId, i64)>,
@@ -369,7 +370,7 @@ impl LaneTransaction for SqlTransaction {
     }
 
     async fn rollback(self: Box<Self>) {
-        // A connection that cannot even roll back is closed by the pool, and the server rolls back then.
+        // A connection that cannot even roll back is closed, and the server rolls back then.
         let _ = self.transaction.rollback().await;
     }
 }
