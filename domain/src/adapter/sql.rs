@@ -2,7 +2,7 @@
 //!
 //! `transaction` is the write path's hands, `log` the lanes and outbox, `conversations` and `missed` the read side, `accounts`
 //! users and sessions, `devices` and `pushes` what their names say, `relays` the leases of the outbox, `session` what servers are told
-//! of our sessions. Statements are text with bound values (`statement`), because the hot ones are shaped by hand.
+//! of our sessions, `turns` how many snapshots are read at once. Statements are text with bound values (`statement`), because the hot ones are shaped by hand.
 
 mod accounts;
 mod connect;
@@ -17,6 +17,7 @@ mod rows;
 mod session;
 mod statement;
 mod transaction;
+mod turns;
 
 use std::sync::{
     Arc,
@@ -29,6 +30,7 @@ use crate::LaneLayout;
 
 pub use connect::{ConnectError, PoolSettings};
 use dialect::Dialect;
+use turns::Turns;
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
@@ -40,6 +42,8 @@ pub struct SqlStore {
     /// Where reading transactions are opened. Not among the readers of a server, which never see a transaction and so need
     /// no rollback when they are released.
     snapshots: DatabaseConnection,
+    /// How many of them are open at once.
+    turns: Turns,
     layout: LaneLayout,
     installation: String,
     statements: Arc<AtomicU64>,

@@ -8,6 +8,7 @@ mod copies;
 mod groups;
 mod harness;
 mod missed;
+mod openings;
 mod pushes;
 mod recorder;
 mod recount;

@@ -22,6 +22,7 @@ use super::{
     dialect::{Dialect, store_error},
     session::{self, check_bounds},
     statement::Sql,
+    turns::Turns,
 };
 use crate::{LaneLayout, port::StoreError};
 
@@ -114,7 +115,13 @@ impl SqlStore {
             check_bounds(dialect, &reader, Use::Statements).await?;
         }
         let layout = LaneLayout { count: lanes };
-        Ok(Self { dialect, writer, reader, snapshots, layout, installation, statements })
+        // They share the pool of those who commit.
+        let turns = Turns::below_half_of(if dialect == Dialect::Sqlite {
+            SQLITE_READERS
+        } else {
+            settings.connections_max / 2
+        });
+        Ok(Self { dialect, writer, reader, snapshots, turns, layout, installation, statements })
     }
 
     /// A random id made with the schema: no other installation has it.
