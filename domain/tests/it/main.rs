@@ -15,4 +15,5 @@ mod recount;
 mod redis_address;
 mod redis_server;
 mod traps;
+mod upkeep;
 mod write_path;
