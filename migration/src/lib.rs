@@ -14,9 +14,10 @@ mod m0004_log;
 mod m0005_relay;
 mod m0006_push;
 mod m0007_familiar_networks;
+mod m0008_unused_sessions;
 
 /// The schema version this binary needs: how many of the migrations below it relies on.
-pub const SCHEMA_VERSION: i32 = 7;
+pub const SCHEMA_VERSION: i32 = 8;
 
 pub struct Migrator;
 
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_relay::Migration),
             Box::new(m0006_push::Migration),
             Box::new(m0007_familiar_networks::Migration),
+            Box::new(m0008_unused_sessions::Migration),
         ]
     }
 }

@@ -168,7 +168,8 @@ settings! {
     retries_max: u32 = "5", 0 ..= 20;
     /// Milliseconds that a send or change may take before it is answered `UNAVAILABLE`.
     send_timeout_ms: u64 = "5000", 100 ..= 60_000;
-    /// Missed events that a resumed subscription replays; more is `ResyncRequired`.
+    /// Missed events, of all conversations together, that a resumed subscription replays; more is `ResyncRequired`. Up to 16 KiB each are
+    /// in memory while they are told.
     replay_events_max: u32 = "1000", 1 ..= 100_000;
     /// Hours that the outbox is kept, and so how old an event cursor may be.
     outbox_retention_hours: u64 = "72", 1 ..= 8760;

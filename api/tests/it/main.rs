@@ -17,6 +17,7 @@ mod schema_paging;
 mod schema_rules;
 mod schema_sdl;
 mod schema_shareable;
+mod sends;
 mod socket;
 mod socket_end;
 mod socket_protocol;

@@ -2,7 +2,8 @@
 //!
 //! `transaction` is the write path's hands, `log` the lanes and outbox, `conversations` and `missed` the read side, `accounts`
 //! users and sessions, `devices` and `pushes` what their names say, `relays` the leases of the outbox, `session` what servers are told
-//! of our sessions, `pool` the deadlines of all that. Statements are text with bound values (`statement`), because the hot ones are shaped by hand.
+//! of our sessions, `pool` the deadlines of all that, `turns` how many snapshots are read at once. Statements are text with bound
+//! values (`statement`), because the hot ones are shaped by hand.
 
 mod accounts;
 mod connect;
@@ -18,6 +19,7 @@ mod rows;
 mod session;
 mod statement;
 mod transaction;
+mod turns;
 
 use std::sync::{
     Arc,
@@ -31,6 +33,7 @@ use crate::LaneLayout;
 pub use connect::{ConnectError, PoolSettings};
 use dialect::Dialect;
 use pool::Pool;
+use turns::Turns;
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
@@ -42,6 +45,8 @@ pub struct SqlStore {
     /// Where reading transactions are opened. Not among the readers of a server, which never see a transaction and so need
     /// no rollback when they are released.
     snapshots: Pool,
+    /// How many of them are open at once.
+    turns: Turns,
     layout: LaneLayout,
     installation: String,
     statements: Arc<AtomicU64>,

@@ -368,7 +368,7 @@ impl Committer {
             let stands = tx.pos(*lane) - 1;
             let missed = match self.views.known_until(*lane) {
                 Some(known) if (1..=i64::from(CATCH_UP_MAX)).contains(&(stands - known)) => {
-                    self.log.read(*lane, known, CATCH_UP_MAX).await?
+                    tx.read_log(*lane, known, CATCH_UP_MAX).await?
                 }
                 _ => Vec::new(),
             };

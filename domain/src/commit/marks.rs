@@ -12,10 +12,14 @@ use crate::MemberId;
 
 /// A reader's marks in a conversation are committed at most this often; those between are folded into the next.
 const MARK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Read marks that came too soon after the reader's last one, folded until they are due.
 #[derive(Default)]
 pub(super) struct Marks {
+    /// When readers' marks were committed last; those of longer ago than the interval wait to be swept.
     committed: HashMap<MemberId, Instant>,
+    /// All of them are looked through once an interval, not at every mark.
+    swept_at: Option<Instant>,
     deferred: HashMap<MemberId, Waiting>,
     due: VecDeque<(Instant, MemberId)>,
 }
@@ -27,12 +31,22 @@ impl Marks {
             fold(kept, waiting);
             return None;
         }
-        self.committed.retain(|_, at| now.duration_since(*at) < MARK_INTERVAL);
-        let Some(last) = self.committed.insert(member, now) else { return Some(waiting) };
-        self.committed.insert(member, last);
+        self.sweep(now);
+        let last = self.committed.get(&member).copied();
+        let Some(last) = last.filter(|last| now.duration_since(*last) < MARK_INTERVAL) else {
+            self.committed.insert(member, now);
+            return Some(waiting);
+        };
         self.due.push_back((last + MARK_INTERVAL, member));
         self.deferred.insert(member, waiting);
         None
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        if self.swept_at.is_none_or(|at| now.duration_since(at) >= MARK_INTERVAL) {
+            self.swept_at = Some(now);
+            self.committed.retain(|_, at| now.duration_since(*at) < MARK_INTERVAL);
+        }
     }
 
     /// Whether as many wait as may, so that no mark of another reader is let in.
@@ -110,5 +124,22 @@ mod tests {
         assert_eq!(marks.next_due(), Some(due), "the rest stays due");
         assert_eq!(seqs(&marks.take_due(due, 256)), [3; 44]);
         assert_eq!(marks.next_due(), None);
+    }
+
+    #[test]
+    fn readers_of_longer_ago_are_swept_once_an_interval_and_are_let_through_before() {
+        let (mut marks, begun) = (Marks::default(), Instant::now());
+        let mut admits = |user, tenths: u32| {
+            let now = begun + MARK_INTERVAL * tenths / 10;
+            let (member, waiting) = mark(user, 1, now);
+            (marks.admit(member, waiting, now).is_some(), marks.committed.len())
+        };
+        assert_eq!(admits(1, 0), (true, 1), "swept");
+        assert_eq!(admits(2, 5), (true, 2));
+        assert_eq!(admits(3, 10), (true, 2), "swept: the first is gone");
+        assert_eq!(admits(4, 16), (true, 3), "the second has passed and is still there");
+        assert_eq!(admits(2, 17), (true, 3), "and comes through all the same");
+        assert_eq!(admits(2, 18), (false, 3), "now it is too soon");
+        assert_eq!(admits(5, 20), (true, 3), "swept: the third is gone");
     }
 }

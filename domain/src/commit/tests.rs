@@ -141,6 +141,34 @@ async fn one_poisonous_message_costs_the_others_nothing() {
 }
 
 #[tokio::test]
+async fn a_transaction_that_meets_another_one_runs_again_as_a_whole() {
+    let log = FakeLog::new(group(), users(1));
+    let committers = start(&log, &Lifeline::default());
+    // As often as it is tried again by default.
+    log.conflicts.store(5, Ordering::Relaxed);
+    let drafts = (0..8).map(|index| draft(1, &format!("k{index}"), &format!("text{index}"))).collect();
+    let answers = send_together(&log, &committers, drafts).await;
+    let seqs: Vec<i32> = answers.into_iter().map(|answer| answer.expect("stored").seq).collect();
+    assert_eq!(seqs, (1..=8).collect::<Vec<_>>(), "nothing of the tries before counts");
+    let (committed, failed): (Vec<_>, Vec<_>) = log.portions().into_iter().partition(|one| one.committed);
+    assert_eq!(failed.len(), 5);
+    let again = &committed[0].texts;
+    assert!(failed.iter().all(|one| one.texts == *again), "each try writes everything: {failed:?}");
+}
+
+#[tokio::test]
+async fn a_transaction_that_meets_another_one_every_time_is_unavailable_and_stores_nothing() {
+    let log = FakeLog::new(group(), users(1));
+    let committers = start(&log, &Lifeline::default());
+    log.conflicts.store(6, Ordering::Relaxed);
+    let refusal = committers.send(draft(1, "k", "x")).expect("room").await.expect_err("not stored");
+    assert_eq!((refusal.code(), refusal.retryable()), (ErrorCode::Unavailable, true));
+    assert!(log.messages().is_empty());
+    let again = committers.send(draft(1, "k", "x")).expect("room").await.expect("stored");
+    assert_eq!(again.seq, 1);
+}
+
+#[tokio::test]
 async fn who_spoils_batches_again_and_again_is_committed_alone() {
     let log = FakeLog::new(group(), users(2));
     let committers = start(&log, &Lifeline::default());

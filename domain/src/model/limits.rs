@@ -31,7 +31,7 @@ pub struct Limits {
     pub retries_max: u32,
     /// How long a send waits for its commit before it is told `UNAVAILABLE`.
     pub send_timeout: Duration,
-    /// Missed events of one conversation that a resumed subscription replays; more is `ResyncRequired`.
+    /// Missed events, of all conversations together, that a resumed subscription replays; more is `ResyncRequired`.
     pub replay_events_max: u32,
     /// How long the outbox and tombstones are kept, and so how old an event cursor may be.
     pub outbox_retention: Duration,

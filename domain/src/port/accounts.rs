@@ -53,8 +53,13 @@ pub trait Accounts: Send + Sync {
     /// Writes a session if the user's password hash still is the one that was checked; otherwise `false`.
     async fn insert_session(&self, session: &NewSession, password_hash: &str) -> Result<bool, StoreError>;
 
-    /// Alive sessions of a user, newest first, at most `limit`.
-    async fn sessions(&self, user: UserId, limit: u32) -> Result<Vec<Session>, StoreError>;
+    /// Sessions of a user that were not ended and were used after `used_after`, newest first, at most `limit`.
+    async fn sessions(
+        &self,
+        user: UserId,
+        used_after: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Session>, StoreError>;
 
     /// Notes by its keyed hash where a user has signed in from; the oldest beyond `kept_max` of the user go.
     async fn note_network(
@@ -91,6 +96,10 @@ pub trait Accounts: Send + Sync {
     /// Whose session this is, alive or ended.
     async fn user_of_session(&self, session: SessionId) -> Result<Option<UserId>, StoreError>;
 
-    /// Removes tokens and ended sessions that nothing needs any more; answers how many rows went.
+    /// Removes tokens issued before; answers how many rows went.
     async fn remove_expired(&self, tokens_before: Timestamp, limit: u32) -> Result<u64, StoreError>;
+
+    /// Removes sessions, ended or not, that were last used before and have no token left, with their devices; answers how many
+    /// sessions went.
+    async fn remove_sessions(&self, used_before: Timestamp, limit: u32) -> Result<u64, StoreError>;
 }

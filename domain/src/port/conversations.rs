@@ -31,8 +31,17 @@ pub struct Missed {
     /// Every active membership of the viewer with its role, whatever the filter.
     pub memberships: Vec<(ConversationId, MemberRole)>,
     pub conversations: Vec<MissedInConversation>,
-    /// More happened in one conversation than is replayed.
+    /// More happened than is replayed; `conversations` has only a part of it.
     pub too_much: bool,
+}
+
+/// How much may be missed, and what of it shows.
+#[derive(Clone, Copy, Debug)]
+pub struct MissedBounds {
+    /// Events of all conversations together; more is `too_much`.
+    pub events_max: u32,
+    /// Conversations up to this many members show each member's reads to the others.
+    pub receipts_members_max: i32,
 }
 
 /// What changed in one of the viewer's conversations.
@@ -45,6 +54,46 @@ pub struct MissedInConversation {
     pub members: Vec<Member>,
     /// Messages that are new, oldest first.
     pub messages: Vec<Arc<Message>>,
+}
+
+impl MissedInConversation {
+    /// The lane position from which on the viewer is told what changed: who joined after `since` hears nothing from before.
+    pub fn told_after(&self, since: i64) -> i64 {
+        if self.viewer.joined_pos > since { self.viewer.joined_pos - 1 } else { since }
+    }
+
+    /// Whether the members' reads show to each other.
+    pub fn shows_reads(&self, bounds: MissedBounds) -> bool {
+        self.conversation.member_count <= bounds.receipts_members_max
+    }
+
+    /// How many events tell what changed after `since`.
+    pub fn events(&self, since: i64, bounds: MissedBounds) -> usize {
+        if !self.viewer.is_active() {
+            // Nothing but their removal is told to those who were removed.
+            return 1;
+        }
+        let since = self.told_after(since);
+        let head = &self.conversation;
+        let renamed = head.title_pos > since && head.title_rev > 1;
+        let shows_reads = self.shows_reads(bounds);
+        let of_others = self.members.iter().map(|member| member_events(member, since, shows_reads));
+        self.messages.len()
+            + usize::from(renamed)
+            + member_events(&self.viewer, since, true)
+            + of_others.sum::<usize>()
+    }
+}
+
+fn member_events(member: &Member, since: i64, shows_read: bool) -> usize {
+    if !member.is_active() {
+        return usize::from(member.removed_pos > since);
+    }
+    // Who joins gets a role and a read position by that.
+    let apart = |pos, rev| pos > since && rev != member.joined_rev;
+    usize::from(member.joined_pos > since)
+        + usize::from(apart(member.role_pos, member.role_rev))
+        + usize::from(shows_read && apart(member.read_pos, member.read_rev))
 }
 
 #[async_trait]
@@ -105,12 +154,12 @@ pub trait Conversations: Send + Sync {
     async fn members_for_hub(&self, ids: &[MemberId]) -> Result<Vec<Member>, StoreError>;
 
     /// What changed for the viewer after these positions, from one snapshot; with `since` absent, nothing but the heads
-    /// and memberships. `only` limits the conversations; `limit` bounds the messages and members of each.
+    /// and memberships. `only` limits the conversations; no more is read than `bounds` allows and one.
     async fn missed(
         &self,
         viewer: UserId,
         since: Option<&Positions>,
         only: Option<&[ConversationId]>,
-        limit: u32,
+        bounds: MissedBounds,
     ) -> Result<Missed, StoreError>;
 }

@@ -94,6 +94,9 @@ pub trait LaneTransaction: Send {
 
     async fn epoch(&mut self) -> Result<i64, StoreError>;
 
+    /// As [`Log::read`], on this transaction: who holds a lane waits for no other connection.
+    async fn read_log(&mut self, lane: LaneId, after: i64, limit: u32) -> Result<Vec<LogEntry>, StoreError>;
+
     /// Locks and reads conversations. `ids` are in ascending order, so that no two transactions wait for each other.
     async fn lock_conversations(&mut self, ids: &[ConversationId]) -> Result<Vec<Conversation>, StoreError>;
 

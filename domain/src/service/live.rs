@@ -8,7 +8,10 @@ use std::{
 use crate::{
     Caller, Conversation, ConversationId, Domain, Event, Fact, LaneId, LaneLayout, LoggedBatch, LoggedFact,
     Member, MemberId, Message, Positions, ServiceResult,
-    port::{conversations::Missed, log::Heads},
+    port::{
+        conversations::{Missed, MissedBounds},
+        log::Heads,
+    },
 };
 
 impl Domain {
@@ -77,9 +80,13 @@ impl Domain {
         only: Option<&[ConversationId]>,
     ) -> ServiceResult<Missed> {
         // A task of its own: a snapshot is a transaction, and no caller may cancel it half way (trap 1).
-        let (store, limit) = (self.services.conversations.clone(), self.services.limits.replay_events_max);
+        let (store, limits) = (self.services.conversations.clone(), &self.services.limits);
+        let bounds = MissedBounds {
+            events_max: limits.replay_events_max,
+            receipts_members_max: limits.receipts_members_max,
+        };
         let (user, since, only) = (caller.user, since.cloned(), only.map(<[_]>::to_vec));
-        let read = async move { store.missed(user, since.as_ref(), only.as_deref(), limit).await };
+        let read = async move { store.missed(user, since.as_ref(), only.as_deref(), bounds).await };
         Ok(self.services.tasks.spawn(read).await.map_err(crate::ServiceError::internal)??)
     }
 }

@@ -4,12 +4,13 @@ use domain::{
     Caller, Chat, ConversationId, ErrorCode, MemberId, MemberRole, ServiceError,
     service::{
         add_members::AddMembers, create_group::CreateGroup, mark_read::MarkRead, remove_member::RemoveMember,
-        set_member_role::SetMemberRole, update_group::UpdateGroup,
+        send_message::SendMessage, set_member_role::SetMemberRole, update_group::UpdateGroup,
     },
 };
+use sea_orm::ConnectionTrait as _;
 
 use crate::{
-    harness::{group, key, send, title},
+    harness::{group, key, send, text, title},
     on_every_database,
 };
 
@@ -127,6 +128,32 @@ on_every_database! {
         send(&chat, &users[1], id, "mine").await;
         assert_eq!(head(&chat, &users[1], id).await.2, 0, "one's own messages are never unread");
         assert_eq!(head(&chat, &users[0], id).await.2, 1);
+    }
+
+    async fn a_conversation_that_has_counted_to_the_end_is_full_and_can_still_be_read(db: TestDatabase) {
+        let users = db.users(2).await;
+        let id = group(&db.chat(), &users[0], &users[1..]).await;
+        let set = async |what: &str| {
+            let sql = format!("UPDATE conversation SET {what} = {}", i32::MAX - 1);
+            db.store.connection().execute_unprepared(&sql).await.expect("sets");
+            // A process that has not seen it before.
+            db.reopen().await
+        };
+        let send = |key_text: &str| SendMessage { conversation: id, client_key: key(key_text), text: text("x") };
+        let chat = set("last_seq").await;
+        let last = chat.send_message(&users[0], send("last")).await.expect("one more");
+        assert_eq!(last.seq, i32::MAX);
+        let refusal = chat.send_message(&users[0], send("beyond")).await.expect_err("full");
+        assert_eq!((refusal.code(), refusal.retryable()), (ErrorCode::ConversationFull, false));
+        assert_eq!(chat.send_message(&users[0], send("last")).await.expect("sent before"), last);
+        let found = chat.messages(&users[1], &[last.id]).await.expect("reads");
+        assert_eq!(found.get(&last.id).map(|found| found.seq), Some(i32::MAX));
+
+        let chat = set("last_seq = 0, rev").await;
+        let rename = |name: &str| UpdateGroup { conversation: id, title: Some(title(name)) };
+        // A title is two changes, the system message included: neither is made.
+        assert_eq!(code(chat.update_group(&users[0], rename("new")).await), Some(ErrorCode::ConversationFull));
+        assert_eq!(head(&chat, &users[0], id).await.1, i32::MAX - 1);
     }
 
     async fn a_full_group_takes_nobody_more(db: TestDatabase) {

@@ -174,7 +174,13 @@ impl TestDatabase {
 
     /// The same database over pools of its own.
     pub async fn another_store(&self) -> SqlStore {
-        SqlStore::open(&self.url, PoolSettings::default(), SCHEMA_VERSION).await.expect("opens")
+        self.store_of(PoolSettings::default().connections_max).await
+    }
+
+    /// The same database over pools of this size together.
+    pub async fn store_of(&self, connections_max: u32) -> SqlStore {
+        let settings = PoolSettings { connections_max, ..PoolSettings::default() };
+        SqlStore::open(&self.url, settings, SCHEMA_VERSION).await.expect("opens")
     }
 
     /// A user straight in the database: no password hash is computed.
@@ -186,12 +192,13 @@ impl TestDatabase {
             display_name: name.into(),
             created_at: Timestamp(1),
         };
+        let now = SystemClock.now();
         let session = domain::Session {
             id: SessionId(id),
             user: user.id,
             device_name: None,
-            created_at: Timestamp(1),
-            last_used_at: Timestamp(1),
+            created_at: now,
+            last_used_at: now,
         };
         let mut token_hash = [0; 32];
         token_hash[..8].copy_from_slice(&id.to_be_bytes());

@@ -4,12 +4,13 @@ use domain::{
     Fact, MemberRole, Positions,
     service::{
         add_members::AddMembers, mark_read::MarkRead, remove_member::RemoveMember,
-        set_member_role::SetMemberRole,
+        set_member_role::SetMemberRole, update_group::UpdateGroup,
     },
 };
+use futures_util::future::join_all;
 
 use crate::{
-    harness::{group, send},
+    harness::{group, send, title},
     on_every_database,
 };
 
@@ -83,6 +84,80 @@ on_every_database! {
         assert!(!chat.missed(&users[1], Some(&since), None).await.expect("reads").too_much);
         send(&chat, &users[0], id, "x").await;
         assert!(chat.missed(&users[1], Some(&since), None).await.expect("reads").too_much);
+    }
+
+    async fn the_bound_is_one_of_all_conversations_together_and_no_more_is_read(db: TestDatabase) {
+        let chat = db.chat_with(domain::Limits { replay_events_max: 10, ..domain::Limits::default() });
+        let users = db.users(2).await;
+        let mut ids = Vec::new();
+        for _ in 0..8 {
+            ids.push(group(&chat, &users[0], &users[1..]).await);
+        }
+        let since = chat.heads().await.expect("heads").positions;
+        for id in &ids[..5] {
+            send(&chat, &users[0], *id, "x").await;
+            send(&chat, &users[0], *id, "y").await;
+        }
+        let missed = chat.missed(&users[1], Some(&since), None).await.expect("reads");
+        let told: usize = missed.conversations.iter().map(|one| one.messages.len()).sum();
+        assert_eq!((told, missed.too_much), (10, false));
+        for id in &ids {
+            join_all((0..10).map(|_| send(&chat, &users[0], *id, "z"))).await;
+        }
+        let missed = chat.missed(&users[1], Some(&since), None).await.expect("reads");
+        assert!(missed.too_much);
+        let read: usize = missed.conversations.iter().map(|one| one.messages.len()).sum();
+        assert!(read <= 11, "{read} of 90");
+    }
+
+    async fn every_kind_of_event_counts(db: TestDatabase) {
+        let chat = db.chat_with(domain::Limits { replay_events_max: 8, ..domain::Limits::default() });
+        let users = db.users(3).await;
+        let viewer = users[1].user;
+        let renamed = group(&chat, &users[0], &users[1..]).await;
+        let left = group(&chat, &users[0], &users[1..]).await;
+        let joined = group(&chat, &users[0], &users[2..]).await;
+        let since = chat.heads().await.expect("heads").positions;
+        // The title, and two system messages.
+        for name in ["one", "two"] {
+            chat.update_group(&users[0], UpdateGroup { conversation: renamed, title: Some(title(name)) }).await.expect("renames");
+        }
+        // The removal alone.
+        chat.remove_member(&users[0], RemoveMember { conversation: left, user: viewer }).await.expect("removes");
+        // The conversation, and a system message; not what came before them.
+        for _ in 0..20 {
+            send(&chat, &users[0], joined, "before").await;
+        }
+        chat.add_members(&users[0], AddMembers { conversation: joined, users: vec![viewer] }).await.expect("adds");
+        // The role, and a system message.
+        let promote = SetMemberRole { conversation: renamed, user: users[2].user, role: MemberRole::Admin };
+        chat.set_member_role(&users[0], promote).await.expect("promotes");
+        let missed = chat.missed(&users[1], Some(&since), None).await.expect("reads");
+        assert!(!missed.too_much, "eight");
+        assert_eq!(missed.conversations.len(), 3);
+        chat.mark_read(&users[2], MarkRead { conversation: renamed, seq: 1 }).await.expect("marks");
+        assert!(chat.missed(&users[1], Some(&since), None).await.expect("reads").too_much, "nine");
+    }
+
+    async fn reads_that_do_not_show_are_neither_read_nor_counted(db: TestDatabase) {
+        let limits = domain::Limits { replay_events_max: 3, receipts_members_max: 5, ..domain::Limits::default() };
+        let chat = db.chat_with(limits.clone());
+        let users = db.users(8).await;
+        let id = group(&chat, &users[0], &users[1..]).await;
+        send(&chat, &users[0], id, "x").await;
+        let since = chat.heads().await.expect("heads").positions;
+        join_all(users[2..].iter().map(|user| chat.mark_read(user, MarkRead { conversation: id, seq: 1 }))).await;
+        let missed = chat.missed(&users[1], Some(&since), None).await.expect("reads");
+        assert!(!missed.too_much, "six have read");
+        assert!(missed.conversations.iter().all(|one| one.members.is_empty()));
+        // What does show is still told, whoever has read meanwhile.
+        let promote = SetMemberRole { conversation: id, user: users[7].user, role: MemberRole::Admin };
+        chat.set_member_role(&users[0], promote).await.expect("promotes");
+        let missed = chat.missed(&users[1], Some(&since), None).await.expect("reads");
+        let members: Vec<_> = missed.conversations[0].members.iter().map(|member| (member.user, member.role)).collect();
+        assert_eq!((members, missed.too_much), (vec![(users[7].user, MemberRole::Admin)], false));
+        let small = db.chat_with(domain::Limits { receipts_members_max: 8, ..limits });
+        assert!(small.missed(&users[1], Some(&since), None).await.expect("reads").too_much, "where reads show, they count");
     }
 
     async fn retention_removes_old_rows_and_moves_the_floor(db: TestDatabase) {

@@ -1,6 +1,11 @@
 //! What today's database drivers and defaults would get wrong.
 
-use std::time::{Duration, Instant};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use domain::{
     ErrorCode, Member, MemberId, MemberRole, Timestamp,
@@ -29,6 +34,29 @@ async fn setting(db: &crate::harness::TestDatabase, backend: DbBackend, sql: &st
         .expect("reads")
         .expect("a row");
     row.try_get_by_index(0).expect("a text")
+}
+
+/// What a future comes to, if it takes no more polls than that.
+async fn polled<F: Future>(future: F, polls: usize) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(|context| {
+        left -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Writes over the one connection, and sees it from elsewhere.
+async fn write_and_look(store: &SqlStore, elsewhere: &SqlStore, when: &str) {
+    let before = elsewhere.heads().await.expect("reads").epoch;
+    store.raise_epoch(before, Timestamp(0)).await.expect("writes");
+    let epoch = elsewhere.heads().await.expect("reads").epoch;
+    assert!(epoch > before, "what was written {when} is not committed");
 }
 
 on_every_database! {
@@ -73,6 +101,33 @@ on_every_database! {
             tx.rollback().await;
         }
         assert_eq!(chat.members(&users[0], &ids).await.expect("reads").len(), 12);
+    }
+
+    /// Trap 1: what a `begin` leaves on a connection when it is cancelled, at whatever await. Without lanes: a statement with values
+    /// that is cancelled leaves the driver out of step, and is why nothing is cancelled in the first place.
+    async fn a_begin_that_is_cancelled_half_way_takes_no_later_write_with_it(db: TestDatabase) {
+        // One connection for transactions.
+        let store = db.store_of(2).await;
+        let elsewhere = db.another_store().await;
+        for polls in 1.. {
+            let begun = polled(store.begin(&[]), polls).await;
+            let complete = begun.is_some();
+            if let Some(transaction) = begun {
+                transaction.expect("begins").rollback().await;
+            }
+            write_and_look(&store, &elsewhere, &format!("after {polls} polls")).await;
+            if complete {
+                break;
+            }
+        }
+    }
+
+    /// The second guard of trap 1 by itself: the driver knows of no transaction, and the server has one.
+    async fn a_transaction_left_open_on_a_connection_is_rolled_back_when_it_is_released(db: TestDatabase) {
+        let store = db.store_of(2).await;
+        let elsewhere = db.another_store().await;
+        store.connection().execute_unprepared("BEGIN").await.expect("begins");
+        write_and_look(&store, &elsewhere, "after a BEGIN").await;
     }
 
     /// Trap 7: lane first, then conversations in order, READ COMMITTED, whole transactions tried again.
@@ -175,6 +230,47 @@ async fn postgres_sessions_read_committed_and_bound_what_a_stalled_or_vanished_p
         let sql = format!("SELECT current_setting('{name}')");
         assert_eq!(setting(&db, DbBackend::Postgres, &sql).await, value, "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_transactions_that_wait_for_each_other_are_a_conflict_to_one_of_them() {
+    for kind in [Kind::MariaDb, Kind::Postgres] {
+        let Some(db) = database(kind).await else { continue };
+        let chat = db.chat();
+        let users = db.users(2).await;
+        let ids = [group(&chat, &users[0], &users[1..]).await, group(&chat, &users[0], &users[1..]).await];
+        let lanes: Vec<_> = chat.layout().lanes().collect();
+        let mut first = db.store.begin(&lanes[..1]).await.expect("begins");
+        let mut second = db.store.begin(&lanes[1..2]).await.expect("begins");
+        first.lock_conversations(&ids[..1]).await.expect("free");
+        second.lock_conversations(&ids[1..]).await.expect("free");
+        let (one, other) =
+            tokio::join!(first.lock_conversations(&ids[1..]), second.lock_conversations(&ids[..1]));
+        let (survivor, victim) = if one.is_ok() { (one, other) } else { (other, one) };
+        assert_eq!(survivor.expect("goes on").len(), 1, "{kind:?}");
+        match victim.expect_err("one has to give way") {
+            StoreError::Conflict(cause) => {
+                assert!(cause.to_string().to_lowercase().contains("deadlock"), "{kind:?}: {cause}");
+            }
+            other => panic!("{kind:?}: {other:?}"),
+        }
+        first.rollback().await;
+        second.rollback().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_that_does_not_flush_at_commit_is_refused_at_the_start() {
+    let Some(db) = database(Kind::Postgres).await else { return };
+    let name = db.url.rsplit('/').next().expect("a name");
+    let set = format!("ALTER DATABASE {name} SET synchronous_commit = off");
+    db.store.connection().execute_unprepared(&set).await.expect("sets");
+    let refusal =
+        SqlStore::open(&db.url, PoolSettings::default(), SCHEMA_VERSION).await.err().expect("refuses");
+    assert!(
+        matches!(&refusal, ConnectError::NotDurable(problem) if problem == "synchronous_commit is off"),
+        "{refusal:?}"
+    );
 }
 
 /// An idle transaction is ended by the server, and what it held is free.

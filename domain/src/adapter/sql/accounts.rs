@@ -8,7 +8,7 @@ use sea_orm::{
     sea_query::{Expr, OnConflict},
 };
 
-use super::{SqlStore, dialect::store_error, rows::Row, statement::Sql};
+use super::{SqlStore, devices::remove_devices, dialect::store_error, rows::Row, statement::Sql};
 use crate::{
     Session, SessionId, Timestamp, User, UserId,
     port::{
@@ -112,10 +112,16 @@ impl Accounts for SqlStore {
         Ok(holds)
     }
 
-    async fn sessions(&self, user: UserId, limit: u32) -> Result<Vec<Session>, StoreError> {
+    async fn sessions(
+        &self,
+        user: UserId,
+        used_after: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Session>, StoreError> {
         let rows = session::Entity::find()
             .filter(session::Column::UserId.eq(user.0))
             .filter(session::Column::EndedAt.is_null())
+            .filter(session::Column::LastUsedAt.gt(used_after.0))
             .order_by_desc(session::Column::Id)
             .limit(u64::from(limit))
             .all(&self.reader)
@@ -308,5 +314,25 @@ impl Accounts for SqlStore {
         }
         let delete = refresh_token::Entity::delete_many().filter(refresh_token::Column::Hash.is_in(old));
         Ok(delete.exec(&self.writer).await.map_err(store_error)?.rows_affected)
+    }
+
+    async fn remove_sessions(&self, used_before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let rows = self
+            .sql("SELECT s.id FROM session s WHERE s.last_used_at < ")
+            .bind(used_before.0)
+            // Tokens go first, in portions of their own.
+            .push(" AND NOT EXISTS (SELECT 1 FROM refresh_token t WHERE t.session_id = s.id) LIMIT ")
+            .bind(i64::from(limit))
+            .all(&self.reader)
+            .await?;
+        let ids = rows.iter().map(|row| Row::new(row).get::<i64>()).collect::<Result<Vec<_>, _>>()?;
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let transaction = self.dialect.begin_write(&self.writer).await?;
+        remove_devices(self.dialect, &transaction, &ids).await?;
+        let delete = self.sql("DELETE FROM session WHERE id IN ").list(ids).run(&transaction).await?;
+        transaction.commit().await.map_err(store_error)?;
+        Ok(delete.rows_affected())
     }
 }

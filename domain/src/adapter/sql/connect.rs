@@ -21,6 +21,7 @@ use super::{
     pool::Pool,
     session::{self, check_bounds},
     statement::Sql,
+    turns::Turns,
 };
 use crate::{LaneLayout, port::StoreError};
 
@@ -119,7 +120,13 @@ impl SqlStore {
             check_bounds(dialect, &reader, Use::Statements).await?;
         }
         let layout = LaneLayout { count: lanes };
-        Ok(Self { dialect, writer, reader, snapshots, layout, installation, statements })
+        // They share the pool of those who commit.
+        let turns = Turns::below_half_of(if dialect == Dialect::Sqlite {
+            SQLITE_READERS
+        } else {
+            settings.connections_max / 2
+        });
+        Ok(Self { dialect, writer, reader, snapshots, turns, layout, installation, statements })
     }
 
     /// A random id made with the schema: no other installation has it.
@@ -319,13 +326,7 @@ async fn check_durability(dialect: Dialect, on: &Pool) -> Result<(), ConnectErro
             let row = Sql::new(dialect, sql).one(on).await?;
             let number =
                 |index| row.as_ref().and_then(|row| row.try_get_by_index::<i64>(index).ok()).unwrap_or(-1);
-            if number(0) != 1 {
-                Some("innodb_flush_log_at_trx_commit is not 1")
-            } else if number(2) == 1 && number(1) != 1 {
-                Some("sync_binlog is not 1")
-            } else {
-                None
-            }
+            mysql_durability(number(0), number(1), number(2))
         }
         Dialect::Postgres => {
             let on_off = async |name: &str| {
@@ -348,4 +349,35 @@ async fn check_durability(dialect: Dialect, on: &Pool) -> Result<(), ConnectErro
         }
     };
     problem.map_or(Ok(()), |problem| Err(ConnectError::NotDurable(problem.to_owned())))
+}
+
+/// What is wrong with `innodb_flush_log_at_trx_commit`, `sync_binlog` and `log_bin`; -1 is a value that could not be read.
+const fn mysql_durability(flush: i64, sync_binlog: i64, log_bin: i64) -> Option<&'static str> {
+    if flush != 1 {
+        Some("innodb_flush_log_at_trx_commit is not 1")
+    } else if log_bin != 0 && sync_binlog != 1 {
+        Some("sync_binlog is not 1")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mysql_that_does_not_flush_at_commit_is_refused_by_name() {
+        for flush in [-1, 0, 2, 3] {
+            let problem = mysql_durability(flush, 1, 0).expect("a problem");
+            assert!(problem.starts_with("innodb_flush_log_at_trx_commit"), "{flush}: {problem}");
+        }
+        for (sync_binlog, log_bin) in [(0, 1), (100, 1), (-1, 1), (0, -1)] {
+            assert_eq!(mysql_durability(1, sync_binlog, log_bin), Some("sync_binlog is not 1"));
+        }
+        // Without a binary log there is nothing to sync.
+        for (sync_binlog, log_bin) in [(1, 1), (0, 0), (1, 0)] {
+            assert_eq!(mysql_durability(1, sync_binlog, log_bin), None);
+        }
+    }
 }

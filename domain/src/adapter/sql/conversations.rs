@@ -16,7 +16,7 @@ use crate::{
     PageRequest, Positions, User, UserId,
     port::{
         Conversations, StoreError,
-        conversations::{HistoryPage, ListCursor, Missed},
+        conversations::{HistoryPage, ListCursor, Missed, MissedBounds},
     },
 };
 
@@ -299,8 +299,8 @@ impl Conversations for SqlStore {
         viewer: UserId,
         since: Option<&Positions>,
         only: Option<&[ConversationId]>,
-        limit: u32,
+        bounds: MissedBounds,
     ) -> Result<Missed, StoreError> {
-        self.read_missed(viewer, since, only, limit).await
+        self.read_missed(viewer, since, only, bounds).await
     }
 }

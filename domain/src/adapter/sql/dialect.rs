@@ -399,3 +399,44 @@ fn kind_of_sqlite(code: i32) -> Kind {
         _ => StoreError::Fault,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(kind: Kind) -> &'static str {
+        match kind("as a driver says it".into()) {
+            StoreError::Duplicate(_) => "duplicate",
+            StoreError::Conflict(_) => "conflict",
+            StoreError::Unavailable(_) => "unavailable",
+            StoreError::Fault(_) => "fault",
+        }
+    }
+
+    #[test]
+    fn deadlocks_and_lock_waits_are_conflicts_and_a_backend_that_is_away_is_not() {
+        for number in [1020, 1205, 1213, 1467] {
+            assert_eq!(name(kind_of_mysql(number)), "conflict", "{number}");
+        }
+        for code in ["40001", "40P01", "55P03"] {
+            assert_eq!(name(kind_of_postgres(code)), "conflict", "{code}");
+        }
+        // BUSY, LOCKED, and BUSY_SNAPSHOT, an extended code.
+        for code in [5, 6, 517] {
+            assert_eq!(name(kind_of_sqlite(code)), "conflict", "{code}");
+        }
+        for number in [1040, 1053, 1290, 1317, 1927] {
+            assert_eq!(name(kind_of_mysql(number)), "unavailable", "{number}");
+        }
+        for code in ["08006", "53300", "57P01", "25006", "25P03"] {
+            assert_eq!(name(kind_of_postgres(code)), "unavailable", "{code}");
+        }
+        for code in [10, 13, 14] {
+            assert_eq!(name(kind_of_sqlite(code)), "unavailable", "{code}");
+        }
+        // A wrong column.
+        for kind in [kind_of_mysql(1054), kind_of_postgres("42703"), kind_of_sqlite(1)] {
+            assert_eq!(name(kind), "fault");
+        }
+    }
+}

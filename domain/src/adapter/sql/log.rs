@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use sea_orm::QueryResult;
+use sea_orm::{ConnectionTrait, QueryResult};
 
 use super::{
     SqlStore,
-    dialect::{lane_number, store_error},
+    dialect::{Dialect, lane_number, store_error},
     pool::Transaction,
     rows::Row,
     statement::Sql,
@@ -95,23 +95,7 @@ impl Log for SqlStore {
     }
 
     async fn read(&self, lane: LaneId, after: i64, limit: u32) -> Result<Vec<LogEntry>, StoreError> {
-        let rows = Sql::new(self.dialect, "SELECT pos, payload FROM outbox WHERE lane = ")
-            .bind(lane_number(lane))
-            .push(" AND pos > ")
-            .bind(after)
-            .push(" ORDER BY pos LIMIT ")
-            .bind(i64::from(limit))
-            .all(&self.reader)
-            .await?;
-        rows.iter()
-            .map(|row| {
-                let mut row = Row::new(row);
-                let pos = row.get()?;
-                let payload: Vec<u8> = row.get()?;
-                let facts = outbox::decode(&payload).map_err(|error| StoreError::Fault(error.into()))?;
-                Ok(LogEntry { lane, pos, facts })
-            })
-            .collect()
+        read_entries(self.dialect, &self.reader, lane, after, limit).await
     }
 
     async fn floor(&self) -> Result<Positions, StoreError> {
@@ -193,4 +177,31 @@ impl Log for SqlStore {
         }
         Err(StoreError::Conflict("id leases are contended".into()))
     }
+}
+
+/// Entries of a lane after a position, oldest first.
+pub(super) async fn read_entries(
+    dialect: Dialect,
+    on: &impl ConnectionTrait,
+    lane: LaneId,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<LogEntry>, StoreError> {
+    let rows = Sql::new(dialect, "SELECT pos, payload FROM outbox WHERE lane = ")
+        .bind(lane_number(lane))
+        .push(" AND pos > ")
+        .bind(after)
+        .push(" ORDER BY pos LIMIT ")
+        .bind(i64::from(limit))
+        .all(on)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let mut row = Row::new(row);
+            let pos = row.get()?;
+            let payload: Vec<u8> = row.get()?;
+            let facts = outbox::decode(&payload).map_err(|error| StoreError::Fault(error.into()))?;
+            Ok(LogEntry { lane, pos, facts })
+        })
+        .collect()
 }

@@ -12,7 +12,7 @@ use crate::{
     ConversationId, Member, MemberRole, Message, Positions, UserId,
     port::{
         StoreError,
-        conversations::{Missed, MissedInConversation},
+        conversations::{Missed, MissedBounds, MissedInConversation},
         log::Heads,
     },
 };
@@ -20,16 +20,26 @@ use crate::{
 /// Conversations asked for in one statement.
 const CONVERSATIONS_A_STATEMENT: usize = 64;
 
+/// An open conversation of the viewer, and what of it is asked for.
+struct Asked {
+    id: ConversationId,
+    last_seq: i32,
+    /// Changes after this position.
+    since: i64,
+    shows_reads: bool,
+}
+
 impl SqlStore {
     pub(super) async fn read_missed(
         &self,
         viewer: UserId,
         since: Option<&Positions>,
         only: Option<&[ConversationId]>,
-        limit: u32,
+        bounds: MissedBounds,
     ) -> Result<Missed, StoreError> {
+        let _turn = self.turns.take().await?;
         let snapshot = self.dialect.begin_snapshot(&self.snapshots).await?;
-        let missed = self.missed_in(&snapshot, viewer, since, only, limit).await;
+        let missed = self.missed_in(&snapshot, viewer, since, only, bounds).await;
         let _ = snapshot.rollback().await;
         missed
     }
@@ -40,7 +50,7 @@ impl SqlStore {
         viewer: UserId,
         since: Option<&Positions>,
         only: Option<&[ConversationId]>,
-        limit: u32,
+        bounds: MissedBounds,
     ) -> Result<Missed, StoreError> {
         let heads = self.heads_in(snapshot).await?;
         let (memberships, changed) = self.memberships_in(snapshot, viewer, since).await?;
@@ -48,14 +58,16 @@ impl SqlStore {
         let Some(since) = since else { return Ok(missed) };
         let changed: Vec<ConversationId> =
             changed.into_iter().filter(|id| only.is_none_or(|only| only.contains(id))).collect();
-        let mut events = 0;
+        let mut left = bounds;
         for chunk in changed.chunks(CONVERSATIONS_A_STATEMENT) {
-            let part = self.changes_in(snapshot, viewer, since, chunk, limit).await?;
-            events += part.iter().map(|one| one.messages.len() + one.members.len()).sum::<usize>();
+            let (part, events) = self.changes_in(snapshot, viewer, since, chunk, left).await?;
             missed.conversations.extend(part);
-            if events > limit as usize {
-                missed.too_much = true;
-                break;
+            match u32::try_from(events).ok().and_then(|events| left.events_max.checked_sub(events)) {
+                Some(events_max) => left.events_max = events_max,
+                None => {
+                    missed.too_much = true;
+                    break;
+                }
             }
         }
         Ok(missed)
@@ -66,7 +78,8 @@ impl SqlStore {
         self.decode_heads(&self.sql(sql).all(snapshot).await?)
     }
 
-    /// All active memberships, and which conversations changed for the viewer, ended memberships included.
+    /// All active memberships, and which conversations changed for the viewer, those of ended memberships first: a filter may name
+    /// them, so that they are told of even when the rest is too much.
     async fn memberships_in(
         &self,
         snapshot: &Transaction,
@@ -79,7 +92,7 @@ impl SqlStore {
             .bind(viewer.0)
             .all(snapshot)
             .await?;
-        let (mut active, mut changed) = (Vec::new(), Vec::new());
+        let (mut active, mut ended, mut changed) = (Vec::new(), Vec::new(), Vec::new());
         for row in &rows {
             let mut row = Row::new(row);
             let id = row.conversation_id()?;
@@ -92,20 +105,22 @@ impl SqlStore {
                 active.push((id, role));
             }
             if since.is_some_and(|since| pos > since.get(self.layout.of_conversation(id))) {
-                changed.push(id);
+                if removed.is_some() { &mut ended } else { &mut changed }.push(id);
             }
         }
-        Ok((active, changed))
+        ended.append(&mut changed);
+        Ok((active, ended))
     }
 
+    /// What changed in these conversations, and how many events tell it: more than `bounds` allows when not all of it was read.
     async fn changes_in(
         &self,
         snapshot: &Transaction,
         viewer: UserId,
         since: &Positions,
         ids: &[ConversationId],
-        limit: u32,
-    ) -> Result<Vec<MissedInConversation>, StoreError> {
+        bounds: MissedBounds,
+    ) -> Result<(Vec<MissedInConversation>, usize), StoreError> {
         let views = self
             .sql("SELECT ")
             .push(CONVERSATION)
@@ -129,77 +144,108 @@ impl SqlStore {
             });
         }
         // Nothing but their removal is told to those who were removed.
-        let open: Vec<(ConversationId, i32)> = conversations
+        let asked: Vec<Asked> = conversations
             .iter()
             .filter(|one| one.viewer.is_active())
-            .map(|one| (one.conversation.id, one.conversation.last_seq))
+            .map(|one| Asked {
+                id: one.conversation.id,
+                last_seq: one.conversation.last_seq,
+                since: one.told_after(since.get(self.layout.of_conversation(one.conversation.id))),
+                shows_reads: one.shows_reads(bounds),
+            })
             .collect();
-        let mut messages = self.messages_in(snapshot, since, &open, limit).await?;
-        let mut members = self.members_in(snapshot, since, &open, limit).await?;
-        for one in &mut conversations {
-            one.messages = messages.remove(&one.conversation.id).unwrap_or_default();
-            one.members = members.remove(&one.conversation.id).unwrap_or_default();
-            one.members.retain(|member| member.user != viewer);
+        let messages = self.messages_in(snapshot, &asked, bounds.events_max).await?;
+        let mut rows = messages.len();
+        let members = match usize::try_from(bounds.events_max).unwrap_or(usize::MAX).checked_sub(rows) {
+            Some(left) => self.members_in(snapshot, viewer, &asked, left).await?,
+            None => Vec::new(),
+        };
+        rows += members.len();
+        let places: HashMap<ConversationId, usize> =
+            conversations.iter().enumerate().map(|(place, one)| (one.conversation.id, place)).collect();
+        for message in messages {
+            if let Some(place) = places.get(&message.conversation) {
+                conversations[*place].messages.push(Arc::new(message));
+            }
         }
-        Ok(conversations)
+        for member in members {
+            if let Some(place) = places.get(&member.conversation) {
+                conversations[*place].members.push(member);
+            }
+        }
+        for one in &mut conversations {
+            one.messages.sort_unstable_by_key(|message| message.seq);
+        }
+        let events = conversations
+            .iter()
+            .map(|one| one.events(since.get(self.layout.of_conversation(one.conversation.id)), bounds));
+        let events = events.sum::<usize>().max(rows);
+        Ok((conversations, events))
     }
 
-    /// Positions grow with `seq`, so the newest `limit` + 1 rows of a conversation show all that is new, or that it is too much.
+    /// At most `limit` + 1. Positions grow with `seq`, so the newest as many rows of a conversation show all that is new, or that it is
+    /// too much.
     async fn messages_in(
         &self,
         snapshot: &Transaction,
-        since: &Positions,
-        open: &[(ConversationId, i32)],
+        asked: &[Asked],
         limit: u32,
-    ) -> Result<HashMap<ConversationId, Vec<Arc<Message>>>, StoreError> {
+    ) -> Result<Vec<Message>, StoreError> {
         let window = i32::try_from(limit).unwrap_or(i32::MAX);
-        let sql = self.union(open, |sql, (id, last_seq)| {
+        let sql = self.union(asked, |sql, one| {
             sql.push("SELECT ")
                 .push(MESSAGE)
                 .push(" FROM message g WHERE g.conversation_id = ")
-                .bind(id_value(*id))
+                .bind(id_value(one.id))
                 .push(" AND g.seq >= ")
-                .bind(last_seq.saturating_sub(window))
+                .bind(one.last_seq.saturating_sub(window))
                 .push(" AND g.pos > ")
-                .bind(since.get(self.layout.of_conversation(*id)))
+                .bind(one.since)
         });
-        let mut found: HashMap<_, Vec<Arc<Message>>> = HashMap::new();
-        for row in &sql.all_or_none(snapshot, open.is_empty()).await? {
-            let message = Row::new(row).message()?;
-            found.entry(message.conversation).or_default().push(Arc::new(message));
-        }
-        for messages in found.values_mut() {
-            messages.sort_unstable_by_key(|message| message.seq);
-        }
-        Ok(found)
+        // Of the whole union.
+        let sql = sql.push(" LIMIT ").bind(i64::from(limit) + 1);
+        let rows = sql.all_or_none(snapshot, asked.is_empty()).await?;
+        rows.iter().map(|row| Row::new(row).message()).collect()
     }
 
+    /// Other members whose change shows, at most `limit` + 1.
     async fn members_in(
         &self,
         snapshot: &Transaction,
-        since: &Positions,
-        open: &[(ConversationId, i32)],
-        limit: u32,
-    ) -> Result<HashMap<ConversationId, Vec<Member>>, StoreError> {
+        viewer: UserId,
+        asked: &[Asked],
+        limit: usize,
+    ) -> Result<Vec<Member>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
         let mut index = 0;
-        let sql = self.union(open, |sql, (id, _)| {
+        let sql = self.union(asked, |sql, one| {
             index += 1;
-            sql.push("SELECT * FROM (SELECT ")
+            let sql = sql
+                .push("SELECT * FROM (SELECT ")
                 .push(MEMBER)
                 .push(" FROM member m WHERE m.conversation_id = ")
-                .bind(id_value(*id))
+                .bind(id_value(one.id))
                 .push(" AND m.pos > ")
-                .bind(since.get(self.layout.of_conversation(*id)))
-                .push(" ORDER BY m.pos LIMIT ")
-                .bind(i64::from(limit) + 1)
-                .push(&format!(") p{index}"))
+                .bind(one.since)
+                .push(" AND m.user_id <> ")
+                .bind(viewer.0);
+            let sql = if one.shows_reads {
+                sql
+            } else {
+                // A read mark is all that most members of a large group change, and nobody is told of it.
+                sql.push(" AND (m.joined_pos > ")
+                    .bind(one.since)
+                    .push(" OR m.removed_pos > ")
+                    .bind(one.since)
+                    .push(" OR m.role_pos > ")
+                    .bind(one.since)
+                    .push(")")
+            };
+            sql.push(" ORDER BY m.pos LIMIT ").bind(limit).push(&format!(") p{index}"))
         });
-        let mut found: HashMap<_, Vec<Member>> = HashMap::new();
-        for row in &sql.all_or_none(snapshot, open.is_empty()).await? {
-            let member = Row::new(row).member()?;
-            found.entry(member.conversation).or_default().push(member);
-        }
-        Ok(found)
+        let sql = sql.push(" LIMIT ").bind(limit);
+        let rows = sql.all_or_none(snapshot, asked.is_empty()).await?;
+        rows.iter().map(|row| Row::new(row).member()).collect()
     }
 
     fn union<T>(&self, parts: &[T], mut part: impl FnMut(Sql, &T) -> Sql) -> Sql {

@@ -16,6 +16,7 @@ use super::{
         Dialect, MEMBER_PAIRS, MESSAGE_KEYS, MESSAGE_PLACES, RowUpdate, lane_number, statement_rows,
         store_error,
     },
+    log::read_entries,
     pool::Transaction,
     rows::{CONVERSATION, MEMBER, MESSAGE, Row, id_value, message_values, role_number, senders_value},
     statement::Sql,
@@ -26,7 +27,7 @@ use crate::{
     contract::outbox,
     port::{
         LaneTransaction, StoreError,
-        log::{EndSessions, NewConversation},
+        log::{EndSessions, LogEntry, NewConversation},
     },
 };
 
@@ -92,6 +93,10 @@ impl LaneTransaction for SqlTransaction {
     async fn epoch(&mut self) -> Result<i64, StoreError> {
         let row = self.sql("SELECT epoch FROM confab_meta WHERE id = 1").one(&self.transaction).await?;
         Row::new(&row.ok_or_else(|| StoreError::Fault("the installation has no epoch".into()))?).get()
+    }
+
+    async fn read_log(&mut self, lane: LaneId, after: i64, limit: u32) -> Result<Vec<LogEntry>, StoreError> {
+        read_entries(self.dialect, &self.transaction, lane, after, limit).await
     }
 
     async fn lock_conversations(&mut self, ids: &[ConversationId]) -> Result<Vec<Conversation>, StoreError> {

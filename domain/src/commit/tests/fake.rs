@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -56,6 +56,8 @@ pub struct FakeLog {
     /// A transaction begins with a permit of it.
     pub gate: Semaphore,
     pub panics: AtomicBool,
+    /// So many transactions meet another one and have to be tried again.
+    pub conflicts: AtomicU32,
 }
 
 impl FakeLog {
@@ -71,6 +73,7 @@ impl FakeLog {
             store: Mutex::new(store),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             panics: AtomicBool::new(false),
+            conflicts: AtomicU32::new(0),
         })
     }
 
@@ -193,8 +196,8 @@ impl Log for Handle {
     }
 
     async fn read(&self, _: LaneId, _: i64, _: u32) -> Result<Vec<LogEntry>, StoreError> {
-        // Whoever missed something reads everything again.
-        Ok(Vec::new())
+        // Who holds a lane must not wait for another connection.
+        unasked()
     }
 
     async fn floor(&self) -> Result<Positions, StoreError> {
@@ -246,6 +249,11 @@ impl LaneTransaction for FakeTransaction {
 
     async fn epoch(&mut self) -> Result<i64, StoreError> {
         Ok(1)
+    }
+
+    async fn read_log(&mut self, _: LaneId, _: i64, _: u32) -> Result<Vec<LogEntry>, StoreError> {
+        // Whoever missed something reads everything again.
+        Ok(Vec::new())
     }
 
     async fn lock_conversations(&mut self, ids: &[ConversationId]) -> Result<Vec<Conversation>, StoreError> {
@@ -303,6 +311,10 @@ impl LaneTransaction for FakeTransaction {
     }
 
     async fn update_heads(&mut self, heads: &[Conversation]) -> Result<(), StoreError> {
+        let fewer = |left: u32| left.checked_sub(1);
+        if self.log.conflicts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok() {
+            return Err(StoreError::Conflict("deadlock".into()));
+        }
         self.staged.extend(heads.iter().cloned().map(Staged::Head));
         Ok(())
     }
