@@ -1,6 +1,6 @@
 //! Storage in SQL: `MariaDB` and MySQL, PostgreSQL, `SQLite`. One adapter; what differs between them is in `dialect`.
 //!
-//! `transaction` is the write path's hands, `log` the lanes and outbox, `conversations` and `missed` the read side, `accounts`
+//! `transaction` is the write path's hands, `kept` its connections, `log` the lanes and outbox, `conversations` and `missed` the read side, `accounts`
 //! users and sessions, `devices` and `pushes` what their names say, `relays` the leases of the outbox, `session` what servers are told
 //! of our sessions. Statements are text with bound values (`statement`), because the hot ones are shaped by hand.
 
@@ -9,6 +9,7 @@ mod connect;
 mod conversations;
 mod devices;
 mod dialect;
+mod kept;
 mod log;
 mod missed;
 mod pushes;
@@ -29,6 +30,7 @@ use crate::LaneLayout;
 
 pub use connect::{ConnectError, PoolSettings};
 use dialect::Dialect;
+use kept::Kept;
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
@@ -40,6 +42,7 @@ pub struct SqlStore {
     /// Where reading transactions are opened. Not among the readers of a server, which never see a transaction and so need
     /// no rollback when they are released.
     snapshots: DatabaseConnection,
+    kept: Kept,
     layout: LaneLayout,
     installation: String,
     statements: Arc<AtomicU64>,

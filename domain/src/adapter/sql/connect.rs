@@ -20,6 +20,7 @@ use tokio::{net::TcpStream, time::timeout};
 use super::{
     SqlStore,
     dialect::{Dialect, store_error},
+    kept::Kept,
     session::{self, check_bounds},
     statement::Sql,
 };
@@ -97,12 +98,12 @@ impl SqlStore {
             });
             Ok::<_, ConnectError>(pool)
         };
+        let half = (settings.connections_max / 2).max(1);
         let (writer, reader, snapshots) = if dialect == Dialect::Sqlite {
             let writer = counted(1, Use::Transactions).await?;
             let reader = counted(SQLITE_READERS, Use::Transactions).await?;
             (writer, reader.clone(), reader)
         } else {
-            let half = (settings.connections_max / 2).max(1);
             let writer = counted(half, Use::Transactions).await?;
             (writer.clone(), counted(half, Use::Statements).await?, writer)
         };
@@ -114,7 +115,8 @@ impl SqlStore {
             check_bounds(dialect, &reader, Use::Statements).await?;
         }
         let layout = LaneLayout { count: lanes };
-        Ok(Self { dialect, writer, reader, snapshots, layout, installation, statements })
+        let kept = Kept::of_pool(if dialect == Dialect::MySql { half } else { 0 });
+        Ok(Self { dialect, writer, reader, snapshots, kept, layout, installation, statements })
     }
 
     /// A random id made with the schema: no other installation has it.
@@ -124,6 +126,7 @@ impl SqlStore {
 
     /// Closes the pools; statements under way finish.
     pub async fn close(&self) {
+        self.kept.close();
         let _ = self.reader.close_by_ref().await;
         let _ = self.writer.close_by_ref().await;
         let _ = self.snapshots.close_by_ref().await;
