@@ -65,6 +65,15 @@ impl Stopwatch {
         Self { started: Instant::now(), cpu: cpu_of("self"), server_cpu: server_cpu(&servers), servers }
     }
 
+    /// As [`Stopwatch::stop`] for latencies in microseconds, which are put in order after the clocks have stopped.
+    pub fn stop_with(self, operations: usize, latencies: impl IntoIterator<Item = u64>) -> Round {
+        let round = self.stop(operations, &histogram());
+        let mut sorted = histogram();
+        latencies.into_iter().for_each(|micros| sorted.saturating_record(micros));
+        let at = |quantile| Duration::from_micros(sorted.value_at_quantile(quantile));
+        Round { p50: at(0.5), p99: at(0.99), ..round }
+    }
+
     pub fn stop(self, operations: usize, latencies: &Histogram<u64>) -> Round {
         Round {
             operations,

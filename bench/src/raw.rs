@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     database::Bench,
-    measure::{Round, Stopwatch, histogram, micros},
+    measure::{Round, Stopwatch, micros},
     write::Load,
 };
 
@@ -107,20 +107,17 @@ async fn run<F: Future<Output = ()> + Send>(
     let work = (0..writers).map(|_| {
         let (raw, load) = (bench.raw.clone(), load.clone());
         tokio::spawn(async move {
-            let mut latencies = histogram();
+            let mut latencies = Vec::with_capacity(turns);
             for _ in 0..turns {
                 let started = Instant::now();
                 turn(raw.clone(), load.clone()).await;
-                latencies.saturating_record(micros(started.elapsed()));
+                latencies.push(micros(started.elapsed()));
             }
             latencies
         })
     });
-    let mut latencies = histogram();
-    for done in futures_util::future::join_all(work.collect::<Vec<_>>()).await {
-        latencies.add(done.expect("a writer ends well")).expect("the same precision");
-    }
-    watch.stop(rows, &latencies)
+    let done = futures_util::future::join_all(work.collect::<Vec<_>>()).await;
+    watch.stop_with(rows, done.into_iter().flat_map(|latencies| latencies.expect("a writer ends well")))
 }
 
 async fn one(raw: &DatabaseConnection, load: &Load) {

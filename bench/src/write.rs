@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     database::{Bench, random},
-    measure::{Round, Stopwatch, histogram, micros},
+    measure::{Round, Stopwatch, micros},
     raw,
     report::{Report, Target},
 };
@@ -147,11 +147,9 @@ impl Load {
             };
             tokio::spawn(sender.run())
         });
-        let mut latencies = histogram();
-        for done in futures_util::future::join_all(work.collect::<Vec<_>>()).await {
-            latencies.add(done.expect("a sender ends well")).expect("the same precision");
-        }
-        watch.stop(plan.messages, &latencies)
+        let done = futures_util::future::join_all(work.collect::<Vec<_>>()).await;
+        let latencies = done.into_iter().flat_map(|latencies| latencies.expect("a sender ends well"));
+        watch.stop_with(plan.messages, latencies)
     }
 }
 
@@ -164,8 +162,8 @@ struct Sender {
 }
 
 impl Sender {
-    async fn run(self) -> hdrhistogram::Histogram<u64> {
-        let mut latencies = histogram();
+    async fn run(self) -> Vec<u64> {
+        let mut latencies = Vec::new();
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             if number >= self.messages {
@@ -179,7 +177,7 @@ impl Sender {
             };
             let started = Instant::now();
             self.chat.send_message(&draft.sender, command).await.expect("a committed message");
-            latencies.saturating_record(micros(started.elapsed()));
+            latencies.push(micros(started.elapsed()));
         }
     }
 }

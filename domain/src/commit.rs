@@ -2,7 +2,7 @@
 //!
 //! `change` runs one change in a transaction of its own. Sends and read positions wait in a `queue` until a `committer` takes
 //! what is there into one transaction; `batch` decides what that does, from what the `view` of the lanes knows already.
-//! `marks` holds back read positions that come too often. `ids` gives out Snowflakes.
+//! `marks` holds back read positions that come too often, `recent_keys` knows a retry when it comes. `ids` gives out Snowflakes.
 //! Every transaction ends with one outbox row that names its facts, and one publish on the bus.
 
 mod batch;
@@ -11,6 +11,7 @@ mod committer;
 mod ids;
 mod marks;
 mod queue;
+mod recent_keys;
 #[cfg(test)]
 mod tests;
 mod view;

@@ -5,17 +5,14 @@
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
-    num::NonZeroUsize,
     sync::Arc,
     time::Duration,
 };
 
-use lru::LruCache;
 use tokio::{
     sync::{broadcast, mpsc},
     time::Instant,
 };
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
     BATCH_MESSAGES_CEILING, IdSource, back_off,
@@ -23,7 +20,8 @@ use super::{
     facts_of,
     marks::Marks,
     publish,
-    queue::{Inner, Reply, Waiting, Work, queue_full},
+    queue::{Inner, Reply, Waiting, Work, answer, queue_full},
+    recent_keys::RecentKeys,
     view::{CATCH_UP_MAX, Views},
 };
 use crate::{
@@ -32,8 +30,6 @@ use crate::{
     trace::{self, ExportedSpan},
 };
 
-/// Keys that a committer remembers as committed; a retry of an older one costs its batch a second try.
-const RECENT_KEYS_MAX: NonZeroUsize = NonZeroUsize::new(100_000).expect("not zero");
 /// A sender whose keys spoil this many batches within [`OFFENCE_WINDOW`] is committed alone for the rest of it.
 const OFFENCES_MAX: u32 = 3;
 const OFFENCE_WINDOW: Duration = Duration::from_mins(1);
@@ -50,17 +46,21 @@ pub(super) struct Committer {
     random: Arc<dyn Random>,
     ids: Arc<IdSource>,
     limits: Limits,
-    /// Hashes of keys committed lately, here or by others, which a retry most likely has.
-    recent: LruCache<u64, ()>,
+    /// Here or by others.
+    recent: RecentKeys,
     /// What was committed, by others too: a client that lost its node sends again to this one.
     heard: broadcast::Receiver<Arc<LoggedBatch>>,
+    /// Whether a lane is one of its own.
+    is_own: Box<dyn Fn(LaneId) -> bool + Send + Sync>,
+    /// What it published last, and so knows.
+    told: Vec<(LaneId, i64)>,
     views: Views,
     marks: Marks,
     offences: HashMap<UserId, (u32, Instant)>,
 }
 
 impl Committer {
-    pub fn new(inner: &Arc<Inner>) -> Self {
+    pub fn new(inner: &Arc<Inner>, is_own: impl Fn(LaneId) -> bool + Send + Sync + 'static) -> Self {
         let setup = &inner.setup;
         Self {
             inner: Arc::downgrade(inner),
@@ -73,8 +73,10 @@ impl Committer {
                 batch_messages_max: setup.limits.batch_messages_max.clamp(1, BATCH_MESSAGES_CEILING),
                 ..setup.limits.clone()
             },
-            recent: LruCache::new(RECENT_KEYS_MAX),
+            recent: RecentKeys::default(),
             heard: setup.bus.subscribe(),
+            is_own: Box::new(is_own),
+            told: Vec::new(),
             views: Views::new(setup.log.layout()),
             marks: Marks::default(),
             offences: HashMap::new(),
@@ -140,12 +142,12 @@ impl Committer {
     fn admit(&mut self, waiting: Waiting) -> Option<Waiting> {
         let now = Instant::now();
         if waiting.expires <= now {
-            self.settle(waiting, &Err(ServiceError::unavailable("not committed in time; try again")));
+            self.settle(waiting, Err(ServiceError::unavailable("not committed in time; try again")));
             return None;
         }
         match waiting.work {
             Work::Read { member, .. } if self.marks.is_full(member, self.limits.commit_queue_max) => {
-                self.settle(waiting, &Err(queue_full()));
+                self.settle(waiting, Err(queue_full()));
                 None
             }
             Work::Read { member, .. } => self.marks.admit(member, waiting, now),
@@ -153,10 +155,14 @@ impl Committer {
         }
     }
 
-    fn settle(&self, waiting: Waiting, result: &Reply) {
+    fn settle(&self, waiting: Waiting, result: Reply) {
+        self.settle_all(vec![(waiting, result)]);
+    }
+
+    fn settle_all(&self, settled: Vec<(Waiting, Reply)>) {
         match self.inner.upgrade() {
-            Some(inner) => inner.settle(waiting, result),
-            None => waiting.replies.into_iter().for_each(|reply| drop(reply.send(result.clone()))),
+            Some(inner) => inner.settle(settled),
+            None => settled.into_iter().for_each(|(waiting, result)| answer(waiting.replies, result)),
         }
     }
 
@@ -188,9 +194,7 @@ impl Committer {
             match committed {
                 Ok(answers) => {
                     self.tell(spans, &answers);
-                    for (waiting, answer) in part.into_iter().zip(answers) {
-                        self.settle(waiting, &Ok(answer));
-                    }
+                    self.settle_all(part.into_iter().zip(answers.into_iter().map(Ok)).collect());
                 }
                 Err(StoreError::Duplicate(_) | StoreError::Fault(_)) if part.len() > 1 => {
                     fail(&spans, "retried");
@@ -206,9 +210,7 @@ impl Committer {
                         error = &error as &dyn std::error::Error,
                         "batch not committed"
                     );
-                    for waiting in part {
-                        self.settle(waiting, &Err(error.clone()));
-                    }
+                    self.settle_all(part.into_iter().map(|waiting| (waiting, Err(error.clone()))).collect());
                 }
             }
         }
@@ -296,8 +298,7 @@ impl Committer {
         self.hear_keys();
         let mut tx = self.begin(lanes).await?;
         let recent = &self.recent;
-        let may_be_known =
-            |sender: UserId, key: &ClientKey| every_key || recent.contains(&hash_key(sender, key));
+        let may_be_known = |sender: UserId, key: &ClientKey| every_key || recent.contains(sender, key);
         let decided = batch::decide(
             &mut *tx,
             items,
@@ -325,7 +326,7 @@ impl Committer {
         let committed = tx.commit(&facts, now).await;
         // Also when the outcome is unknown: the retry looks.
         for (sender, key) in items.iter().filter_map(Item::key) {
-            self.recent.put(hash_key(sender, key), ());
+            self.recent.note(sender, key);
         }
         if let Err(error) = committed {
             self.views.forget(lanes);
@@ -333,13 +334,15 @@ impl Committer {
         }
         let (heads, members) = (std::mem::take(&mut decided.heads), std::mem::take(&mut decided.members));
         self.views.committed(&positions, heads, members);
-        for ((lane, events), (_, pos)) in events.into_iter().zip(positions) {
-            publish(&*self.bus, lane, pos, events);
+        for ((lane, events), (_, pos)) in events.into_iter().zip(&positions) {
+            publish(&*self.bus, lane, *pos, events);
         }
+        self.told = positions;
         Ok(decided)
     }
 
-    /// Learns the keys that others have committed. What the bus lost, the unique index knows.
+    /// Learns the keys that others have committed in its lanes. What the bus lost, and a key that comes again in another lane, the
+    /// unique index knows.
     fn hear_keys(&mut self) {
         loop {
             let batch = match self.heard.try_recv() {
@@ -347,9 +350,12 @@ impl Committer {
                 Err(broadcast::error::TryRecvError::Lagged(_)) => continue,
                 Err(_) => return,
             };
+            if !(self.is_own)(batch.lane) || self.told.contains(&(batch.lane, batch.pos)) {
+                continue;
+            }
             for message in batch.events.iter().filter_map(|event| event.message.as_ref()) {
                 if let (Some(sender), Some(key)) = (message.sender, &message.client_key) {
-                    self.recent.put(hash_key(sender, key), ());
+                    self.recent.note(sender, key);
                 }
             }
         }
@@ -416,10 +422,6 @@ async fn let_others_queue(queue: &mpsc::Receiver<Waiting>, enough: usize) {
             return;
         }
     }
-}
-
-fn hash_key(sender: UserId, key: &ClientKey) -> u64 {
-    xxh3_64_with_seed(key.as_str().as_bytes(), sender.0.cast_unsigned())
 }
 
 fn by_lane(lanes: &[LaneId], events: Vec<(LaneId, Event)>) -> Vec<(LaneId, Vec<Event>)> {

@@ -79,8 +79,9 @@ impl Committers {
             (0..count).map(|_| mpsc::channel(setup.limits.commit_queue_max)).unzip();
         let (tasks, lifeline) = (setup.tasks.clone(), setup.lifeline.clone());
         let inner = Arc::new(Inner { setup, layout, queues, in_flight: Mutex::default() });
-        for receiver in receivers {
-            tasks.spawn(lifeline.hold("committer", Committer::new(&inner).run(receiver)));
+        for (number, receiver) in receivers.into_iter().enumerate() {
+            let committer = Committer::new(&inner, move |lane| lane.index() % count == number);
+            tasks.spawn(lifeline.hold("committer", committer.run(receiver)));
         }
         Self { inner }
     }
@@ -165,18 +166,23 @@ impl Inner {
         Ok(())
     }
 
-    /// Answers an item and whoever waited for its key.
-    pub fn settle(&self, waiting: Waiting, result: &Reply) {
-        if let Work::Send(draft) = &waiting.work {
-            let followers =
-                self.in_flight().remove(&(draft.sender, draft.client_key.clone())).unwrap_or_default();
+    /// Answers items and whoever waited for their keys. All at once, because those who are answered come for the keys again.
+    pub fn settle(&self, settled: Vec<(Waiting, Reply)>) {
+        let mut in_flight = self.in_flight();
+        let settled = settled.into_iter().map(|(waiting, result)| {
+            let followers = match waiting.work {
+                Work::Send(draft) => in_flight.remove(&(draft.sender, draft.client_key)),
+                Work::Read { .. } => None,
+            };
+            (waiting.replies, result, followers.unwrap_or_default())
+        });
+        let settled: Vec<_> = settled.collect();
+        drop(in_flight);
+        for (replies, result, followers) in settled {
             for (follower, reply) in followers {
-                self.settle_follower(follower, reply, result);
+                self.settle_follower(follower, reply, &result);
             }
-        }
-        for reply in waiting.replies {
-            // Nobody listens any more when the client's deadline has passed; the commit stands.
-            let _ = reply.send(result.clone());
+            answer(replies, result);
         }
     }
 
@@ -197,6 +203,17 @@ impl Inner {
                 }
             })),
         }
+    }
+}
+
+/// Nobody listens any more when the client's deadline has passed; the commit stands.
+pub(super) fn answer(mut replies: Vec<oneshot::Sender<Reply>>, result: Reply) {
+    let last = replies.pop();
+    for reply in replies {
+        let _ = reply.send(result.clone());
+    }
+    if let Some(reply) = last {
+        let _ = reply.send(result);
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::{net::TcpStream, time::timeout};
 use super::{
     SqlStore,
     dialect::{Dialect, store_error},
+    kept::Kept,
     pool::Pool,
     session::{self, check_bounds},
     statement::Sql,
@@ -103,12 +104,12 @@ impl SqlStore {
             let pool = Pool::new(dialect, usage, raw, settings.statement_timeout, statements.clone());
             Ok::<_, ConnectError>(pool)
         };
+        let half = (settings.connections_max / 2).max(1);
         let (writer, reader, snapshots) = if dialect == Dialect::Sqlite {
             let writer = counted(1, Use::Transactions).await?;
             let reader = counted(SQLITE_READERS, Use::Transactions).await?;
             (writer, reader.clone(), reader)
         } else {
-            let half = (settings.connections_max / 2).max(1);
             let writer = counted(half, Use::Transactions).await?;
             (writer.clone(), counted(half, Use::Statements).await?, writer)
         };
@@ -121,12 +122,9 @@ impl SqlStore {
         }
         let layout = LaneLayout { count: lanes };
         // They share the pool of those who commit.
-        let turns = Turns::below_half_of(if dialect == Dialect::Sqlite {
-            SQLITE_READERS
-        } else {
-            settings.connections_max / 2
-        });
-        Ok(Self { dialect, writer, reader, snapshots, turns, layout, installation, statements })
+        let turns = Turns::below_half_of(if dialect == Dialect::Sqlite { SQLITE_READERS } else { half });
+        let kept = Kept::of_pool(if dialect == Dialect::MySql { half } else { 0 });
+        Ok(Self { dialect, writer, reader, snapshots, turns, kept, layout, installation, statements })
     }
 
     /// A random id made with the schema: no other installation has it.
@@ -136,6 +134,7 @@ impl SqlStore {
 
     /// Closes the pools; statements under way finish.
     pub async fn close(&self) {
+        self.kept.close();
         let _ = self.reader.raw().close_by_ref().await;
         let _ = self.writer.raw().close_by_ref().await;
         let _ = self.snapshots.raw().close_by_ref().await;

@@ -62,9 +62,12 @@ impl Sql {
     /// `(?, ?), (?, ?), …` for `VALUES`, not padded.
     #[must_use]
     pub fn rows<const N: usize>(mut self, rows: impl IntoIterator<Item = [Value; N]>) -> Self {
-        for (index, row) in rows.into_iter().enumerate() {
-            self.text.push_str(if index > 0 { "," } else { "" });
-            self.text.push('(');
+        let rows = rows.into_iter();
+        let bound = rows.size_hint().0 * N;
+        self.values.reserve(bound);
+        self.text.reserve(bound * 3);
+        for (index, row) in rows.enumerate() {
+            self.text.push_str(if index > 0 { ",(" } else { "(" });
             self.values_of(row);
             self.text.push(')');
         }

@@ -1,12 +1,12 @@
 //! The write path's hands: one transaction in one lane, or in several.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 use async_trait::async_trait;
 use entity::{conversation, member, user_account};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, EntityTrait, QueryFilter, Value,
+    ColumnTrait, ConnectionTrait as _, DbErr, EntityTrait, QueryFilter, Value,
     sea_query::{Expr, OnConflict},
 };
 
@@ -16,8 +16,8 @@ use super::{
         Dialect, MEMBER_PAIRS, MESSAGE_KEYS, MESSAGE_PLACES, RowUpdate, lane_number, statement_rows,
         store_error,
     },
+    kept::{Kept, Line},
     log::read_entries,
-    pool::Transaction,
     rows::{CONVERSATION, MEMBER, MESSAGE, Row, id_value, message_values, role_number, senders_value},
     statement::Sql,
 };
@@ -33,7 +33,9 @@ use crate::{
 
 pub(super) struct SqlTransaction {
     pub dialect: Dialect,
-    pub transaction: Transaction,
+    pub line: Line,
+    /// Where its connection goes afterwards.
+    pub kept: Kept,
     pub layout: LaneLayout,
     /// The positions it takes.
     pub positions: Vec<(LaneId, i64)>,
@@ -91,12 +93,12 @@ impl LaneTransaction for SqlTransaction {
     }
 
     async fn epoch(&mut self) -> Result<i64, StoreError> {
-        let row = self.sql("SELECT epoch FROM confab_meta WHERE id = 1").one(&self.transaction).await?;
+        let row = self.sql("SELECT epoch FROM confab_meta WHERE id = 1").one(&self.line.connection).await?;
         Row::new(&row.ok_or_else(|| StoreError::Fault("the installation has no epoch".into()))?).get()
     }
 
     async fn read_log(&mut self, lane: LaneId, after: i64, limit: u32) -> Result<Vec<LogEntry>, StoreError> {
-        read_entries(self.dialect, &self.transaction, lane, after, limit).await
+        read_entries(self.dialect, &self.line.connection, lane, after, limit).await
     }
 
     async fn lock_conversations(&mut self, ids: &[ConversationId]) -> Result<Vec<Conversation>, StoreError> {
@@ -111,7 +113,7 @@ impl LaneTransaction for SqlTransaction {
             .list(ids.iter().map(|id| id_value(*id)))
             .push(" ORDER BY c.id")
             .push(self.dialect.for_update())
-            .all(&self.transaction)
+            .all(&self.line.connection)
             .await?;
         rows.iter().map(|row| Row::new(row).conversation()).collect()
     }
@@ -122,7 +124,7 @@ impl LaneTransaction for SqlTransaction {
         }
         let tuples = keys.iter().map(|(user, key)| [user.0.into(), key.as_str().as_bytes().to_vec().into()]);
         let select = self.sql("SELECT ").push(MESSAGE);
-        let rows = self.dialect.pairs_from(select, &MESSAGE_KEYS, tuples).all(&self.transaction).await?;
+        let rows = self.dialect.pairs_from(select, &MESSAGE_KEYS, tuples).all(&self.line.connection).await?;
         rows.iter().map(|row| Row::new(row).message()).collect()
     }
 
@@ -132,7 +134,7 @@ impl LaneTransaction for SqlTransaction {
         }
         let pairs = ids.iter().map(|id| [id_value(id.conversation), id.user.0.into()]);
         let select = self.sql("SELECT ").push(MEMBER);
-        let rows = self.dialect.pairs_from(select, &MEMBER_PAIRS, pairs).all(&self.transaction).await?;
+        let rows = self.dialect.pairs_from(select, &MEMBER_PAIRS, pairs).all(&self.line.connection).await?;
         rows.iter().map(|row| Row::new(row).member()).collect()
     }
 
@@ -142,7 +144,7 @@ impl LaneTransaction for SqlTransaction {
             .bind(id_value(conversation))
             .push(" AND m.removed_rev IS NULL AND m.role = 2 LIMIT ")
             .bind(i64::from(limit))
-            .all(&self.transaction)
+            .all(&self.line.connection)
             .await?;
         rows.iter().map(|row| Row::new(row).get().map(UserId)).collect()
     }
@@ -154,7 +156,7 @@ impl LaneTransaction for SqlTransaction {
         let rows = self
             .sql("SELECT id FROM user_account WHERE id IN ")
             .list(ids.iter().map(|id| id.0))
-            .all(&self.transaction)
+            .all(&self.line.connection)
             .await?;
         rows.iter().map(|row| Row::new(row).get().map(UserId)).collect()
     }
@@ -167,7 +169,7 @@ impl LaneTransaction for SqlTransaction {
         let found = conversation::Entity::find()
             .filter(conversation::Column::CreatorId.eq(creator.0))
             .filter(conversation::Column::ClientKey.eq(key.as_str().as_bytes().to_vec()))
-            .one(&self.transaction)
+            .one(&self.line.connection)
             .await
             .map_err(store_error)?;
         let fault = || StoreError::Fault("a stored key has the wrong length".into());
@@ -201,7 +203,7 @@ impl LaneTransaction for SqlTransaction {
             client_key: Set(new.client_key.as_ref().map(|key| key.as_str().as_bytes().to_vec())),
             request_hash: Set(new.request_hash.to_vec()),
         };
-        let insert = conversation::Entity::insert(row).exec_without_returning(&self.transaction).await;
+        let insert = conversation::Entity::insert(row).exec_without_returning(&self.line.connection).await;
         insert.map(drop).map_err(store_error)
     }
 
@@ -228,7 +230,7 @@ impl LaneTransaction for SqlTransaction {
             .to_owned();
         member::Entity::insert_many(members.iter().map(member_row))
             .on_conflict(known)
-            .exec_without_returning(&self.transaction)
+            .exec_without_returning(&self.line.connection)
             .await
             .map(drop)
             .map_err(store_error)
@@ -248,7 +250,7 @@ impl LaneTransaction for SqlTransaction {
         let (whole, rest) = messages.split_at(whole);
         for part in [whole, rest].into_iter().filter(|part| !part.is_empty()) {
             let rows = part.iter().map(|message| message_values(message)).collect::<Result<Vec<_>, _>>()?;
-            self.sql(&insert).rows(rows).run(&self.transaction).await?;
+            self.sql(&insert).rows(rows).run(&self.line.connection).await?;
         }
         Ok(())
     }
@@ -264,7 +266,7 @@ impl LaneTransaction for SqlTransaction {
                 .col_expr(conversation::Column::TitlePos, Expr::value(head.title_pos))
                 .col_expr(conversation::Column::TitleRev, Expr::value(head.title_rev))
                 .filter(conversation::Column::Id.eq(head.id.as_bytes().to_vec()))
-                .exec(&self.transaction)
+                .exec(&self.line.connection)
                 .await
                 .map_err(store_error)?;
         }
@@ -280,7 +282,7 @@ impl LaneTransaction for SqlTransaction {
                 senders_value(&head.senders),
             ]
         });
-        self.dialect.update_rows(&self.transaction, &HEADS, rows.collect()).await
+        self.dialect.update_rows(&self.line.connection, &HEADS, rows.collect()).await
     }
 
     async fn update_reads(&mut self, members: &[Member]) -> Result<(), StoreError> {
@@ -295,7 +297,7 @@ impl LaneTransaction for SqlTransaction {
                 member.pos().into(),
             ]
         });
-        self.dialect.update_rows(&self.transaction, &READS, rows.collect()).await
+        self.dialect.update_rows(&self.line.connection, &READS, rows.collect()).await
     }
 
     async fn countable_at(
@@ -307,7 +309,7 @@ impl LaneTransaction for SqlTransaction {
         }
         let select = self.sql("SELECT g.conversation_id, g.seq, g.countable");
         let rows =
-            self.dialect.pairs_from(select, &MESSAGE_PLACES, places(at)).all(&self.transaction).await?;
+            self.dialect.pairs_from(select, &MESSAGE_PLACES, places(at)).all(&self.line.connection).await?;
         rows.iter()
             .map(|row| {
                 let mut row = Row::new(row);
@@ -331,7 +333,7 @@ impl LaneTransaction for SqlTransaction {
             .push(comparison)
             .bind(session.0)
             .push(self.dialect.for_update())
-            .all(&self.transaction)
+            .all(&self.line.connection)
             .await?;
         let ids = rows.iter().map(|row| Row::new(row).get::<i64>()).collect::<Result<Vec<_>, _>>()?;
         if !ids.is_empty() {
@@ -340,8 +342,8 @@ impl LaneTransaction for SqlTransaction {
                 .bind(now.0)
                 .push(" WHERE id IN ")
                 .list(ids.clone());
-            end.run(&self.transaction).await?;
-            remove_devices(self.dialect, &self.transaction, &ids).await?;
+            end.run(&self.line.connection).await?;
+            remove_devices(self.dialect, &self.line.connection, &ids).await?;
         }
         Ok(ids.into_iter().map(SessionId).collect())
     }
@@ -350,7 +352,7 @@ impl LaneTransaction for SqlTransaction {
         user_account::Entity::update_many()
             .col_expr(user_account::Column::PasswordHash, Expr::value(hash))
             .filter(user_account::Column::Id.eq(user.0))
-            .exec(&self.transaction)
+            .exec(&self.line.connection)
             .await
             .map(drop)
             .map_err(store_error)
@@ -363,20 +365,52 @@ impl LaneTransaction for SqlTransaction {
     ) -> Result<(), StoreError> {
         let rows = self.positions.iter().map(|(lane, pos)| {
             let facts = facts.iter().find(|(of, _)| of == lane).map_or(&[][..], |(_, facts)| facts);
-            [lane_number(*lane).into(), (*pos).into(), now.0.into(), outbox::encode(facts).into()]
+            (lane_number(*lane), *pos, outbox::encode(facts))
         });
-        let insert = self.sql("INSERT INTO outbox (lane, pos, created_at, payload) VALUES ");
-        insert.rows(rows.collect::<Vec<[Value; 4]>>()).run(&self.transaction).await?;
-        self.transaction.commit().await.map_err(|error| match store_error(error) {
-            // A commit that failed on its way may have arrived; nobody may take it for undone.
-            conflict @ (StoreError::Conflict(_) | StoreError::Duplicate(_)) => conflict,
-            StoreError::Unavailable(source) | StoreError::Fault(source) => StoreError::Unavailable(source),
-        })
+        let insert = "INSERT INTO outbox (lane, pos, created_at, payload) VALUES ";
+        if self.dialect == Dialect::MySql {
+            let mut text = insert.to_owned();
+            for (index, (lane, pos, payload)) in rows.enumerate() {
+                let comma = if index > 0 { "," } else { "" };
+                let _ = write!(text, "{comma}({lane},{pos},{},x'", now.0);
+                push_hex(&mut text, &payload);
+                text.push_str("')");
+            }
+            text.push_str("; COMMIT");
+            self.line.connection.execute_unprepared(&text).await.map_err(of_commit)?;
+            self.kept.put(self.line);
+            return Ok(());
+        }
+        let rows = rows.map(|(lane, pos, payload)| [lane.into(), pos.into(), now.0.into(), payload.into()]);
+        let rows = rows.collect::<Vec<[Value; 4]>>();
+        self.sql(insert).rows(rows).run(&self.line.connection).await?;
+        self.line.connection.commit().await.map_err(of_commit)
     }
 
     async fn rollback(self: Box<Self>) {
-        // A connection that cannot even roll back is closed, and the server rolls back then.
-        let _ = self.transaction.rollback().await;
+        if self.dialect == Dialect::MySql {
+            self.kept.roll_back(self.line).await;
+        } else {
+            // A connection that cannot even roll back is closed, and the server rolls back then.
+            let _ = self.line.connection.rollback().await;
+        }
+    }
+}
+
+/// A commit that failed on its way may have arrived; nobody may take it for undone.
+fn of_commit(error: DbErr) -> StoreError {
+    match store_error(error) {
+        conflict @ (StoreError::Conflict(_) | StoreError::Duplicate(_)) => conflict,
+        StoreError::Unavailable(source) | StoreError::Fault(source) => StoreError::Unavailable(source),
+    }
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
+    text.reserve(bytes.len() * 2);
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 0xf));
     }
 }
 
