@@ -55,8 +55,9 @@ pub async fn replay(settings: &Settings) -> Outcome<()> {
 
 async fn replay_outbox(settings: &Settings) -> Outcome<()> {
     let chat = chat(settings).await?;
-    let pusher = Pusher::new(&settings.push(), chat.clock(), chat.random())?;
-    let queue = OutboxQueue::new(chat.clone(), Arc::new(pusher), TaskTracker::new());
+    let tasks = TaskTracker::new();
+    let pusher = Pusher::new(&settings.push(), &chat, &tasks)?;
+    let queue = OutboxQueue::new(chat.clone(), Arc::new(pusher), tasks);
     let dead = of_outbox(&chat).await?;
     for (id, DeadRecord { topic, payload, .. }) in &dead {
         // What cannot be done this time either is a new one.

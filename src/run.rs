@@ -283,7 +283,7 @@ impl Process {
     /// What happens after a commit: the outbox to Kafka and tasks from there; without Kafka, tasks from the outbox itself.
     fn work(&self, chat: &Chat) -> Outcome<()> {
         let (settings, kafka) = (self.settings.push(), self.settings.kafka());
-        let pusher = Arc::new(Pusher::new(&settings, chat.clock(), chat.random())?);
+        let pusher = Arc::new(Pusher::new(&settings, chat, &self.background)?);
         let is_embedded = kafka.is_none();
         let queue: Arc<dyn Queue> = match kafka {
             Some(kafka) => {
@@ -307,8 +307,7 @@ impl Process {
             queue,
             // Kafka's readers may want all that is kept; nobody wants pushes about what was before there were any.
             from_now: is_embedded,
-            // Never zero, which nobody is.
-            worker: WorkerId((random_node() >> 1).cast_signed().max(1)),
+            worker: self.settings.worker().unwrap_or_else(|| WorkerId::of_number(random_node())),
             tasks: self.background.clone(),
             stop: self.stop_serving.clone(),
         };

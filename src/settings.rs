@@ -14,7 +14,7 @@ use std::{
 };
 
 use api::{guard, hub::HubLimits, settings::SocketSettings};
-use domain::{Limits, Rate, adapter::kafka::KafkaSettings, grpc::metadata::ServiceSecret};
+use domain::{Limits, Rate, WorkerId, adapter::kafka::KafkaSettings, grpc::metadata::ServiceSecret};
 
 pub use table::Settings;
 pub use value::OtlpEndpoint;
@@ -234,7 +234,13 @@ impl Settings {
     /// Which Kafka, if any.
     pub fn kafka(&self) -> Option<KafkaSettings> {
         let Brokers(brokers) = self.kafka_brokers.clone()?;
-        Some(KafkaSettings { brokers, prefix: self.kafka_topic_prefix.0.clone() })
+        let member = self.worker_name.as_ref().map(|name| name.0.clone());
+        Some(KafkaSettings { brokers, prefix: self.kafka_topic_prefix.0.clone(), member })
+    }
+
+    /// The worker of this name in each of its lives; `None` for one without a name.
+    pub fn worker(&self) -> Option<WorkerId> {
+        self.worker_name.as_ref().map(|name| WorkerId::named(&name.0))
     }
 
     /// Through whom devices are pushed to.

@@ -53,6 +53,13 @@ impl Fleet {
         Self { cluster, urls, http: reqwest::Client::new(), _folder: folder }
     }
 
+    /// Ends its processes in order.
+    pub async fn stop(mut self) {
+        for node in 0..self.cluster.nodes.len() {
+            self.cluster.terminate(node).await.expect("it ends");
+        }
+    }
+
     pub fn ports(&self) -> Vec<u16> {
         self.cluster.of_role("api").into_iter().map(|node| self.cluster.nodes[node].port).collect()
     }

@@ -6,7 +6,7 @@ use domain::{adapter::redis::RedisAddress, grpc::metadata::ServiceSecret};
 
 use super::{
     Given, Problem,
-    value::{Brokers, DomainUrls, OtlpEndpoint, Text, TopicPrefix, Value},
+    value::{Brokers, DomainUrls, OtlpEndpoint, Text, TopicPrefix, Value, WorkerName},
 };
 
 /// What the sample configuration says of a setting.
@@ -111,6 +111,10 @@ settings! {
     kafka_brokers: Option<Brokers> = "";
     /// What the names of our topics begin with, before a dot.
     kafka_topic_prefix: TopicPrefix = "confab";
+    /// A name that this worker keeps over its restarts and that no other has meanwhile, such as that of a pod of a stateful set. After a
+    /// crash it then has its lanes and partitions back at once, instead of when its leases run out; when it stops for good, others have its
+    /// partitions after 6 s. Empty: a worker is another one each time.
+    worker_name: Option<WorkerName> = "";
     /// Partitions of topics that `confab migrate` makes.
     kafka_partitions: i32 = "8", 1 ..= 10_000;
     /// Brokers that keep each record, in topics that `confab migrate` makes.

@@ -92,6 +92,21 @@ impl Value for Option<RedisAddress> {
     }
 }
 
+/// What a worker is called over all its lives. Kafka's tools show it.
+#[derive(Clone, Debug)]
+pub struct WorkerName(pub String);
+
+impl Value for Option<WorkerName> {
+    fn parse(text: &str) -> Result<Self, String> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        match text {
+            "" => Ok(None),
+            _ if text.len() <= 100 && text.bytes().all(allowed) => Ok(Some(WorkerName(text.to_owned()))),
+            _ => Err("expected up to 100 letters, digits, dots, hyphens and underscores".to_owned()),
+        }
+    }
+}
+
 /// A collector of traces.
 #[derive(Clone, Debug)]
 pub struct OtlpEndpoint(pub String);

@@ -29,6 +29,9 @@ const KAFKA_WAIT: Duration = Duration::from_secs(10);
 /// Longer than a worker may be silent before its work goes to others.
 const LONG_SLEEP: Duration = Duration::from_secs(12);
 
+/// What is left of a dead worker's leases at least: they last 5 s and are prolonged each second.
+const LEASES_LEFT: Duration = Duration::from_secs(4);
+
 /// Each push that was taken, as (device, message), with the ids under which it was.
 fn seen(providers: &Providers) -> BTreeMap<(String, String), BTreeSet<String>> {
     let mut seen: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
@@ -193,6 +196,35 @@ async fn nothing_is_lost_when_one_worker_is_killed_and_one_sleeps_longer_than_it
     sent += send_all("it is back").await;
     until_seen_once(providers, DEADLINE, sent * members.len()).await;
     assert!(workers[1].runs() && workers[2].runs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_was_killed_has_its_work_back_under_its_name_before_its_leases_run_out() {
+    let providers = &Providers::start().await;
+    let mut settings = providers.settings();
+    settings.push(("CONFAB_WORKER_NAME", "worker-0".to_owned()));
+    let Some(installation) = Installation::on_kafka(settings) else { return };
+    let api = installation.start("api");
+    let site = &Site::new(&api.url);
+    let ada = site.join("ada").await;
+    let bob = site.join_with(providers, Kind::Fcm, "bob").await;
+    let mut groups = Vec::new();
+    // Over all lanes and partitions.
+    for _ in 0..8 {
+        groups.push(site.group(&ada, "t", &[&bob]).await);
+    }
+    let mut worker = installation.start("worker");
+    for group in &groups {
+        site.send(&ada, group, "before").await;
+    }
+    until_seen_once(providers, DEADLINE, groups.len()).await;
+    worker.kill();
+    let killed = Instant::now();
+    let _same = installation.start("worker");
+    for group in &groups {
+        site.send(&ada, group, "after").await;
+    }
+    until_seen_once(providers, LEASES_LEFT.saturating_sub(killed.elapsed()), 2 * groups.len()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,3 +9,4 @@ pub mod outbox_queue;
 pub mod push;
 pub mod relay;
 pub mod tasks;
+mod together;

@@ -1,17 +1,21 @@
 //! The queue of an installation without Kafka: the outbox itself. The relay hands each task over here and goes on when it is done, so
 //! that what a crash interrupts comes again; what cannot be done is kept in SQL.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use domain::{
     Chat,
     port::queue::{Queue, QueueError, Record, Topic, Work as _, Worked},
 };
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 use crate::{push::Pusher, tasks::Tasks};
+
+/// Conversations whose tasks are done at the same time.
+const AT_ONCE: usize = 64;
 
 #[derive(Clone)]
 pub struct OutboxQueue {
@@ -26,10 +30,10 @@ impl OutboxQueue {
     }
 }
 
-#[async_trait]
-impl Queue for OutboxQueue {
-    async fn deliver(&self, records: Vec<Record>) -> Result<(), QueueError> {
-        for record in records.into_iter().filter(|record| Topic::TASKS.contains(&record.topic)) {
+impl OutboxQueue {
+    /// Does the tasks of one key in their order.
+    async fn work_off(&self, records: Vec<Record>) -> Result<(), QueueError> {
+        for record in records {
             let mut tries = 0;
             loop {
                 // What a task delivers in turn comes back here.
@@ -46,6 +50,18 @@ impl Queue for OutboxQueue {
             }
         }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Queue for OutboxQueue {
+    async fn deliver(&self, records: Vec<Record>) -> Result<(), QueueError> {
+        let mut keys: HashMap<Vec<u8>, Vec<Record>> = HashMap::new();
+        for record in records.into_iter().filter(|record| Topic::TASKS.contains(&record.topic)) {
+            keys.entry(record.key.clone()).or_default().push(record);
+        }
+        let working = stream::iter(keys.into_values().map(|records| self.work_off(records)));
+        working.buffer_unordered(AT_ONCE).try_collect().await
     }
 
     async fn bury(&self, topic: Topic, _: &[u8], payload: &[u8], reason: &str) -> Result<(), QueueError> {

@@ -3,6 +3,7 @@
 //! Whom and what, the domain says, a few devices at a time; what their providers took is noted before it is asked for more, so that a
 //! repeated task finds nothing due. Between the two a crash may repeat a request: it then has the same id and replaces what the device
 //! shows (P5, I8). A provider that is away holds up nobody: what it did not take is parked, and comes again as a task of its own.
+//! Tasks of different conversations run side by side and ask and note together, so that the domain has few calls for many of them.
 
 mod apns;
 mod fcm;
@@ -13,22 +14,38 @@ mod web;
 use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
 
 use domain::{
-    Chat, ConversationId, MessageId, PushAddress, PushBatch, PushProvider, PushTarget, PushTask, Pushed,
-    ServiceError, measure,
-    port::{Clock, Random},
+    Chat, ConversationId, MessageId, PushAddress, PushBatch, PushProvider, PushRange, PushTarget, PushTask,
+    Pushed, ServiceError, measure,
     trace::{ExportedSpan, TARGET},
 };
-use futures_util::future::join_all;
+use futures_util::{FutureExt as _, future::join_all};
 use sha2::{Digest as _, Sha256};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
+use tokio_util::task::TaskTracker;
 use tracing::Span;
 
 use self::gates::Gates;
-use crate::tasks::Trouble;
+use crate::{
+    tasks::Trouble,
+    together::{Bounds, Together},
+};
 
 /// How long pushes are parked whose provider does not say when to come again: doubled each time.
 const PARKED_MIN: Duration = Duration::from_secs(2);
 const PARKED_MAX: Duration = Duration::from_mins(10);
+/// Requests to one provider at the same time; for browsers, to all of their push services.
+const REQUESTS_AT_ONCE: usize = 256;
+/// Ranges that are asked about in one call, as many as the domain answers at once.
+const RANGES_AT_ONCE: usize = 256;
+/// Calls about ranges on their way: one is read while another is written.
+const ASKING_AT_ONCE: usize = 2;
+/// Of what is noted in one call: half of what a request may have.
+const NOTED_BYTES_MAX: usize = 512 * 1024;
+/// A mark on the wire, with what is around it.
+const MARK_BYTES: usize = 32;
 /// Between two tries to note what providers took.
 const NOTE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -86,7 +103,28 @@ pub struct Pusher {
     fcm: Option<fcm::Fcm>,
     web: Option<web::WebPush>,
     gates: Gates,
+    turns: Turns,
+    asking: Arc<Together<PushRange, PushBatch>>,
+    noting: Arc<Together<Pushed, ()>>,
+    chat: Chat,
     shows_text: bool,
+}
+
+/// Whose turn it is to ask a provider, for each by itself.
+struct Turns {
+    apns: Semaphore,
+    fcm: Semaphore,
+    web: Semaphore,
+}
+
+impl Turns {
+    const fn at(&self, provider: PushProvider) -> &Semaphore {
+        match provider {
+            PushProvider::Apns => &self.apns,
+            PushProvider::Fcm => &self.fcm,
+            PushProvider::WebPush => &self.web,
+        }
+    }
 }
 
 /// What a device is to show.
@@ -125,12 +163,9 @@ impl Outcome {
 }
 
 impl Pusher {
-    /// Reads keys; a file that is none is an error.
-    pub fn new(
-        settings: &PushSettings,
-        clock: &Arc<dyn Clock>,
-        random: &Arc<dyn Random>,
-    ) -> Result<Self, Failure> {
+    /// Reads keys; a file that is none is an error. Calls of the domain run among the tasks.
+    pub fn new(settings: &PushSettings, chat: &Chat, tasks: &TaskTracker) -> Result<Self, Failure> {
+        let (clock, random) = (chat.clock(), chat.random());
         let apns = settings.apns.as_ref().map(|apns| apns::Apns::new(apns, clock.clone())).transpose()?;
         let fcm = settings.fcm.as_ref().map(|fcm| fcm::Fcm::new(fcm, clock.clone())).transpose()?;
         let private = settings.private_endpoints;
@@ -141,22 +176,31 @@ impl Pusher {
             fcm,
             web: web.transpose()?,
             gates: Gates::default(),
+            turns: Turns {
+                apns: Semaphore::new(REQUESTS_AT_ONCE),
+                fcm: Semaphore::new(REQUESTS_AT_ONCE),
+                web: Semaphore::new(REQUESTS_AT_ONCE),
+            },
+            asking: asking(chat.clone(), tasks.clone()),
+            noting: noting(chat.clone(), tasks.clone()),
+            chat: chat.clone(),
             shows_text: settings.shows_text,
         })
     }
 
     /// Pushes a message to those in the range that are due it. What a provider does not take now is parked.
-    pub async fn push(&self, chat: &Chat, task: PushTask) -> Result<(), Trouble> {
+    pub async fn push(&self, task: PushTask) -> Result<(), Trouble> {
         if self.apns.is_none() && self.fcm.is_none() && self.web.is_none() {
             return Ok(());
         }
         let mut range = task.range;
         let mut left: Option<Option<Duration>> = None;
         loop {
-            let batch = chat.due_pushes(range).await?;
+            let batch = self.asking.ask(range).await?;
             let targets = batch.targets.iter().filter(|one| self.has(one.address.provider()));
             let sends = targets.map(|target| self.send(range.conversation, &batch, target));
-            let mut pushed = Pushed::default();
+            let PushRange { conversation, seq, .. } = range;
+            let mut pushed = Pushed { conversation, seq, sent: Vec::new(), gone: Vec::new() };
             for (target, outcome) in join_all(sends).await {
                 match outcome {
                     Outcome::Sent => pushed.sent.push(target.session),
@@ -170,8 +214,8 @@ impl Pusher {
                     }
                 }
             }
-            if pushed != Pushed::default() {
-                note(chat, &task, pushed).await?;
+            if !pushed.sent.is_empty() || !pushed.gone.is_empty() {
+                self.note_pushed(pushed).await?;
             }
             match batch.next {
                 Some(user) => range.after = user,
@@ -182,7 +226,18 @@ impl Pusher {
         let longer = PARKED_MIN * 2_u32.saturating_pow(task.tries.min(16));
         let parked = PushTask { tries: task.tries + 1, ..task };
         let wait = wait.unwrap_or(longer).clamp(PARKED_MIN, PARKED_MAX);
-        Ok(chat.park_push(parked, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)).await?)
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        Ok(self.chat.park_push(parked, wait_ms).await?)
+    }
+
+    /// Notes what providers took, however long that takes: to ask them again would be to push twice.
+    async fn note_pushed(&self, pushed: Pushed) -> Result<(), ServiceError> {
+        loop {
+            match self.noting.ask(pushed.clone()).await {
+                Err(error) if error.code().retryable() => sleep(NOTE_PAUSE).await,
+                outcome => return outcome,
+            }
+        }
     }
 
     const fn has(&self, provider: PushProvider) -> bool {
@@ -203,6 +258,8 @@ impl Pusher {
         let provider = target.address.provider();
         let gate = gates::name(&target.address);
         let device = format!("session {}", target.session.0);
+        // Whoever waited long for a turn may find the gate closed.
+        let _turn = self.turns.at(provider).acquire().await;
         let now = Instant::now();
         let closed = self.gates.closed_for(&gate, now).or_else(|| self.gates.closed_for(&device, now));
         if let Some(left) = closed {
@@ -261,15 +318,26 @@ impl Pusher {
     }
 }
 
-/// Notes what providers took, however long that takes: to ask them again would be to push twice.
-async fn note(chat: &Chat, task: &PushTask, pushed: Pushed) -> Result<(), ServiceError> {
-    let PushTask { range, .. } = task;
-    loop {
-        match chat.note_pushed(range.conversation, range.seq, pushed.clone()).await {
-            Err(error) if error.code().retryable() => sleep(NOTE_PAUSE).await,
-            outcome => return outcome,
-        }
-    }
+fn asking(chat: Chat, tasks: TaskTracker) -> Arc<Together<PushRange, PushBatch>> {
+    let call = move |ranges| {
+        let chat = chat.clone();
+        async move { chat.due_pushes(ranges).await }.boxed()
+    };
+    let bounds = Bounds { calls: ASKING_AT_ONCE, weight: RANGES_AT_ONCE, weight_of: |_| 1 };
+    Together::new(Box::new(call), bounds, tasks)
+}
+
+/// One call at a time: two would wait for each other's rows.
+fn noting(chat: Chat, tasks: TaskTracker) -> Arc<Together<Pushed, ()>> {
+    let call = move |pushed: Vec<Pushed>| {
+        let (chat, count) = (chat.clone(), pushed.len());
+        async move { chat.note_pushed(pushed).await.map(|()| vec![(); count]) }.boxed()
+    };
+    let weight_of = |pushed: &Pushed| {
+        let gone = pushed.gone.iter().map(|(_, address)| address.len() + MARK_BYTES).sum::<usize>();
+        (pushed.sent.len() + 1) * MARK_BYTES + gone
+    };
+    Together::new(Box::new(call), Bounds { calls: 1, weight: NOTED_BYTES_MAX, weight_of }, tasks)
 }
 
 const fn name(provider: PushProvider) -> &'static str {

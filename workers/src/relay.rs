@@ -26,7 +26,7 @@ use crate::fanout::{LAST_USER, record};
 /// How often leases are prolonged, and how soon a free lane finds an owner.
 const HOLD_INTERVAL: Duration = Duration::from_secs(1);
 /// How soon after a lane another is taken: workers that start together share them.
-const TAKE_INTERVAL: Duration = Duration::from_millis(100);
+const TAKE_INTERVAL: Duration = Duration::from_millis(20);
 /// How often a lane is looked at when the bus says nothing.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// How often a lane's parked pushes are looked at.
@@ -53,6 +53,10 @@ pub async fn run(setup: RelaySetup) {
     let RelaySetup { chat, queue, worker, from_now, tasks, stop } = setup;
     let mut held: HashMap<LaneId, Held> = HashMap::new();
     let mut pause = Duration::ZERO;
+    // What one of the same name left behind, which died. It gets a new fence.
+    if let Err(error) = chat.release_lanes(worker).await {
+        tracing::warn!(error = &error as &dyn Error, "the lanes are free once their leases run out");
+    }
     while stop.run_until_cancelled(sleep(pause)).await.is_some() {
         pause = HOLD_INTERVAL;
         // The lease counts from before the question.
@@ -64,7 +68,7 @@ pub async fn run(setup: RelaySetup) {
                 continue;
             }
         };
-        show(&chat, lanes.len()).await;
+        let count = lanes.len();
         held.retain(|lane, held| {
             let still = lanes.iter().any(|now| now.lane == *lane && now.fence == held.fence)
                 && !held.lost.is_cancelled();
@@ -88,6 +92,9 @@ pub async fn run(setup: RelaySetup) {
             let lifeline = chat.lifeline().clone();
             let relayed = LaneRelay { chat, queue, from_now, lane, lease, lost, parked_at };
             tasks.spawn(lifeline.hold("relay of a lane", relayed.run()));
+        }
+        if pause == HOLD_INTERVAL {
+            show(&chat, count).await;
         }
     }
     for held in held.into_values() {

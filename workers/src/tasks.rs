@@ -98,7 +98,7 @@ impl Tasks {
     async fn attempt(&self, sealed: &SealedTask) -> Result<(), Trouble> {
         match sealed.task {
             Task::Fanout { .. } => fanout::part(&self.chat, &*self.queue, sealed).await,
-            Task::Push(push) => self.pusher.push(&self.chat, push).await,
+            Task::Push(push) => self.pusher.push(push).await,
         }
     }
 

@@ -26,6 +26,8 @@ pub struct KafkaSettings {
     pub brokers: String,
     /// Before the name of every topic, with a dot.
     pub prefix: String,
+    /// What the consumer of tasks is called over all its lives; `None` for another one each time.
+    pub member: Option<String>,
 }
 
 impl KafkaSettings {

@@ -315,27 +315,15 @@ macro_rules! calls {
                     Wire::from_proto(request.conversation)?, UserId(request.after), request.size, request.runs
                 )
                 by Route::Any, again Always;
-            /// Who in a range of members is due a push about a message now.
-            pub due_pushes(range: PushRange) -> PushBatch
-                = due_pushes(PushRange {
-                    conversation: range.conversation.to_proto(),
-                    seq: range.seq,
-                    after: range.after.0,
-                    upto: range.upto.0,
-                }) | request => (Wire::from_proto(request)?)
+            /// Who in each of these ranges of members is due a push about its message now.
+            pub due_pushes(ranges: Vec<PushRange>) -> Vec<PushBatch>
+                = due_pushes(DuePushesRequest { ranges: ranges.to_proto() })
+                | request => (Wire::from_proto(request.ranges)?)
                 by Route::Any, again Always;
             /// Pushes that are done are not due again; devices that are gone are forgotten.
-            pub note_pushed(conversation: ConversationId, seq: i32, pushed: Pushed) -> ()
-                = note_pushed(NotePushedRequest {
-                    conversation: conversation.to_proto(),
-                    seq: seq,
-                    sent: pushed.sent.to_proto(),
-                    gone: pushed.gone.to_proto(),
-                }) | request => (
-                    Wire::from_proto(request.conversation)?,
-                    request.seq,
-                    Pushed { sent: Wire::from_proto(request.sent)?, gone: Wire::from_proto(request.gone)? }
-                )
+            pub note_pushed(pushed: Vec<Pushed>) -> ()
+                = note_pushed(NotePushedRequest { pushed: pushed.to_proto() })
+                | request => (Wire::from_proto(request.pushed)?)
                 by Route::Any, again Always;
             /// Pushes wait for so many milliseconds, because their provider is away.
             pub park_push(task: PushTask, wait_ms: u64) -> ()

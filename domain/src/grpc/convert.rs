@@ -43,7 +43,7 @@ macro_rules! words {
     };
 }
 
-words!(Arc<Message>, ConversationView, Credentials, Heads, Member, Positions, PushBatch, User);
+words!(Arc<Message>, ConversationView, Credentials, Heads, Member, Positions, User);
 
 /// Replies that are a list, found again by a key.
 macro_rules! lists {
@@ -78,6 +78,7 @@ lists! {
     HashMap<(ConversationId, i32), Arc<Message>> = MessagesReply { messages: Arc<Message> }
         as (|messages| by(messages, |message| (message.conversation, message.seq)), values);
     Vec<UserId> = Ids { ids: UserId } as (|ids| ids, Wire::to_proto);
+    Vec<PushBatch> = DuePushesReply { batches: PushBatch } as (|batches| batches, Wire::to_proto);
     Vec<PushTask> = ParkedPushesReply { pushes: PushTask } as (|pushes| pushes, Wire::to_proto);
     Vec<DeadTask> = DeadTasksReply { tasks: DeadTask } as (|tasks| tasks, Wire::to_proto);
     HashMap<SessionId, PushProvider> = PushProvidersReply { sessions: (SessionId, PushProvider) }

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     Chat, ConversationId, ConversationView, Credentials, DeadTask, ErrorCode, LoggedBatch, Member, MemberId,
-    Message, MessageId, Page, Positions, PushBatch, PushProvider, PushTask, Pushed, QuietHours, RelayBacklog,
+    Message, MessageId, Page, Positions, PushBatch, PushProvider, PushTask, QuietHours, RelayBacklog,
     RelayLane, ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId, WorkerId,
     contract::{
         proto::{

@@ -219,7 +219,7 @@ pub struct PushBatch {
     pub title: Option<Arc<str>>,
     pub text: String,
     pub targets: Vec<PushTarget>,
-    /// The last user whose devices were looked at; `None` when that was the end of the range.
+    /// Where to go on: the last user whose devices were looked at, or where the range begins when none were. `None` at its end.
     pub next: Option<UserId>,
 }
 
@@ -234,8 +234,10 @@ pub struct PushTarget {
 }
 
 /// What became of pushes about a message.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pushed {
+    pub conversation: ConversationId,
+    pub seq: i32,
     /// Devices whose provider took it.
     pub sent: Vec<SessionId>,
     /// Devices whose provider says that they are gone, with the address that it says this of.

@@ -9,11 +9,24 @@ use crate::{
     ConversationId, DeadTask, LaneId, PushRange, PushTarget, PushTask, Pushed, QuietHours, Timestamp, UserId,
 };
 
-/// A device in the range of a push, with what may keep it silent.
+/// A device of a member, with what may keep it silent.
 #[derive(Clone, Debug)]
 pub struct Candidate {
+    pub conversation: ConversationId,
+    /// Its badge is yet to be counted.
     pub target: PushTarget,
+    /// How far its user has read.
+    pub read_seq: i32,
+    /// The newest message that it was pushed; zero for none.
+    pub pushed_seq: i32,
     pub quiet_hours: Option<QuietHours>,
+}
+
+impl Candidate {
+    /// They come in this order.
+    pub const fn place(&self) -> (ConversationId, UserId) {
+        (self.conversation, self.target.user)
+    }
 }
 
 #[async_trait]
@@ -27,12 +40,11 @@ pub trait Pushes: Send + Sync {
         runs: u32,
     ) -> Result<Vec<UserId>, StoreError>;
 
-    /// Devices of active members in the range who have not read the message, have not muted the conversation, and whose device
-    /// was not pushed it; without the sender's. By user, at most `limit`. Badges are yet to be counted.
+    /// Devices of active members in any of the ranges who have not muted the conversation. By conversation and user, at most
+    /// `limit`. Who has read all that the ranges are about may be left out.
     async fn candidates(
         &self,
-        range: &PushRange,
-        sender: UserId,
+        ranges: &[PushRange],
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<Candidate>, StoreError>;
@@ -40,12 +52,7 @@ pub trait Pushes: Send + Sync {
     /// All that is unread for each user.
     async fn unread(&self, users: &[UserId]) -> Result<HashMap<UserId, i32>, StoreError>;
 
-    async fn note_pushed(
-        &self,
-        conversation: ConversationId,
-        seq: i32,
-        pushed: &Pushed,
-    ) -> Result<(), StoreError>;
+    async fn note_pushed(&self, pushed: &[Pushed]) -> Result<(), StoreError>;
 
     /// Pushes of the lane that wait until then. They take the place of older ones to the same run of members.
     async fn park(&self, task: &PushTask, lane: LaneId, due_at: Timestamp) -> Result<(), StoreError>;

@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::try_join;
+
 use crate::{
     Caller, Conversation, ConversationId, Domain, Event, Fact, LaneId, LaneLayout, LoggedBatch, LoggedFact,
     Member, MemberId, Message, Positions, ServiceResult,
@@ -62,9 +64,14 @@ impl Domain {
             }
         }
         let store = &self.services.conversations;
-        let conversations = store.heads_of(&conversations.into_iter().collect::<Vec<_>>()).await?;
-        let messages = store.messages_for_hub(&messages.into_iter().collect::<Vec<_>>()).await?;
-        let members = store.members_for_hub(&members.into_iter().collect::<Vec<_>>()).await?;
+        let conversations: Vec<_> = conversations.into_iter().collect();
+        let messages: Vec<_> = messages.into_iter().collect();
+        let members: Vec<_> = members.into_iter().collect();
+        let (conversations, messages, members) = try_join!(
+            store.heads_of(&conversations),
+            store.messages_for_hub(&messages),
+            store.members_for_hub(&members),
+        )?;
         Ok(Known {
             conversations: conversations.into_iter().map(|head| (head.id, Arc::new(head))).collect(),
             messages: messages.into_iter().map(|one| ((one.conversation, one.seq), Arc::new(one))).collect(),

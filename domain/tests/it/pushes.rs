@@ -25,8 +25,14 @@ fn those(callers: &[&Caller]) -> BTreeSet<SessionId> {
     callers.iter().map(|caller| caller.session).collect()
 }
 
+async fn ask(chat: &Chat, range: PushRange) -> PushBatch {
+    let mut batches = chat.due_pushes(vec![range]).await.expect("asks");
+    assert_eq!(batches.len(), 1);
+    batches.remove(0)
+}
+
 async fn due(chat: &Chat, conversation: ConversationId, seq: i32) -> BTreeSet<SessionId> {
-    sessions(&chat.due_pushes(everybody(conversation, seq)).await.expect("asks"))
+    sessions(&ask(chat, everybody(conversation, seq)).await)
 }
 
 async fn register(chat: &Chat, caller: &Caller) {
@@ -48,7 +54,7 @@ on_every_database! {
         let id = group_with_devices(&chat, &users).await;
         let seq = send(&chat, &users[0], id, "hello").await.seq;
         let [one, two, three, four] = [&users[1], &users[2], &users[3], &users[4]];
-        let batch = chat.due_pushes(everybody(id, seq)).await.expect("asks");
+        let batch = ask(&chat, everybody(id, seq)).await;
         assert_eq!(sessions(&batch), those(&[one, two, three, four]), "not the sender's");
         assert_eq!((batch.text.as_str(), &*batch.sender, batch.title.as_deref()), ("hello", "user0", Some("group")));
         assert!(batch.targets.iter().all(|target| target.badge == 1));
@@ -67,14 +73,17 @@ on_every_database! {
         chat.mute_conversation(three, id, Timestamp(1)).await.expect("unmutes");
         assert_eq!(due(&chat, id, seq).await, those(&[one, three, four]));
 
-        let pushed = Pushed { sent: vec![one.session], gone: vec![(three.session, format!("token-{}", three.session.0))] };
-        chat.note_pushed(id, seq, pushed).await.expect("notes");
+        let gone = vec![(three.session, format!("token-{}", three.session.0))];
+        let pushed = Pushed { conversation: id, seq, sent: vec![one.session], gone };
+        chat.note_pushed(vec![pushed]).await.expect("notes");
         assert_eq!(due(&chat, id, seq).await, those(&[four]), "one was pushed to, one is gone");
         assert_eq!(chat.push_providers(three).await.expect("asks").len(), 0);
         let next = send(&chat, &users[0], id, "again").await.seq;
         assert_eq!(due(&chat, id, next).await, those(&[one, two, four]));
-        chat.note_pushed(id, next, Pushed { sent: vec![four.session], gone: Vec::new() }).await.expect("notes");
-        chat.note_pushed(id, seq, Pushed { sent: vec![four.session], gone: Vec::new() }).await.expect("notes");
+        for seq in [next, seq] {
+            let pushed = Pushed { conversation: id, seq, sent: vec![four.session], gone: Vec::new() };
+            chat.note_pushed(vec![pushed]).await.expect("notes");
+        }
         assert_eq!(due(&chat, id, next).await, those(&[one, two]), "a mark never goes back");
 
         chat.remove_member(&users[0], RemoveMember { conversation: id, user: one.user }).await.expect("removes");
@@ -92,7 +101,7 @@ on_every_database! {
         }
         let seq = send(&chat, &users[0], id, "c").await.seq;
         let badge = async || {
-            let batch = chat.due_pushes(everybody(id, seq)).await.expect("asks");
+            let batch = ask(&chat, everybody(id, seq)).await;
             batch.targets.iter().map(|target| target.badge).collect::<Vec<_>>()
         };
         assert_eq!(badge().await, [3]);
@@ -113,7 +122,7 @@ on_every_database! {
         let seq = send(&chat, &users[0], id, "hello").await.seq;
         let (mut range, mut found, mut batches) = (everybody(id, seq), BTreeSet::new(), 0);
         loop {
-            let batch = chat.due_pushes(range).await.expect("asks");
+            let batch = ask(&chat, range).await;
             batches += 1;
             assert!(batch.targets.len() <= 64);
             for target in &batch.targets {
@@ -131,10 +140,55 @@ on_every_database! {
         let mut after = UserId(0);
         for upto in ends {
             let range = PushRange { conversation: id, seq, after, upto };
-            all += chat.due_pushes(range).await.expect("asks").targets.len();
+            all += ask(&chat, range).await.targets.len();
             after = upto;
         }
         assert_eq!(all, 149);
+    }
+
+    async fn many_ranges_are_answered_as_each_alone(db: TestDatabase) {
+        let chat = db.chat();
+        let users = db.users(90).await;
+        let mut ranges = Vec::new();
+        for members in [&users[..30], &users[30..32], &users[32..], &users[..32]] {
+            let id = group_with_devices(&chat, members).await;
+            for text in ["one", "two", "three"] {
+                let seq = send(&chat, &members[0], id, text).await.seq;
+                ranges.push(everybody(id, seq));
+                let pushed = Pushed { conversation: id, seq: seq - 1, sent: vec![members[1].session], gone: Vec::new() };
+                chat.note_pushed(vec![pushed.clone(), pushed]).await.expect("notes");
+            }
+            chat.mark_read(&members[1], MarkRead { conversation: id, seq: 3 }).await.expect("reads");
+            let newest = ranges[ranges.len() - 1];
+            ranges.push(PushRange { after: members[0].user, upto: members[members.len() / 2].user, ..newest });
+        }
+        // More than are answered at once, and none that exist.
+        ranges.resize(300, everybody(ConversationId::group(1), 1));
+        let mut alone = Vec::new();
+        for range in &ranges {
+            alone.push(ask(&chat, *range).await);
+        }
+        let (mut together, mut left) = (vec![BTreeSet::new(); ranges.len()], ranges.clone());
+        let mut numbers: Vec<usize> = (0..ranges.len()).collect();
+        let mut calls = 0;
+        while !left.is_empty() {
+            calls += 1;
+            assert!(calls < 20, "it goes on");
+            let batches = chat.due_pushes(left.clone()).await.expect("asks");
+            assert_eq!(batches.len(), left.len());
+            for ((number, range), batch) in numbers.iter().zip(&mut left).zip(&batches) {
+                for target in &batch.targets {
+                    assert!(together[*number].insert(target.session), "nobody twice");
+                    let same = alone[*number].targets.iter().any(|one| one == target);
+                    assert!(same && batch.text == alone[*number].text && batch.message == alone[*number].message);
+                }
+                range.after = batch.next.unwrap_or(range.upto);
+            }
+            (numbers, left) = numbers.into_iter().zip(left).filter(|(_, range)| range.after < range.upto).unzip();
+        }
+        assert!(alone.iter().all(|batch| batch.next.is_none()));
+        assert_eq!(together, alone.iter().map(sessions).collect::<Vec<_>>());
+        assert!(together.iter().any(|sessions| sessions.len() > 50));
     }
 
     async fn one_device_is_one_users_and_ends_with_its_session(db: TestDatabase) {

@@ -33,10 +33,11 @@ use crate::{
     port::queue::{Topic, Work, Worked},
 };
 
-/// Records of a partition that are worked on or wait for their key.
-pub(super) const WINDOW: usize = 256;
-/// Tasks of a process that run at the same time.
-const AT_ONCE: usize = 64;
+/// Records of a partition that are worked on or wait for their key. What was fetched beyond it is thrown away when the partition
+/// is paused, and fetched again.
+pub(super) const WINDOW: usize = 1024;
+/// Tasks of a process that run at the same time. They share calls of the domain, so that many cost little more than few.
+const AT_ONCE: usize = 512;
 const POLL: Duration = Duration::from_millis(100);
 /// While work is under way: what is finished is noted soon.
 const POLL_BUSY: Duration = Duration::from_millis(5);
@@ -88,19 +89,24 @@ fn consume_once(setup: &Arc<ConsumerSetup>) -> Result<(), KafkaError> {
         done: Mutex::new(done),
         runtime: Handle::current(),
     };
-    let consumer: BaseConsumer<Context> = setup
-        .settings
-        .client()
+    let mut config = setup.settings.client();
+    if let Some(member) = &setup.settings.member {
+        config.set("group.instance.id", member);
+    }
+    let consumer: BaseConsumer<Context> = config
         .set("group.id", format!("{}.workers", setup.settings.prefix))
         .set("enable.auto.commit", "true")
         .set("auto.commit.interval.ms", "1000")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "earliest")
-        .set("session.timeout.ms", "10000")
+        // What brokers allow at least unless they are told otherwise: how long the work of one that died waits.
+        .set("session.timeout.ms", "6000")
         .set("heartbeat.interval.ms", "1000")
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("queued.min.messages", "1000")
         .set("queued.max.messages.kbytes", "16384")
+        // The default of a second is a pause in the middle of a backlog.
+        .set("fetch.queue.backoff.ms", "10")
         .set("statistics.interval.ms", STATISTICS_MS)
         .create_with_context(context)?;
     let topics: Vec<String> = Topic::TASKS.iter().map(|topic| setup.settings.topic(*topic)).collect();

@@ -1,12 +1,15 @@
 //! Who is due a push, what waits for a provider, and dead tasks.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    iter,
+};
 
 use async_trait::async_trait;
 use entity::{dead_task, device};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _,
+    QueryResult, QuerySelect as _,
 };
 
 use super::{
@@ -21,6 +24,11 @@ use crate::{
     model::push::Subscription,
     port::{Pushes, StoreError, pushes::Candidate},
 };
+
+/// Rows in one statement.
+const MARKS_AT_ONCE: usize = 512;
+/// Users whose unread conversations are in memory at once.
+const USERS_AT_ONCE: usize = 256;
 
 pub(super) const fn provider(number: i16) -> PushProvider {
     match number {
@@ -44,6 +52,35 @@ fn address(row: &mut Row<'_>) -> Result<PushAddress, StoreError> {
             auth: auth.and_then(|secret| secret.try_into().ok()).ok_or_else(|| unsound("secret"))?,
         })),
     })
+}
+
+/// The ranges without repeats: one for all messages about which the same members are asked, with the newest.
+fn spans(ranges: &[PushRange]) -> Vec<PushRange> {
+    let mut spans: BTreeMap<(ConversationId, UserId, UserId), i32> = BTreeMap::new();
+    for PushRange { conversation, seq, after, upto } in ranges {
+        let newest = spans.entry((*conversation, *after, *upto)).or_insert(*seq);
+        *newest = (*newest).max(*seq);
+    }
+    let span = |((conversation, after, upto), seq)| PushRange { conversation, seq, after, upto };
+    spans.into_iter().map(span).collect()
+}
+
+fn candidate(row: &QueryResult) -> Result<Candidate, StoreError> {
+    let mut row = Row::new(row);
+    let conversation = row.conversation_id()?;
+    let senders = row.senders()?;
+    let user = UserId(row.get()?);
+    let read_seq: i32 = row.get()?;
+    // What they sent, they have read.
+    let read_seq = senders.of(user).map_or(read_seq, |sent| sent.seq.max(read_seq));
+    let pushed_seq: Option<i32> = row.get()?;
+    let session = SessionId(row.get()?);
+    let target = PushTarget { session, user, address: address(&mut row)?, badge: 0 };
+    let (starts, ends): (Option<i16>, Option<i16>) = (row.get()?, row.get()?);
+    let time_zone: Option<String> = row.get()?;
+    let quiet_hours = starts.zip(ends).zip(time_zone);
+    let quiet_hours = quiet_hours.map(|((starts, ends), time_zone)| QuietHours { starts, ends, time_zone });
+    Ok(Candidate { conversation, target, read_seq, pushed_seq: pushed_seq.unwrap_or(0), quiet_hours })
 }
 
 /// A mark never goes back: a worker that slept through its task may come late.
@@ -108,100 +145,98 @@ impl Pushes for SqlStore {
 
     async fn candidates(
         &self,
-        range: &PushRange,
-        sender: UserId,
+        ranges: &[PushRange],
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<Candidate>, StoreError> {
-        let rows = self
+        let spans = spans(ranges);
+        let Some(last) = spans.last() else { return Ok(Vec::new()) };
+        let mut sql = self
             .sql(
-                "SELECT c.senders, m.user_id, m.read_seq, d.session_id, d.provider, d.address, d.p256dh, d.auth, \
-                 h.starts, h.ends, h.time_zone FROM member m JOIN conversation c ON c.id = m.conversation_id \
-                 JOIN device d ON d.user_id = m.user_id JOIN session s ON s.id = d.session_id AND s.ended_at IS NULL \
+                "SELECT m.conversation_id, c.senders, m.user_id, m.read_seq, k.seq, d.session_id, d.provider, d.address, \
+                 d.p256dh, d.auth, h.starts, h.ends, h.time_zone FROM member m ",
+            )
+            // Left alone, MariaDB weighs every index for every range.
+            .push(if self.dialect == Dialect::MySql { "FORCE INDEX (PRIMARY) " } else { "" })
+            .push(
+                "JOIN conversation c ON c.id = m.conversation_id JOIN device d ON d.user_id = m.user_id \
+                 JOIN session s ON s.id = d.session_id AND s.ended_at IS NULL \
                  LEFT JOIN muted_conversation q ON q.user_id = m.user_id AND q.conversation_id = m.conversation_id \
                  LEFT JOIN quiet_hours h ON h.user_id = m.user_id \
                  LEFT JOIN push_mark k ON k.session_id = d.session_id AND k.conversation_id = m.conversation_id \
-                 WHERE m.removed_rev IS NULL AND m.conversation_id = ",
+                 WHERE m.removed_rev IS NULL AND (q.until IS NULL OR q.until <= ",
             )
-            .bind(id_value(range.conversation))
-            .push(" AND m.user_id > ")
-            .bind(range.after.0)
-            .push(" AND m.user_id <= ")
-            .bind(range.upto.0)
-            .push(" AND m.user_id <> ")
-            .bind(sender.0)
-            .push(" AND m.read_seq < ")
-            .bind(range.seq)
-            .push(" AND (q.until IS NULL OR q.until <= ")
             .bind(now.0)
-            .push(") AND (k.seq IS NULL OR k.seq < ")
-            .bind(range.seq)
-            .push(") ORDER BY m.user_id, d.session_id LIMIT ")
+            .push(") AND (");
+        // Padded, so that there are few distinct texts.
+        let padded = spans.iter().chain(iter::repeat(last)).take(spans.len().next_power_of_two());
+        for (index, span) in padded.enumerate() {
+            sql = sql
+                .push(if index > 0 { " OR (m.conversation_id = " } else { "(m.conversation_id = " })
+                .bind(id_value(span.conversation))
+                .push(" AND m.user_id > ")
+                .bind(span.after.0)
+                .push(" AND m.user_id <= ")
+                .bind(span.upto.0)
+                .push(" AND m.read_seq < ")
+                .bind(span.seq)
+                .push(")");
+        }
+        let rows = sql
+            .push(") ORDER BY m.conversation_id, m.user_id, d.session_id LIMIT ")
             .bind(i64::from(limit))
             .all(&self.reader)
             .await?;
-        let mut candidates = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let mut row = Row::new(row);
-            let senders = row.senders()?;
-            let user = UserId(row.get()?);
-            let read_seq: i32 = row.get()?;
-            // What they sent, they have read.
-            if senders.of(user).map_or(read_seq, |sent| sent.seq.max(read_seq)) >= range.seq {
-                continue;
-            }
-            let session = SessionId(row.get()?);
-            let target = PushTarget { session, user, address: address(&mut row)?, badge: 0 };
-            let starts: Option<i16> = row.get()?;
-            let ends: Option<i16> = row.get()?;
-            let time_zone: Option<String> = row.get()?;
-            let quiet_hours = starts.zip(ends).zip(time_zone);
-            let quiet_hours =
-                quiet_hours.map(|((starts, ends), time_zone)| QuietHours { starts, ends, time_zone });
-            candidates.push(Candidate { target, quiet_hours });
-        }
-        Ok(candidates)
+        rows.iter().map(candidate).collect()
     }
 
     async fn unread(&self, users: &[UserId]) -> Result<HashMap<UserId, i32>, StoreError> {
-        let rows = self
-            .sql(
-                "SELECT m.user_id, m.read_seq, m.read_countable, c.countable, c.senders FROM member m \
-                 JOIN conversation c ON c.id = m.conversation_id WHERE m.removed_rev IS NULL AND m.read_countable < c.countable \
-                 AND m.user_id IN ",
-            )
-            .list(users.iter().map(|user| user.0))
-            .all_or_none(&self.reader, users.is_empty())
-            .await?;
         let mut unread: HashMap<UserId, i32> = HashMap::new();
-        for row in &rows {
-            let mut row = Row::new(row);
-            let user = UserId(row.get()?);
-            let (read_seq, read_countable, countable): (i32, i32, i32) = (row.get()?, row.get()?, row.get()?);
-            let sent = row.senders()?.of(user).filter(|sent| sent.seq > read_seq);
-            let read_countable = sent.map_or(read_countable, |sent| sent.countable);
-            let total = unread.entry(user).or_default();
-            *total = total.saturating_add((countable - read_countable).max(0));
+        for users in users.chunks(USERS_AT_ONCE) {
+            let rows = self
+                .sql(
+                    "SELECT m.user_id, m.read_seq, m.read_countable, c.countable, c.senders FROM member m \
+                     JOIN conversation c ON c.id = m.conversation_id WHERE m.removed_rev IS NULL \
+                     AND m.read_countable < c.countable AND m.user_id IN ",
+                )
+                .list(users.iter().map(|user| user.0))
+                .all(&self.reader)
+                .await?;
+            for row in &rows {
+                let mut row = Row::new(row);
+                let user = UserId(row.get()?);
+                let (read_seq, read_countable, countable): (i32, i32, i32) =
+                    (row.get()?, row.get()?, row.get()?);
+                let sent = row.senders()?.of(user).filter(|sent| sent.seq > read_seq);
+                let read_countable = sent.map_or(read_countable, |sent| sent.countable);
+                let total = unread.entry(user).or_default();
+                *total = total.saturating_add((countable - read_countable).max(0));
+            }
         }
         Ok(unread)
     }
 
-    async fn note_pushed(
-        &self,
-        conversation: ConversationId,
-        seq: i32,
-        pushed: &Pushed,
-    ) -> Result<(), StoreError> {
-        if !pushed.sent.is_empty() {
-            let rows =
-                pushed.sent.iter().map(|session| [session.0.into(), id_value(conversation), seq.into()]);
+    async fn note_pushed(&self, pushed: &[Pushed]) -> Result<(), StoreError> {
+        // No row twice in a statement, and in one order for everybody, so that no two wait for each other.
+        let mut marks: BTreeMap<(SessionId, ConversationId), i32> = BTreeMap::new();
+        for Pushed { conversation, seq, sent, .. } in pushed {
+            for session in sent {
+                let mark = marks.entry((*session, *conversation)).or_insert(*seq);
+                *mark = (*mark).max(*seq);
+            }
+        }
+        let marks: Vec<_> = marks.into_iter().collect();
+        for marks in marks.chunks(MARKS_AT_ONCE) {
+            let rows = marks.iter().map(|((session, conversation), seq)| {
+                [session.0.into(), id_value(*conversation), (*seq).into()]
+            });
             self.sql("INSERT INTO push_mark (session_id, conversation_id, seq) VALUES ")
                 .rows(rows)
                 .push(self.dialect.otherwise(&KEEP_THE_NEWER_MARK))
                 .run(&self.writer)
                 .await?;
         }
-        for (session, gone) in &pushed.gone {
+        for (session, gone) in pushed.iter().flat_map(|pushed| &pushed.gone) {
             // It may have registered anew meanwhile.
             let removed = device::Entity::delete_many()
                 .filter(device::Column::SessionId.eq(session.0))

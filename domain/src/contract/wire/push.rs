@@ -3,7 +3,7 @@
 use super::{Wire, WireError, required};
 use crate::{
     ConversationId, DeadTask, MessageId, PushAddress, PushBatch, PushProvider, PushRange, PushTarget,
-    PushTask, QuietHours, SessionId, Subscription, Timestamp, UserId, contract::proto,
+    PushTask, Pushed, QuietHours, SessionId, Subscription, Timestamp, UserId, contract::proto,
 };
 
 impl Wire for PushProvider {
@@ -182,6 +182,25 @@ impl Wire for PushTarget {
             user: UserId(target.user),
             address: required(target.address, "address")?,
             badge: target.badge,
+        })
+    }
+}
+
+impl Wire for Pushed {
+    type Proto = proto::Pushed;
+
+    fn to_proto(&self) -> proto::Pushed {
+        let Self { conversation, seq, sent, gone } = self;
+        let conversation = conversation.to_proto();
+        proto::Pushed { conversation, seq: *seq, sent: sent.to_proto(), gone: gone.to_proto() }
+    }
+
+    fn from_proto(pushed: proto::Pushed) -> Result<Self, WireError> {
+        Ok(Self {
+            conversation: Wire::from_proto(pushed.conversation)?,
+            seq: pushed.seq,
+            sent: Wire::from_proto(pushed.sent)?,
+            gone: Wire::from_proto(pushed.gone)?,
         })
     }
 }
