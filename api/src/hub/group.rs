@@ -188,8 +188,8 @@ async fn run(shared: &Arc<Shared>, plan: &Arc<Plan>, mut jobs: mpsc::UnboundedRe
     }
 }
 
-/// The stream of a group, made anew when it fails.
-struct Running<'a> {
+/// The stream of a group or of a replay, made anew when it fails.
+pub(super) struct Running<'a> {
     shared: &'a Shared,
     plan: &'a Plan,
     feed: mpsc::UnboundedSender<EventItem>,
@@ -197,9 +197,15 @@ struct Running<'a> {
 }
 
 impl<'a> Running<'a> {
-    fn start(shared: &'a Shared, plan: &'a Plan) -> Self {
+    pub fn start(shared: &'a Shared, plan: &'a Plan) -> Self {
         let (feed, events) = mpsc::unbounded_channel();
         Self { shared, plan, feed, responses: plan.responses(shared, unfold(events)) }
+    }
+
+    /// The event's payload; `None` when it failed, and is to be executed alone.
+    pub async fn whole(&mut self, item: &EventItem) -> Option<Bytes> {
+        let response = self.next(item).await;
+        (!is_away(&response.errors) && has_data(&response)).then(|| serialise(response))
     }
 
     async fn next(&mut self, item: &EventItem) -> Response {

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use async_graphql::{Pos, Response, ServerError};
+use bytes::Bytes;
 use domain::{
     Caller, ConversationId, CursorError, CursorPosition, ErrorCode, Event, Fact, Positions, ServiceError,
     ServiceResult,
@@ -15,7 +16,7 @@ use super::{
     Open, Shared,
     actor::{Command, GoLive, WentLive},
     arguments::Arguments,
-    group::Plan,
+    group::{Plan, Running},
     sharing::is_shared,
     view::about,
 };
@@ -27,7 +28,7 @@ use crate::{
         error::bad_request,
         types::event::{AsSeen, EventBody, EventItem},
     },
-    websocket::{Closed, Payload},
+    websocket::{About, Closed, Payload},
 };
 
 /// Why everything is to be fetched anew while a subscription is open.
@@ -253,12 +254,15 @@ impl Opening<'_> {
     }
 
     async fn send(&self, item: EventItem) -> Result<(), Failure> {
+        let about = about(&item);
+        let bytes = self.plan.execute_once(self.shared, item).await;
+        self.put(bytes.map_err(Failure::Refused)?, about).await
+    }
+
+    async fn put(&self, bytes: Bytes, about: Option<About>) -> Result<(), Failure> {
         if self.open.has_ended() {
             return Err(Failure::Gone);
         }
-        let about = about(&item);
-        let bytes = self.plan.execute_once(self.shared, item).await;
-        let bytes = bytes.map_err(Failure::Refused)?;
         Ok(self.open.outbound.next_paced(&self.open.id, Payload::Ready(bytes), about).await?)
     }
 
@@ -283,6 +287,8 @@ impl Opening<'_> {
         let mut conversations: Vec<&MissedInConversation> = missed.conversations.iter().collect();
         conversations.sort_unstable_by_key(|one| one.conversation.id);
         let until = &missed.heads.positions;
+        // Validated once for all of them.
+        let mut running = Running::start(self.shared, &self.plan);
         for one in conversations {
             let id = one.conversation.id;
             let since = resume.seen.get(layout.of_conversation(id));
@@ -294,7 +300,11 @@ impl Opening<'_> {
                 let mark = ReplayMark { until: until.clone(), conversation: id, rev };
                 let cursor = self.position(missed, &resume.seen, Some(mark));
                 let body = EventBody::Durable { event: Arc::new(event.event), as_seen: event.as_seen };
-                self.send(EventItem { cursor, body }).await?;
+                let item = EventItem { cursor, body };
+                match running.whole(&item).await {
+                    Some(bytes) => self.put(bytes, about(&item)).await?,
+                    None => self.send(item).await?,
+                }
             }
         }
         Ok(())
