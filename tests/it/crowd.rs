@@ -4,11 +4,11 @@ use domain::{
     Caller, Chat, ClientKey, ConversationId, Limits, Message, MessageText, PushAddress, Session, SessionId,
     Timestamp, Title, User, UserId,
     adapter::{
-        ambient::SystemRandom,
+        ambient::{SystemClock, SystemRandom},
         sql::{PoolSettings, SqlStore},
     },
     keys::KeyRing,
-    port::{Accounts as _, Random as _, accounts::NewSession},
+    port::{Accounts as _, Clock as _, Random as _, accounts::NewSession},
     service::{add_members::AddMembers, create_group::CreateGroup, send_message::SendMessage},
     wiring::Wiring,
 };
@@ -46,7 +46,7 @@ impl Crowd {
     }
 
     async fn person(&self, id: i64) -> Caller {
-        let (name, at) = (format!("user{id}"), Timestamp(1));
+        let (name, at) = (format!("user{id}"), SystemClock.now());
         let user = User {
             id: UserId(id),
             username: name.as_str().into(),

@@ -58,6 +58,12 @@ impl Kept {
         fresh.then_some(line)
     }
 
+    /// One with a transaction open, if one is kept that is still sound.
+    pub async fn begin(&self) -> Option<Line> {
+        let line = self.take()?;
+        line.connection.execute_unprepared("BEGIN").await.is_ok().then_some(line)
+    }
+
     /// After a transaction has been committed or rolled back in so many words. After an error, or where the outcome is unknown,
     /// the connection is dropped instead.
     pub fn put(&self, line: Line) {

@@ -71,12 +71,15 @@ impl Log for SqlStore {
 
     async fn begin(&self, lanes: &[LaneId]) -> Result<Box<dyn LaneTransaction>, StoreError> {
         debug_assert!(lanes.is_sorted(), "lanes are locked in the order of their numbers");
-        let transaction = self.dialect.begin_write(&self.writer).await?;
+        let line = match self.kept.begin().await {
+            Some(line) => line,
+            None => Line::new(self.dialect.begin_write(&self.writer).await?),
+        };
         let mut positions = Vec::with_capacity(lanes.len());
         for lane in lanes {
-            positions.push((*lane, self.dialect.take_position(&transaction, *lane).await?));
+            positions.push((*lane, self.dialect.take_position(&line.connection, *lane).await?));
         }
-        Ok(Box::new(self.transaction(Line::new(transaction), positions)))
+        Ok(Box::new(self.transaction(line, positions)))
     }
 
     async fn begin_after(

@@ -118,3 +118,13 @@ impl Sql {
         on.execute_raw(self.finish()).await.map_err(store_error)
     }
 }
+
+/// The digits of a literal of bytes.
+pub(super) fn push_hex(text: &mut String, bytes: &[u8]) {
+    let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
+    text.reserve(bytes.len() * 2);
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 0xf));
+    }
+}

@@ -19,7 +19,7 @@ use super::{
     kept::{Kept, Line},
     log::read_entries,
     rows::{CONVERSATION, MEMBER, MESSAGE, Row, id_value, message_values, role_number, senders_value},
-    statement::Sql,
+    statement::{Sql, push_hex},
 };
 use crate::{
     ClientKey, Conversation, ConversationId, ConversationKind, LaneId, LaneLayout, LoggedFact, Member,
@@ -402,15 +402,6 @@ fn of_commit(error: DbErr) -> StoreError {
     match store_error(error) {
         conflict @ (StoreError::Conflict(_) | StoreError::Duplicate(_)) => conflict,
         StoreError::Unavailable(source) | StoreError::Fault(source) => StoreError::Unavailable(source),
-    }
-}
-
-fn push_hex(text: &mut String, bytes: &[u8]) {
-    let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
-    text.reserve(bytes.len() * 2);
-    for byte in bytes {
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 0xf));
     }
 }
 
