@@ -54,7 +54,7 @@ impl Outbound {
         let _ = self.queue.push(Slot::Complete { id: Arc::clone(operation_id) });
     }
 
-    /// Closes the socket now; what waits is dropped. Codes are those of [`super::close`].
+    /// Closes the socket now; what waits is dropped. Codes are those of the module `close`.
     pub fn close(&self, code: u16, reason: &'static str) {
         self.queue.close_now(Close { code, reason });
     }
