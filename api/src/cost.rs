@@ -12,13 +12,12 @@ use std::collections::HashMap;
 use async_graphql::{
     Name, Value, Variables,
     parser::types::{
-        BaseType, ExecutableDocument, Field, FieldDefinition, OperationDefinition, OperationType, Selection,
-        SelectionSet,
+        BaseType, ExecutableDocument, Field, FieldDefinition, OperationDefinition, Selection, SelectionSet,
     },
 };
 use domain::model::page::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
 
-use crate::typesystem::TypeSystem;
+use crate::typesystem::{TypeSystem, base_name};
 
 /// A write locks a lane and some rows, and commits.
 const MUTATION: u64 = 10;
@@ -30,12 +29,7 @@ pub fn cost(
     operation: &OperationDefinition,
     variables: &Variables,
 ) -> u64 {
-    let root = match operation.ty {
-        OperationType::Query => Some(types.query()),
-        OperationType::Mutation => types.mutation(),
-        OperationType::Subscription => types.subscription(),
-    };
-    let Some(root) = root else { return 0 };
+    let Some(root) = types.root(operation.ty) else { return 0 };
     let mut count = Count { types, document, variables, known: HashMap::new() };
     count.selection_set(&operation.selection_set.node, root).in_lists_of(unstated())
 }
@@ -172,13 +166,6 @@ fn unstated() -> u64 {
 
 fn has_argument(definition: &FieldDefinition, name: &str) -> bool {
     definition.arguments.iter().any(|argument| argument.node.name.node == *name)
-}
-
-fn base_name(base: &BaseType) -> &Name {
-    match base {
-        BaseType::Named(name) => name,
-        BaseType::List(item) => base_name(&item.base),
-    }
 }
 
 #[cfg(test)]

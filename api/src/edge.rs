@@ -93,13 +93,8 @@ impl Edge {
             document.operation(parameters.operation_name.as_deref()).map_err(|refusal| vec![refusal])?;
         let operation = &operation.node;
         let variables = coerce_variables(types, operation, parameters.variables)?;
-        let root = match operation.ty {
-            OperationType::Query => Some(types.query()),
-            OperationType::Mutation => types.mutation(),
-            // The hub reads those of its one field.
-            OperationType::Subscription => None,
-        };
-        if let Some(root) = root {
+        // The hub reads those of a subscription's one field.
+        if let Some(root) = types.root(operation.ty).filter(|_| operation.ty != OperationType::Subscription) {
             check_arguments(types, &document.parsed, operation, root, &variables)
                 .map_err(|refusal| vec![refusal])?;
         }

@@ -9,7 +9,8 @@ use async_graphql::{
     parser::{
         parse_schema,
         types::{
-            FieldDefinition, InputValueDefinition, Type, TypeDefinition, TypeKind, TypeSystemDefinition,
+            BaseType, FieldDefinition, InputValueDefinition, OperationType, Type, TypeDefinition, TypeKind,
+            TypeSystemDefinition,
         },
     },
 };
@@ -67,6 +68,15 @@ impl TypeSystem {
         self.subscription.as_ref()
     }
 
+    /// The root type of a kind of operation, if the schema has one.
+    pub fn root(&self, kind: OperationType) -> Option<&Name> {
+        match kind {
+            OperationType::Query => Some(self.query()),
+            OperationType::Mutation => self.mutation(),
+            OperationType::Subscription => self.subscription(),
+        }
+    }
+
     /// A named type; `None` for the built-in scalars and for what does not exist.
     pub fn get(&self, name: &str) -> Option<&TypeKind> {
         self.types.get(name).map(|definition| &definition.kind)
@@ -96,5 +106,13 @@ impl TypeSystem {
         let TypeKind::InputObject(input) = &definition.kind else { return None };
         let one_of = definition.directives.iter().any(|directive| directive.node.name.node == *"oneOf");
         Some((input.fields.iter().map(|field| &field.node), one_of))
+    }
+}
+
+/// The name of a type without its lists.
+pub fn base_name(base: &BaseType) -> &Name {
+    match base {
+        BaseType::Named(name) => name,
+        BaseType::List(item) => base_name(&item.base),
     }
 }

@@ -5,13 +5,15 @@ use std::{collections::HashSet, convert::Infallible};
 use async_graphql::{
     Name, Variables,
     parser::types::{
-        BaseType, ExecutableDocument, Field, InputValueDefinition, OperationDefinition, Selection,
-        SelectionSet,
+        ExecutableDocument, Field, InputValueDefinition, OperationDefinition, Selection, SelectionSet,
     },
 };
 
 use super::value::coerce;
-use crate::{refusal::Refusal, typesystem::TypeSystem};
+use crate::{
+    refusal::Refusal,
+    typesystem::{TypeSystem, base_name},
+};
 
 /// Refuses an operation of which some argument cannot be read, before its other fields run. What is unknown to the
 /// schema is left for the validator.
@@ -85,12 +87,5 @@ impl<'a> Check<'a> {
                 Err(Refusal::bad_request(message))
             }
         }
-    }
-}
-
-fn base_name(base: &BaseType) -> &Name {
-    match base {
-        BaseType::Named(name) => name,
-        BaseType::List(item) => base_name(&item.base),
     }
 }
