@@ -1,6 +1,6 @@
 //! What an operator sees of a process: its health and its figures.
 
-use std::{net::TcpListener, time::Duration};
+use std::{net::TcpListener, path::Path, time::Duration};
 
 use serde_json::json;
 
@@ -20,21 +20,25 @@ async fn probe(admin: u16, path: &str) -> (u16, String) {
                 return answered;
             }
         }
+        // A process that waits for its back ends tells nobody when it begins to listen.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("{url} does not answer");
 }
 
+/// A server on the embedded default, and the port of its admin address.
+fn start(folder: &Path) -> (Server, u16) {
+    let admin = free_port();
+    let mut command = confab();
+    settings(&mut command, folder);
+    command.env("CONFAB_ADMIN_LISTEN", format!("127.0.0.1:{admin}"));
+    (Server::start(command), admin)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_process_did_stands_in_its_metrics() {
     let folder = tempfile::tempdir().expect("a folder");
-    let admin = free_port();
-    let mut command = confab();
-    settings(&mut command, folder.path());
-    let server = Server::start({
-        command.env("CONFAB_ADMIN_LISTEN", format!("127.0.0.1:{admin}"));
-        command
-    });
+    let (server, admin) = start(folder.path());
     let client = client();
     let (_, token) = register(&client, &server.url, "ada").await;
     ask(&client, &server.url, Some(&token), "{ viewer { username } }", json!({})).await.expect("answers");
@@ -57,13 +61,7 @@ async fn what_a_process_did_stands_in_its_metrics() {
 #[tokio::test(flavor = "multi_thread")]
 async fn known_and_unknown_users_cost_the_same_number_of_password_hashes() {
     let folder = tempfile::tempdir().expect("a folder");
-    let admin = free_port();
-    let mut command = confab();
-    settings(&mut command, folder.path());
-    let server = Server::start({
-        command.env("CONFAB_ADMIN_LISTEN", format!("127.0.0.1:{admin}"));
-        command
-    });
+    let (server, admin) = start(folder.path());
     let client = client();
     register(&client, &server.url, "ada").await;
     let hashes = async || {

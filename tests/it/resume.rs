@@ -58,6 +58,7 @@ async fn a_subscription_misses_nothing_over_five_kills_of_the_server() {
     let done = AtomicBool::new(false);
 
     let opened = tokio::sync::Notify::new();
+    let acked = tokio::sync::watch::Sender::new(0);
     let sending = async {
         // Without a cursor, what was sent before is not missed.
         opened.notified().await;
@@ -69,13 +70,16 @@ async fn a_subscription_misses_nothing_over_five_kills_of_the_server() {
                 tokio::task::yield_now().await;
             }
             sent.entry(id).or_default().insert(key);
+            acked.send_replace(number + 1);
         }
         done.store(true, Ordering::Relaxed);
         sent
     };
     let killing = async {
-        for _ in 0..5 {
-            tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        let mut acked = acked.subscribe();
+        // In the middle of the sends, wherever they are then.
+        for number in (60..600).step_by(120) {
+            acked.wait_for(|acked| *acked >= number).await.expect("somebody sends");
             server.kill();
             server = Server::start(embedded(folder.path()));
             url.lock().expect("whole").clone_from(&server.url);
