@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use domain::{Message, contract::envelope::open_task};
 use futures_util::{StreamExt as _, stream};
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
@@ -57,13 +58,13 @@ async fn until_seen_once(providers: &Providers, within: Duration, count: usize) 
     }
 }
 
-fn put(installation: &Installation, topic: &str, payloads: &[&[u8]]) {
+fn put(installation: &Installation, topic: &str, key: &[u8], payloads: &[&[u8]]) {
     let (brokers, prefix) = installation.kafka.as_ref().expect("a Kafka");
     let producer: BaseProducer =
         ClientConfig::new().set("bootstrap.servers", brokers).create().expect("a producer");
     for payload in payloads {
         let topic = format!("{prefix}.{topic}");
-        let record = BaseRecord::<[u8], [u8]>::to(&topic).payload(payload);
+        let record = BaseRecord::to(&topic).key(key).payload(*payload);
         producer.send(record).map_err(|(error, _)| error).expect("sends");
     }
     producer.flush(KAFKA_WAIT).expect("delivers");
@@ -126,7 +127,7 @@ async fn what_is_no_task_goes_to_the_dead_with_the_reason_and_the_others_are_don
     }
     let poison: [&[u8]; 3] = [b"\xff\xff\xff", b"", b"{\"task\": \"push\"}"];
     for _ in 0..4 {
-        block_in_place(|| put(&installation, "task.push", &poison));
+        block_in_place(|| put(&installation, "task.push", b"k", &poison));
     }
     for group in &groups {
         site.send(&ada, group, "hello").await;
@@ -244,12 +245,53 @@ async fn a_backlog_larger_than_any_queue_is_worked_off() {
         async move { crowd.send(&people[0], group, &format!("k{number}")).await }
     });
     let begun = Instant::now();
-    stream::iter(sends).buffer_unordered(256).collect::<Vec<_>>().await;
+    let sent: Vec<Message> = stream::iter(sends).buffer_unordered(256).collect().await;
     println!("{TASKS} messages in {:?}", begun.elapsed());
     let begun = Instant::now();
     let _worker = installation.start("worker");
     until_seen_once(providers, Duration::from_secs(90), TASKS).await;
     println!("{TASKS} pushes in {:?}", begun.elapsed());
+    // What a device is told last is what it shows.
+    let seqs: BTreeMap<String, i32> = sent.iter().map(|one| (one.id.to_string(), one.seq)).collect();
+    let mut last: BTreeMap<String, i32> = BTreeMap::new();
+    for Push { conversation, message, .. } in providers.taken() {
+        let before = last.insert(conversation, seqs[&message]);
+        assert!(before < Some(seqs[&message]), "{message} after {before:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_more_than_once_is_pushed_once() {
+    const MESSAGES: usize = 5;
+    let providers = &Providers::start().await;
+    let Some(installation) = Installation::on_kafka(providers.settings()) else { return };
+    let crowd = Crowd::of(&installation).await;
+    let people = crowd.people(2).await;
+    crowd.want_pushes("member", &people[1..]).await;
+    let group = crowd.group(&people[0], "t", &people[1..]).await;
+    let mut worker = installation.start("worker");
+    for number in 0..MESSAGES {
+        crowd.send(&people[0], group, &format!("k{number}")).await;
+    }
+    until_seen_once(providers, DEADLINE, MESSAGES).await;
+    worker.terminate();
+    // As a worker leaves them that died after it had asked the providers, and a relay that died before it noted how far it had come.
+    installation.sql("DELETE FROM push_mark");
+    let mut tasks = block_in_place(|| records(&installation, "task.push"));
+    tasks.sort_by_key(|(payload, _)| open_task(payload).expect("a task").place.pos);
+    let again: Vec<&[u8]> = tasks.iter().flat_map(|(payload, _)| [payload.as_slice(); 3]).collect();
+    assert_eq!(again.len(), 3 * MESSAGES);
+    block_in_place(|| put(&installation, "task.push", &group.as_bytes()[..], &again));
+    let _worker = installation.start("worker");
+    providers.until(DEADLINE, "all are pushed again", |asked| asked.len() >= 2 * MESSAGES).await;
+    let last = crowd.send(&people[0], group, "last").await;
+    providers.until_shown(&last.id.to_string(), 1).await;
+    let mut times: BTreeMap<String, u32> = BTreeMap::new();
+    for push in providers.taken() {
+        *times.entry(push.message).or_default() += 1;
+    }
+    assert_eq!(times.remove(&last.id.to_string()), Some(1));
+    assert!(times.values().all(|times| *times == 2), "{times:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

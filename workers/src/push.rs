@@ -11,14 +11,17 @@ mod gates;
 mod http;
 mod web;
 
-use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error, mem, path::PathBuf, sync::Arc, time::Duration};
 
 use domain::{
     Chat, ConversationId, MessageId, PushAddress, PushBatch, PushProvider, PushRange, PushTarget, PushTask,
-    Pushed, ServiceError, measure,
-    trace::{ExportedSpan, TARGET},
+    Pushed, ServiceError, SessionId, measure,
+    trace::{self, ExportedSpan, TARGET, TraceContext},
 };
-use futures_util::{FutureExt as _, future::join_all};
+use futures_util::{
+    FutureExt as _,
+    future::{join_all, try_join_all},
+};
 use sha2::{Digest as _, Sha256};
 use tokio::{
     sync::Semaphore,
@@ -110,6 +113,22 @@ pub struct Pusher {
     shows_text: bool,
 }
 
+/// A task with where it belongs in its trace.
+pub struct Push {
+    pub task: PushTask,
+    pub trace: Option<TraceContext>,
+    /// Around all that is done for it.
+    pub span: ExportedSpan,
+}
+
+/// What providers took of one conversation's messages, one after the other.
+#[derive(Default)]
+struct Run {
+    unnoted: Vec<Pushed>,
+    /// The newest message that each device was told of; for one that is gone there is none newer.
+    told: HashMap<SessionId, i32>,
+}
+
 /// Whose turn it is to ask a provider, for each by itself.
 struct Turns {
     apns: Semaphore,
@@ -190,44 +209,112 @@ impl Pusher {
 
     /// Pushes a message to those in the range that are due it. What a provider does not take now is parked.
     pub async fn push(&self, task: PushTask) -> Result<(), Trouble> {
-        if self.apns.is_none() && self.fcm.is_none() && self.web.is_none() {
-            return Ok(());
+        if self.has_any() {
+            let batch = self.asking.ask(task.range).await?;
+            let mut run = Run::default();
+            let outcome = self.push_on(task, batch, &mut run).await;
+            self.note_all(run).await?;
+            outcome?;
         }
-        let mut range = task.range;
+        Ok(())
+    }
+
+    /// Pushes several messages of one conversation in their order: they are asked about and noted together.
+    pub async fn push_all(&self, pushes: &[Push]) -> Result<(), Trouble> {
+        if self.has_any() {
+            let asking = pushes.iter().map(|push| within(push.trace, self.asking.ask(push.task.range)));
+            let batches = try_join_all(asking).await?;
+            let mut run = Run::default();
+            let outcome = self.push_in_order(pushes, batches, &mut run).await;
+            // Also when one of them failed: what providers took is not to be asked again.
+            self.note_all(run).await?;
+            outcome?;
+        }
+        Ok(())
+    }
+
+    async fn push_in_order(
+        &self,
+        pushes: &[Push],
+        batches: Vec<PushBatch>,
+        run: &mut Run,
+    ) -> Result<(), Trouble> {
+        for (push, batch) in pushes.iter().zip(batches) {
+            let pushing = async {
+                self.push_on(push.task, batch, run).await?;
+                tracing::debug!(seq = push.task.range.seq, "a message is pushed with others");
+                Ok::<(), Trouble>(())
+            };
+            within(push.trace, pushing).await?;
+        }
+        Ok(())
+    }
+
+    /// From its first devices to the last ones of its range.
+    async fn push_on(&self, task: PushTask, first: PushBatch, run: &mut Run) -> Result<(), Trouble> {
+        let PushTask { mut range, tries } = task;
         let mut left: Option<Option<Duration>> = None;
+        let mut batch = first;
         loop {
-            let batch = self.asking.ask(range).await?;
-            let targets = batch.targets.iter().filter(|one| self.has(one.address.provider()));
-            let sends = targets.map(|target| self.send(range.conversation, &batch, target));
-            let PushRange { conversation, seq, .. } = range;
-            let mut pushed = Pushed { conversation, seq, sent: Vec::new(), gone: Vec::new() };
-            for (target, outcome) in join_all(sends).await {
-                match outcome {
-                    Outcome::Sent => pushed.sent.push(target.session),
-                    Outcome::Gone => pushed.gone.push((target.session, target.address.text().to_owned())),
-                    Outcome::Refused(why) => {
-                        tracing::warn!(session = target.session.0, why, "a provider refuses a push");
-                        pushed.sent.push(target.session);
-                    }
-                    Outcome::Closed(_, wait) | Outcome::Later(_, wait) => {
-                        left = Some(left.map_or(wait, |known| known.zip(wait).map(|(a, b)| a.min(b))));
-                    }
-                }
+            if let Some(wait) = self.push_batch(range, &batch, run).await {
+                left = Some(left.map_or(wait, |known| known.zip(wait).map(|(a, b)| a.min(b))));
             }
-            if !pushed.sent.is_empty() || !pushed.gone.is_empty() {
-                self.note_pushed(pushed).await?;
-            }
-            match batch.next {
-                Some(user) => range.after = user,
-                None => break,
-            }
+            let Some(user) = batch.next else { break };
+            range.after = user;
+            self.note_all(mem::take(run)).await?;
+            batch = self.asking.ask(range).await?;
         }
         let Some(wait) = left else { return Ok(()) };
-        let longer = PARKED_MIN * 2_u32.saturating_pow(task.tries.min(16));
-        let parked = PushTask { tries: task.tries + 1, ..task };
+        let longer = PARKED_MIN * 2_u32.saturating_pow(tries.min(16));
+        let parked = PushTask { tries: tries + 1, ..task };
         let wait = wait.unwrap_or(longer).clamp(PARKED_MIN, PARKED_MAX);
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         Ok(self.chat.park_push(parked, wait_ms).await?)
+    }
+
+    /// Answers when some of it has to wait, for how long if that was said.
+    async fn push_batch(
+        &self,
+        range: PushRange,
+        batch: &PushBatch,
+        run: &mut Run,
+    ) -> Option<Option<Duration>> {
+        let PushRange { conversation, seq, .. } = range;
+        let targets = batch.targets.iter().filter(|one| self.has(one.address.provider()));
+        // The same record may come twice in a run, and was asked about before anything of the run was noted.
+        let targets = targets.filter(|one| run.told.get(&one.session).is_none_or(|told| *told < seq));
+        let sends: Vec<_> = targets.map(|target| self.send(conversation, batch, target)).collect();
+        let mut pushed = Pushed { conversation, seq, sent: Vec::new(), gone: Vec::new() };
+        let mut left: Option<Option<Duration>> = None;
+        for (target, outcome) in join_all(sends).await {
+            match outcome {
+                Outcome::Sent => {
+                    run.told.insert(target.session, seq);
+                    pushed.sent.push(target.session);
+                }
+                Outcome::Gone => {
+                    run.told.insert(target.session, i32::MAX);
+                    pushed.gone.push((target.session, target.address.text().to_owned()));
+                }
+                Outcome::Refused(why) => {
+                    tracing::warn!(session = target.session.0, why, "a provider refuses a push");
+                    run.told.insert(target.session, seq);
+                    pushed.sent.push(target.session);
+                }
+                Outcome::Closed(_, wait) | Outcome::Later(_, wait) => {
+                    left = Some(left.map_or(wait, |known| known.zip(wait).map(|(a, b)| a.min(b))));
+                }
+            }
+        }
+        if !pushed.sent.is_empty() || !pushed.gone.is_empty() {
+            run.unnoted.push(pushed);
+        }
+        left
+    }
+
+    async fn note_all(&self, run: Run) -> Result<(), ServiceError> {
+        let noting = run.unnoted.into_iter().map(|pushed| self.note_pushed(pushed));
+        try_join_all(noting).await.map(drop)
     }
 
     /// Notes what providers took, however long that takes: to ask them again would be to push twice.
@@ -238,6 +325,10 @@ impl Pusher {
                 outcome => return outcome,
             }
         }
+    }
+
+    const fn has_any(&self) -> bool {
+        self.apns.is_some() || self.fcm.is_some() || self.web.is_some()
     }
 
     const fn has(&self, provider: PushProvider) -> bool {
@@ -338,6 +429,13 @@ fn noting(chat: Chat, tasks: TaskTracker) -> Arc<Together<Pushed, ()>> {
         (pushed.sent.len() + 1) * MARK_BYTES + gone
     };
     Together::new(Box::new(call), Bounds { calls: 1, weight: NOTED_BYTES_MAX, weight_of }, tasks)
+}
+
+async fn within<F: Future>(trace: Option<TraceContext>, work: F) -> F::Output {
+    match trace {
+        Some(trace) => trace::scope(trace, work).await,
+        None => work.await,
+    }
 }
 
 const fn name(provider: PushProvider) -> &'static str {

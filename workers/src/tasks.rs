@@ -14,7 +14,10 @@ use futures_util::FutureExt as _;
 use tokio::time::Instant;
 use tracing::Span;
 
-use crate::{fanout, push::Pusher};
+use crate::{
+    fanout,
+    push::{Push, Pusher},
+};
 
 /// Tries of a task that fails by itself; what is away is waited for.
 const TRIES_MAX: u32 = 6;
@@ -67,6 +70,41 @@ impl Work for Tasks {
         measure::latency(measure::TASK_SECONDS, &[("topic", topic.name())], begun);
         worked
     }
+
+    /// Pushes alone; whatever is wrong with one of them comes out when each is tried by itself.
+    async fn work_together(&self, topic: Topic, records: &[&[u8]]) -> usize {
+        let begun = Instant::now();
+        let opened = records.iter().map_while(|record| open_task(record).ok());
+        let run: Vec<Push> = opened.map_while(|sealed| push_of(topic, &sealed)).collect();
+        if run.len() < 2 {
+            return 0;
+        }
+        let pushing = AssertUnwindSafe(self.pusher.push_all(&run)).catch_unwind();
+        match pushing.await.unwrap_or_else(|_| Err(Trouble::Failed("it panicked".to_owned()))) {
+            Ok(()) => {
+                let labels = [("topic", topic.name()), ("outcome", "done")];
+                measure::count(measure::TASKS, &labels, run.len() as u64);
+                for _ in &run {
+                    measure::latency(measure::TASK_SECONDS, &labels[..1], begun);
+                }
+                run.len()
+            }
+            Err(Trouble::Away(why) | Trouble::Failed(why)) => {
+                for push in &run {
+                    push.span.fail("again");
+                }
+                tracing::warn!(topic = topic.name(), why, count = run.len(), "tasks are tried one by one");
+                0
+            }
+        }
+    }
+}
+
+fn push_of(topic: Topic, sealed: &SealedTask) -> Option<Push> {
+    let Task::Push(task) = sealed.task else { return None };
+    let span = ExportedSpan::part_of(sealed.trace, || span_of(topic));
+    let trace = span.context().or(sealed.trace);
+    Some(Push { task, trace, span })
 }
 
 impl Tasks {

@@ -88,6 +88,10 @@ pub enum Worked {
 pub trait Work: Send + Sync {
     /// Tries a task that was tried so often before. What is not `Done` comes again, also after a crash.
     async fn work(&self, topic: Topic, record: &[u8], tries: u32) -> Worked;
+
+    /// Does several tasks of one key that follow each other, where that costs less than one after the other. Answers how many of the
+    /// first are done; the others are tried by themselves.
+    async fn work_together(&self, topic: Topic, records: &[&[u8]]) -> usize;
 }
 
 #[async_trait]

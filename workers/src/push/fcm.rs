@@ -12,7 +12,7 @@ use std::{
 
 use domain::{Timestamp, port::Clock};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, StatusCode, Url};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
@@ -31,7 +31,7 @@ const KEPT_SECONDS: &str = "86400";
 pub struct Fcm {
     client: Client,
     account: Account,
-    url: String,
+    url: Url,
     clock: Arc<dyn Clock>,
     token: Mutex<Option<(Timestamp, String)>>,
     /// Whether Google ever took anything from us.
@@ -62,10 +62,11 @@ impl Fcm {
         let account =
             Account::read(settings).map_err(|error| format!("{}: {error}", settings.account.display()))?;
         let client = http::to_provider(&settings.url)?;
+        let url = Url::parse(&format!("{}/v1/projects/{}/messages:send", settings.url, account.project))?;
         Ok(Self {
             client,
             account,
-            url: settings.url.clone(),
+            url,
             clock,
             token: Mutex::new(None),
             has_accepted: AtomicBool::new(false),
@@ -117,8 +118,7 @@ impl Fcm {
             },
             "webpush": { "headers": { "TTL": KEPT_SECONDS }, "notification": { "tag": conversation } },
         } });
-        let url = format!("{}/v1/projects/{}/messages:send", self.url, self.account.project);
-        let response = match self.client.post(url).bearer_auth(token).json(&body).send().await {
+        let response = match self.client.post(self.url.clone()).bearer_auth(token).json(&body).send().await {
             Ok(response) => response,
             Err(error) => return Outcome::Closed(error.to_string(), None),
         };

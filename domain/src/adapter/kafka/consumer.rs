@@ -18,7 +18,7 @@ use rdkafka::{
 };
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, SemaphorePermit, mpsc, watch},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -38,6 +38,8 @@ use crate::{
 pub(super) const WINDOW: usize = 1024;
 /// Tasks of a process that run at the same time. They share calls of the domain, so that many cost little more than few.
 const AT_ONCE: usize = 512;
+/// Tasks of one key that are done together when they wait for each other: what a crash in between may repeat.
+const RUN: usize = 16;
 const POLL: Duration = Duration::from_millis(100);
 /// While work is under way: what is finished is noted soon.
 const POLL_BUSY: Duration = Duration::from_millis(5);
@@ -327,28 +329,51 @@ struct Working {
 
 impl Working {
     async fn run(self) {
-        while let Some(given) = self.queue.next() {
+        loop {
+            let run = self.queue.next(RUN);
+            if run.is_empty() || self.work_off(&run).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// `None` when the partition goes to another worker, who does the rest.
+    async fn work_off(&self, run: &[Given]) -> Option<()> {
+        let together = if run.len() > 1 { self.together(run).await? } else { 0 };
+        let (done, left) = run.split_at(together.min(run.len()));
+        for given in done {
+            self.finish(given);
+        }
+        for given in left {
             let mut tries = 0;
-            loop {
-                if self.leave.is_cancelled() {
-                    return;
-                }
-                // Held while it works, and not while it waits.
-                let Ok(slot) = self.slots.acquire().await else { return };
-                let worked = self.work.work(self.topic, &given.payload, tries).await;
-                drop(slot);
-                match worked {
-                    Worked::Done => break,
-                    Worked::Again(pause) => {
-                        if self.leave.run_until_cancelled(sleep(pause)).await.is_none() {
-                            return;
-                        }
-                    }
-                }
+            while let Worked::Again(pause) = self.once(given, tries).await? {
+                self.leave.run_until_cancelled(sleep(pause)).await?;
                 tries += 1;
             }
-            // The consumer may be gone; then it is done again.
-            let _ = self.finished.send(Finished { partition: self.partition.clone(), offset: given.offset });
+            self.finish(given);
         }
+        Some(())
+    }
+
+    /// Held while it works, and not while it waits.
+    async fn slot(&self) -> Option<SemaphorePermit<'_>> {
+        let slot = self.slots.acquire().await.ok()?;
+        (!self.leave.is_cancelled()).then_some(slot)
+    }
+
+    async fn together(&self, run: &[Given]) -> Option<usize> {
+        let _slot = self.slot().await?;
+        let payloads: Vec<&[u8]> = run.iter().map(|given| given.payload.as_slice()).collect();
+        Some(self.work.work_together(self.topic, &payloads).await)
+    }
+
+    async fn once(&self, given: &Given, tries: u32) -> Option<Worked> {
+        let _slot = self.slot().await?;
+        Some(self.work.work(self.topic, &given.payload, tries).await)
+    }
+
+    /// The consumer may be gone; then it is done again.
+    fn finish(&self, given: &Given) {
+        let _ = self.finished.send(Finished { partition: self.partition.clone(), offset: given.offset });
     }
 }

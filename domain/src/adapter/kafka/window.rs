@@ -53,11 +53,12 @@ pub(super) struct KeyQueue {
 }
 
 impl KeyQueue {
-    /// `None` when nothing waits; then the key is free.
-    pub fn next(&self) -> Option<Given> {
+    /// At most so many that follow each other. Nothing when nothing waits; then the key is free.
+    pub fn next(&self, most: usize) -> Vec<Given> {
         let mut keys = lock(&self.keys);
-        let given = keys.get_mut(&self.key)?.pop_front();
-        if given.is_none() {
+        let Some(waiting) = keys.get_mut(&self.key) else { return Vec::new() };
+        let given: Vec<Given> = waiting.drain(..waiting.len().min(most)).collect();
+        if given.is_empty() {
             keys.remove(&self.key);
         }
         given
@@ -169,13 +170,16 @@ mod tests {
         let queue = window.take(b"a", given(1)).expect("nobody works on it");
         assert!(window.take(b"a", given(2)).is_none());
         let other = window.take(b"b", given(3)).expect("another key");
-        assert_eq!(queue.next().map(|given| given.offset), Some(1));
+        let next = |queue: &KeyQueue| queue.next(2).iter().map(|given| given.offset).collect::<Vec<_>>();
+        assert_eq!(next(&queue), [1, 2]);
         assert!(window.take(b"a", given(4)).is_none(), "somebody still works on it");
-        assert_eq!(queue.next().map(|given| given.offset), Some(2));
-        assert_eq!(queue.next().map(|given| given.offset), Some(4));
-        assert!(queue.next().is_none());
-        assert!(window.take(b"a", given(5)).is_some());
-        assert_eq!(other.next().map(|given| given.offset), Some(3));
+        assert!(window.take(b"a", given(5)).is_none());
+        assert!(window.take(b"a", given(6)).is_none());
+        assert_eq!(next(&queue), [4, 5]);
+        assert_eq!(next(&queue), [6]);
+        assert!(next(&queue).is_empty());
+        assert!(window.take(b"a", given(7)).is_some());
+        assert_eq!(next(&other), [3]);
     }
 
     #[test]

@@ -151,13 +151,19 @@ impl Pushes for SqlStore {
     ) -> Result<Vec<Candidate>, StoreError> {
         let spans = spans(ranges);
         let Some(last) = spans.last() else { return Ok(Vec::new()) };
+        // Left alone, MariaDB begins with every session that has not ended, and weighs every index for every range.
+        let (in_this_order, by_place) = match self.dialect {
+            Dialect::MySql => ("STRAIGHT_JOIN ", "FORCE INDEX (PRIMARY) "),
+            Dialect::Postgres | Dialect::Sqlite => ("", ""),
+        };
         let mut sql = self
-            .sql(
-                "SELECT m.conversation_id, c.senders, m.user_id, m.read_seq, k.seq, d.session_id, d.provider, d.address, \
+            .sql("SELECT ")
+            .push(in_this_order)
+            .push(
+                "m.conversation_id, c.senders, m.user_id, m.read_seq, k.seq, d.session_id, d.provider, d.address, \
                  d.p256dh, d.auth, h.starts, h.ends, h.time_zone FROM member m ",
             )
-            // Left alone, MariaDB weighs every index for every range.
-            .push(if self.dialect == Dialect::MySql { "FORCE INDEX (PRIMARY) " } else { "" })
+            .push(by_place)
             .push(
                 "JOIN conversation c ON c.id = m.conversation_id JOIN device d ON d.user_id = m.user_id \
                  JOIN session s ON s.id = d.session_id AND s.ended_at IS NULL \
