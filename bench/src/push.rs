@@ -36,7 +36,7 @@ use crate::{
 
 const CONVERSATIONS: usize = 500;
 /// Messages that wait for the worker in a round of throughput.
-const BACKLOG: usize = 12_000;
+const BACKLOG: usize = 60_000;
 /// Messages that wait for a worker in place of one that was killed.
 const LEFT_BEHIND: usize = 500;
 const PACED: u32 = 400;
@@ -318,6 +318,6 @@ async fn produce(bench: &Bench) -> Round {
     send(0).await;
     let watch = Stopwatch::start(Some("java"));
     // As many at once as the relay takes of the outbox.
-    stream::iter(0..BACKLOG * 5).map(send).buffer_unordered(256).for_each(async |()| {}).await;
-    watch.stop(BACKLOG * 5, &histogram())
+    stream::iter(0..BACKLOG).map(send).buffer_unordered(256).for_each(async |()| {}).await;
+    watch.stop(BACKLOG, &histogram())
 }
