@@ -1,15 +1,21 @@
 //! A disk that is full, or cannot be written: typed errors at once, nothing acked is lost, and all is well afterwards.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::Write as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use serde_json::{Value, json};
 
-use crate::server::{Server, client, confab, register, settings};
+use crate::{
+    installation::{Installation, brokers, free_port, until_readyz},
+    people::Site,
+    providers::{Kind, Providers},
+    server::{Server, client, confab, register, settings},
+};
 
 /// A file system of its own, as large as the test needs; unmounted when dropped.
 struct SmallDisk(PathBuf);
@@ -34,6 +40,37 @@ impl SmallDisk {
     fn remount(&self, options: &str) {
         let done = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status();
         assert!(done.expect("mount").success(), "{options}");
+    }
+}
+
+/// A Kafka of its own.
+struct Broker {
+    data: PathBuf,
+    port: u16,
+    controller: u16,
+}
+
+impl Broker {
+    /// `None`, loudly, where the tests have no Kafka: then none is installed either.
+    fn start(data: PathBuf) -> Option<Self> {
+        brokers()?;
+        let broker = Self { data, port: free_port(), controller: free_port() };
+        assert!(broker.service("up"), "a broker starts");
+        Some(broker)
+    }
+
+    fn service(&self, verb: &str) -> bool {
+        let mut command = Command::new("scripts/services");
+        command.args([verb, "kafka"]).env("SERVICES_DIR", &self.data).stdout(Stdio::null());
+        command.env("KAFKA_PORT", self.port.to_string());
+        command.env("KAFKA_CONTROLLER_PORT", self.controller.to_string());
+        command.status().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.service("kill");
     }
 }
 
@@ -122,4 +159,52 @@ async fn a_folder_that_cannot_be_written_is_named_at_the_start() {
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains(&data.display().to_string()) && text.contains("Read-only"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_whose_disk_is_full_delays_pushes_and_nothing_else() {
+    // Of what the broker is begun with, a tenth is used.
+    const MEGABYTES: u32 = 128;
+    let folder = tempfile::tempdir_in("/tmp").expect("a folder");
+    let Some(disk) = SmallDisk::mount(&folder.path().join("disk"), MEGABYTES) else { return };
+    let Some(broker) = Broker::start(disk.0.clone()) else { return };
+    let providers = &Providers::start().await;
+    let address = format!("127.0.0.1:{}", broker.port);
+    let Some(installation) = Installation::on_broker(address, providers.settings()) else { return };
+    let admin = free_port();
+    let address = format!("127.0.0.1:{admin}");
+    let (api, mut worker) =
+        (installation.start("api"), installation.start_with("worker", &[("CONFAB_ADMIN_LISTEN", &address)]));
+    let site = &Site::new(&api.url);
+    let (ada, ben) = (site.join("ada").await, site.join_with(providers, Kind::Fcm, "ben").await);
+    let group = site.group(&ada, "t", &[&ben]).await;
+    let before = site.send(&ada, &group, "before").await;
+    providers.until_shown(&before, 1).await;
+
+    let filler = disk.0.join("filler");
+    let mut file = fs::File::create(&filler).expect("a file");
+    while file.write_all(&[0; 4096]).is_ok() {}
+    drop(file);
+    // Each is acked at once, though the broker has no room for its records; what it has no room for, it dies of.
+    let mut sent = Vec::new();
+    let text = "x".repeat(4000);
+    for number in 0..50 {
+        sent.push(site.send(&ada, &group, &format!("{number} {text}")).await);
+    }
+    let without = |status, text: &str| status == 200 && text == "ready, without kafka";
+    until_readyz(admin, without, "that Kafka is away").await;
+    sent.push(site.send(&ada, &group, "after").await);
+    assert!(worker.runs(), "the worker waits: {}", worker.said());
+
+    fs::remove_file(&filler).expect("removes");
+    assert!(broker.service("up"), "the broker is back");
+    for message in &sent {
+        providers.until_shown(message, 1).await;
+    }
+    let mut times: BTreeMap<String, u32> = BTreeMap::new();
+    for push in providers.taken() {
+        *times.entry(push.message).or_default() += 1;
+    }
+    assert_eq!(times.len(), sent.len() + 1);
+    assert!(times.values().all(|times| *times == 1), "{times:?}");
 }

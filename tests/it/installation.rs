@@ -39,10 +39,11 @@ impl Installation {
 
     /// `None`, loudly, without a MariaDB or a Kafka.
     pub fn on_kafka(more: Vec<(&'static str, String)>) -> Option<Self> {
-        let Ok(brokers) = env::var("CONFAB_TEST_KAFKA_BROKERS") else {
-            eprintln!("SKIPPED: CONFAB_TEST_KAFKA_BROKERS is not set (scripts/test sets it)");
-            return None;
-        };
+        Self::on_broker(brokers()?, more)
+    }
+
+    /// `None`, loudly, without a MariaDB.
+    pub fn on_broker(brokers: String, more: Vec<(&'static str, String)>) -> Option<Self> {
         let database = mariadb()?;
         let prefix = database.rsplit('/').next().expect("a name").to_owned();
         Some(Self::make(database, Some((brokers, prefix)), more))
@@ -200,6 +201,15 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// `None`, loudly, without a Kafka.
+pub fn brokers() -> Option<String> {
+    let brokers = env::var("CONFAB_TEST_KAFKA_BROKERS").ok();
+    if brokers.is_none() {
+        eprintln!("SKIPPED: CONFAB_TEST_KAFKA_BROKERS is not set (scripts/test sets it)");
+    }
+    brokers
 }
 
 /// A port that nobody has just now.
