@@ -51,6 +51,8 @@ pub(super) const SERVICE: &str = "confab.v1.Domain";
 const REPLIES_MAX: usize = 1024;
 /// Streams of one connection: calls of one API node at the same time.
 const STREAMS_MAX: u32 = 4096;
+/// How long a connection is silent before its other end is asked whether it is still there.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// Streams that their caller gave up before they were looked at; one more ends the connection with all its calls (`too_many_resets`).
 /// h2 allows 20, against strangers who open and reset streams without end (CVE-2023-44487). Ours are processes with a secret, and one
 /// that takes this domain for dead gives up all of its calls at once.
@@ -100,12 +102,14 @@ pub async fn serve(setup: ServerSetup) -> Result<(), Error> {
     let calls = DomainServer::new(Calls { chat, tasks, stop: stop.clone() })
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(REPLY_BYTES_MAX);
-    let drained = async move {
+    // Callers see it in the health and turn to others before the connections close.
+    let turned = |stop: CancellationToken| async move {
         stop.cancelled().await;
-        // Callers see it in the health and turn to others before the connections close.
         sleep(HEALTH_INTERVAL * 2).await;
     };
-    let served = Server::builder()
+    let (drained, turned_away) = (turned(stop.clone()), turned(stop));
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE));
+    let serving = Server::builder()
         .timeout(longest)
         .max_concurrent_streams(STREAMS_MAX)
         .http2_max_pending_accept_reset_streams(Some(RESET_UNSEEN_MAX))
@@ -114,8 +118,20 @@ pub async fn serve(setup: ServerSetup) -> Result<(), Error> {
         .add_service(health_service)
         .add_optional_service(reflection)
         .add_service(InterceptedService::new(calls, Incoming(secret)))
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), drained)
-        .await;
+        .serve_with_incoming_shutdown(incoming, drained);
+    // No call runs for longer. A connection that is still open has a caller who does not answer, or never said a word: HTTP/2 waits
+    // without end for the first of them.
+    let overdue = async {
+        turned_away.await;
+        sleep(longest).await;
+    };
+    let served = tokio::select! {
+        served = serving => served,
+        () = overdue => {
+            tracing::warn!("callers who do not close their connections are left behind");
+            Ok(())
+        }
+    };
     ended.cancel();
     served
 }

@@ -152,6 +152,36 @@ async fn pass_frames(way: &Way, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_who_say_nothing_hold_up_no_stop() {
+    const LONGEST_CALL: Duration = Duration::from_millis(100);
+    let db = database(Kind::Sqlite).await.expect("always there");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("binds");
+    let address = listener.local_addr().expect("bound");
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let setup = ServerSetup {
+        chat: db.chat(),
+        listener,
+        secret: ServiceSecret::new("a-secret-of-the-tests-and-nobody-else").expect("long enough"),
+        timeout: LONGEST_CALL,
+        tasks: tasks.clone(),
+        stop: stop.clone(),
+    };
+    let serving = tokio::spawn(server::serve(setup));
+    let _silent = TcpStream::connect(address).await.expect("connects");
+    let mut half = TcpStream::connect(address).await.expect("connects");
+    half.write_all(b"PRI * HTTP/2.0").await.expect("writes");
+    // Whoever speaks is answered: both others are accepted by then.
+    let mut sound = TcpStream::connect(address).await.expect("connects");
+    sound.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("writes");
+    sound.read_u8().await.expect("the server's settings");
+    stop.cancel();
+    timeout(SOON, serving).await.expect("it ends").expect("no panic").expect("no failure");
+    // Nothing of it goes on.
+    tasks.close();
+    timeout(SOON, tasks.wait()).await.expect("its tasks end");
+}
+
 /// The server has not looked at their calls when they go, and takes such for an attack when there are many.
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_who_leave_all_at_once_take_nobody_with_them() {
