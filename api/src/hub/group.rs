@@ -255,8 +255,7 @@ fn unfold(events: mpsc::UnboundedReceiver<EventItem>) -> BoxStream<'static, Even
 fn internal() -> Response {
     let failure =
         crate::schema::error::Failure::from(domain::ServiceError::internal("an event could not be executed"));
-    let error = async_graphql::Error::from(failure);
-    Response::from_errors(vec![error.into_server_error(async_graphql::Pos::default())])
+    Response::from_errors(vec![failure.without_place()])
 }
 
 /// Events are executed outside of a request: the trace of the change that caused them is in its own log lines.

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use async_graphql::{Pos, Response, ServerError};
+use async_graphql::{Response, ServerError};
 use bytes::Bytes;
 use domain::{
     Caller, ConversationId, CursorError, CursorPosition, ErrorCode, Event, Fact, Positions, ServiceError,
@@ -44,8 +44,7 @@ enum Failure {
 
 impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
-        let error = async_graphql::Error::from(schema::error::Failure::from(error));
-        Self::Refused(vec![error.into_server_error(Pos::default())])
+        Self::Refused(vec![schema::error::Failure::from(error).without_place()])
     }
 }
 

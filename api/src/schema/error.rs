@@ -5,7 +5,7 @@
 
 use std::error::Error as _;
 
-use async_graphql::{Error, ErrorExtensionValues};
+use async_graphql::{Error, ErrorExtensionValues, Pos, ServerError};
 use domain::{ErrorCode, ServiceError, ServiceResult, error::Surface};
 
 use super::types::user_error::UserError;
@@ -25,6 +25,14 @@ pub struct Failure(ServiceError);
 impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
         Self(error)
+    }
+}
+
+impl Failure {
+    /// For what fails outside of any place in the document: lines and columns begin with 1 (GraphQL, 7.1.2).
+    pub fn without_place(self) -> ServerError {
+        let error = Error::from(self).into_server_error(Pos::default());
+        ServerError { locations: Vec::new(), ..error }
     }
 }
 

@@ -206,6 +206,7 @@ async fn cursors_that_are_forged_altered_or_of_a_page_are_bad_requests() {
         let message = socket.hear().await;
         let found = json!([message["id"], message["type"], message["payload"][0]["extensions"]["code"]]);
         assert_eq!(found, json!([id, "error", "BAD_REQUEST"]), "{cursor}: {message}");
+        assert!(message["payload"][0].get("locations").is_none(), "no place of the document: {message}");
     }
     socket.subscribe("g", after, json!({ "after": good })).await;
     assert_eq!(socket.hear().await["payload"]["data"]["events"]["__typename"], "StreamOpened");

@@ -12,6 +12,7 @@ use crate::{
     attempts::{FAMILIAR_FOR, FAMILIAR_PER_USER_MAX},
     keys::Key,
     port::{Random, accounts::NewSession},
+    tokens::TokenId,
 };
 
 /// How long a refresh token can be exchanged, from its issue on: a device unused for longer signs in again.
@@ -67,7 +68,10 @@ impl Domain {
         session: SessionId,
         refresh_token: &RefreshToken,
     ) -> ServiceResult<Credentials> {
-        let (access_token, access_token_expires_at) = self.services.tokens.issue(user, session)?;
+        let Services { tokens, random, .. } = &*self.services;
+        let mut id = TokenId::default();
+        random.fill(&mut id);
+        let (access_token, access_token_expires_at) = tokens.issue(user, session, &id)?;
         Ok(Credentials { access_token, access_token_expires_at, refresh_token: refresh_token.to_text() })
     }
 

@@ -23,7 +23,7 @@ fn fixture() -> Fixture {
 
 impl Fixture {
     fn issue(&self) -> String {
-        self.tokens.issue(UserId(7), SessionId(8)).expect("a token").0
+        self.tokens.issue(UserId(7), SessionId(8), &[1; 12]).expect("a token").0
     }
 
     /// A token signed with the real key, whatever it says.
@@ -64,7 +64,7 @@ fn with(mut object: Value, name: &str, value: Value) -> Value {
 #[test]
 fn a_token_names_its_user_and_session_for_fifteen_minutes() {
     let test = fixture();
-    let (token, expires_at) = test.tokens.issue(UserId(7), SessionId(8)).expect("a token");
+    let (token, expires_at) = test.tokens.issue(UserId(7), SessionId(8), &[2; 12]).expect("a token");
     assert_eq!(expires_at, Timestamp(1_900_000_900_000_000));
     let caller = Caller { user: UserId(7), session: SessionId(8), expires_at };
     assert_eq!(test.tokens.verify(&token).expect("valid"), caller);

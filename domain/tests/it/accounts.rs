@@ -241,6 +241,11 @@ on_every_database! {
             assert_eq!((caller.user, caller.expires_at), (alice.user.id, next.access_token_expires_at));
             token = next.refresh_token;
         }
+        // In one second, too: a client tells by it that somebody else has renewed meanwhile.
+        let first = chat.refresh_session(&token).await.expect("refreshes");
+        let second = chat.refresh_session(&first.refresh_token).await.expect("refreshes");
+        assert_ne!(first.access_token, second.access_token);
+        token = second.refresh_token;
         clock.advance(Duration::from_hours(24 * 30));
         assert_eq!(chat.refresh_session(&token).await.err().map(|e| e.code()), Some(ErrorCode::InvalidCredentials));
         for bad in ["", "cfr_", "cfr_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", alice.credentials.access_token.as_str()] {
