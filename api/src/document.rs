@@ -33,6 +33,10 @@ pub struct Document {
 }
 
 impl Document {
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// The operation that a name picks, or the only one.
     pub fn operation(
         &self,

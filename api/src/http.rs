@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use self::answer::{Answer, MediaType};
 use crate::{
     document::kind_name,
-    edge::{Edge, bearer},
+    edge::{Asker, Edge, bearer},
     executor::Operation,
     guard::scan_json,
     origin::Origins,
@@ -158,7 +158,12 @@ async fn run(
     address: Option<IpAddr>,
     trace: TraceContext,
 ) -> Result<Answer, Answer> {
-    let (document, kind) = edge.read(&parameters).map_err(|refusal| Answer::Refused(vec![refusal]))?;
+    let asker = Asker { caller, address };
+    let found = match edge.find(&parameters).await {
+        Ok(found) => found,
+        Err(refusal) => return Err(Answer::Refused(edge.refuse(vec![refusal], asker).await)),
+    };
+    let kind = found.kind;
     match kind {
         OperationType::Query => {}
         OperationType::Mutation if method == Method::POST => {}
@@ -171,9 +176,13 @@ async fn run(
             return Err(Answer::Refused(vec![refusal]));
         }
     }
-    let prepared = edge.prepare(parameters, document).map_err(Answer::Refused)?;
+    let prepared = match edge.prepare(parameters, found, asker).await {
+        Ok(prepared) => prepared,
+        Err(refusals) => return Err(Answer::Refused(edge.refuse(refusals, asker).await)),
+    };
+    let paid = prepared.paid;
     let (done, answered) = oneshot::channel();
-    let operation = Operation { request: prepared.into_request(), caller, address };
+    let operation = Operation { request: prepared.into_request(), caller, address, paid };
     edge.run(operation, kind, trace, async move |response| {
         // Nobody waits any more when the client has gone; the work is done all the same.
         let _ = done.send(response);

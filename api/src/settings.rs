@@ -1,6 +1,6 @@
 //! What an operator may set at the edges, with the defaults.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::guard::Limits;
 
@@ -27,6 +27,8 @@ pub struct Settings {
     pub operations_max: usize,
     /// Bytes of documents kept in parsed form.
     pub cached_documents_bytes_max: u64,
+    /// Manifests of the documents that alone may run; empty = all may.
+    pub trusted_documents: Vec<PathBuf>,
     pub limits: Limits,
     pub sockets: SocketSettings,
     /// Over how long a stopping node spreads the closing of its sockets.
@@ -48,6 +50,7 @@ impl Default for Settings {
             operation_timeout: Duration::from_secs(10),
             operations_max: 4096,
             cached_documents_bytes_max: 4 * 1024 * 1024,
+            trusted_documents: Vec::new(),
             limits: Limits::default(),
             sockets: SocketSettings::default(),
             drain_spread: Duration::from_secs(5),

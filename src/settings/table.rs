@@ -6,7 +6,7 @@ use domain::{adapter::redis::RedisAddress, grpc::metadata::ServiceSecret};
 
 use super::{
     Given, Problem,
-    value::{Brokers, DomainUrls, OtlpEndpoint, Text, TopicPrefix, Value, WorkerName},
+    value::{Brokers, DomainUrls, Files, OtlpEndpoint, Text, TopicPrefix, Value, WorkerName},
 };
 
 /// What the sample configuration says of a setting.
@@ -237,6 +237,23 @@ settings! {
     operations_max: usize = "4096", 1 ..= 1_000_000;
     /// Bytes of documents kept in parsed form.
     cached_documents_bytes_max: u64 = "4194304", 0 ..= 1_073_741_824;
+    /// Files of manifests, separated by commas: what a client's build lists with Relay's compiler or Apollo's manifest generator. Where there
+    /// are some, the documents that they list are all that runs. Empty: every document runs.
+    trusted_documents: Files = "";
+    /// Documents that clients may register by their hash (automatic persisted queries), in each process and again in Redis. The one that was
+    /// not asked for the longest is forgotten first.
+    persisted_documents_max: usize = "10000", 1 ..= 1_000_000;
+    /// Bytes of these documents.
+    persisted_documents_bytes_max: usize = "16777216", 65_536 ..= 1_073_741_824;
+    /// What a user may spend on operations in a row, in the units of `operation_cost_max`. Processes that share a Redis share the budget, too;
+    /// without it each has one.
+    user_budget_burst: u32 = "60000", 1000 ..= 1_000_000_000;
+    /// How much of it comes back every second.
+    user_budget_per_second: u32 = "1000", 1 ..= 1_000_000;
+    /// What all callers of one address (of one IPv6 network of 64 bits) may spend on operations in a row, signed in or not.
+    address_budget_burst: u32 = "600000", 1000 ..= 1_000_000_000;
+    /// How much of it comes back every second.
+    address_budget_per_second: u32 = "10000", 1 ..= 1_000_000;
     /// Bytes of a GraphQL document.
     document_bytes_max: usize = "65536", 1024 ..= 1_048_576;
     /// Tokens of a GraphQL document.

@@ -83,6 +83,8 @@ fn malformed(malformed: Malformed) -> Close {
         Malformed::Json => "the payload is not JSON",
         Malformed::Envelope => "\"payload\" must be an object",
         Malformed::Query => "\"payload.query\" must be a string",
+        Malformed::DocumentId => "\"payload.documentId\" must be a string that is not empty",
+        Malformed::PersistedQuery => "\"payload.extensions.persistedQuery\" is malformed",
         Malformed::OperationName => "\"payload.operationName\" must be a string",
         Malformed::Variables => "\"payload.variables\" must be an object",
         Malformed::Extensions => "\"payload.extensions\" must be an object",

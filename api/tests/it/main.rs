@@ -1,6 +1,7 @@
 //! What the GraphQL face promises, seen from outside the crate.
 
 mod bad_input;
+mod budget;
 mod edge_run;
 mod hostile_documents;
 mod http_body;
@@ -13,6 +14,8 @@ mod live_changes;
 mod live_resync;
 mod paging;
 mod people;
+mod persisted;
+mod redis;
 mod schema_paging;
 mod schema_rules;
 mod schema_sdl;
