@@ -205,7 +205,8 @@ impl Process {
         self.readiness.running(chat, storage.is_some());
         let listener = match serving {
             Some((address, listener)) => {
-                println!("listening on http://{address}");
+                let scheme = if self.settings.tls_certificate.is_some() { "https" } else { "http" };
+                println!("listening on {scheme}://{address}");
                 listener
             }
             None => {

@@ -77,11 +77,14 @@ impl Settings {
         let mut problem =
             |key: &str, text: &str| problems.push(Problem { key: key.to_owned(), text: text.to_owned() });
         let loopback = self.listen.ip().is_loopback();
-        if !loopback && !self.allow_plaintext {
+        if !loopback && !self.allow_plaintext && self.tls_certificate.is_none() {
             problem(
                 "CONFAB_LISTEN",
-                "an address that is not loopback needs TLS in front; say so by CONFAB_ALLOW_PLAINTEXT=on",
+                "an address that is not loopback needs CONFAB_TLS_CERTIFICATE, or TLS in front: say so by CONFAB_ALLOW_PLAINTEXT=on",
             );
+        }
+        if self.tls_certificate.is_some() != self.tls_key.is_some() {
+            problem("CONFAB_TLS_KEY", "a certificate and its key go together");
         }
         if !loopback && !self.rate_limits {
             problem("CONFAB_RATE_LIMITS", "can be lifted on a loopback address only");

@@ -12,7 +12,7 @@ use crate::{
     executor::{Executor, Operation, Subscription},
     hub::{Hub, HubLimits, HubSetup},
     schema::{self, ChatSchema, request_data},
-    server::Server,
+    server::{BindError, Server, TlsError},
     settings::Settings,
     trusted::ManifestError,
     typesystem::{TypeSystem, TypeSystemError},
@@ -30,7 +30,9 @@ pub enum StartError {
     #[error("trusted documents: the document {id} is not valid: {problem}")]
     TrustedInvalid { id: String, problem: String },
     #[error("cannot listen")]
-    Listen(#[from] io::Error),
+    Listen(#[source] io::Error),
+    #[error("TLS: {0}")]
+    Tls(#[source] TlsError),
 }
 
 impl From<EdgeError> for StartError {
@@ -38,6 +40,15 @@ impl From<EdgeError> for StartError {
         match error {
             EdgeError::Schema(error) => Self::Schema(error),
             EdgeError::Trusted(error) => Self::Trusted(error),
+        }
+    }
+}
+
+impl From<BindError> for StartError {
+    fn from(error: BindError) -> Self {
+        match error {
+            BindError::Listen(error) => Self::Listen(error),
+            BindError::Tls(error) => Self::Tls(error),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod answer;
 mod body;
+mod compression;
 mod csrf;
 mod query_string;
 
@@ -44,13 +45,17 @@ pub async fn serve(
 ) -> Response {
     let trace = trace::of(request.headers(), &*edge.random);
     let origin = origins.allowed(request.headers()).cloned();
+    let compresses = compression::is_taken(request.headers());
     let mut response = if request.method() == Method::OPTIONS {
         preflight(origin.is_some())
     } else {
         domain::trace::scope(trace, answer(edge, request, address, trace)).await
     };
+    if compresses {
+        response = compression::compress(response).await;
+    }
     let headers = response.headers_mut();
-    headers.insert(header::VARY, HeaderValue::from_static("accept, origin"));
+    headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding, origin"));
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::{guard, hub::HubLimits, settings::SocketSettings};
+use api::{guard, hub::HubLimits, server::TlsFiles, settings::SocketSettings};
 use domain::{DocumentBounds, Limits, Rate, Refill};
 
 use super::Settings;
@@ -43,6 +43,11 @@ impl Settings {
         }
     }
 
+    /// `None` without both files.
+    fn tls_files(&self) -> Option<TlsFiles> {
+        Some(TlsFiles { certificate: self.tls_certificate.clone()?, key: self.tls_key.clone()? })
+    }
+
     pub fn hub_limits(&self) -> HubLimits {
         HubLimits {
             heads_interval: Duration::from_millis(self.heads_interval_ms),
@@ -65,7 +70,14 @@ impl Settings {
             listen: self.listen,
             allowed_origins: self.allowed_origins.clone(),
             trusted_hops: self.trusted_hops,
+            tls: self.tls_files(),
             connections_max: self.connections_max,
+            connections_per_address_max: if self.rate_limits {
+                self.connections_per_address_max
+            } else {
+                self.connections_max
+            },
+            idle_timeout: Duration::from_millis(self.idle_timeout_ms),
             header_timeout: Duration::from_millis(self.header_timeout_ms),
             body_timeout: Duration::from_millis(self.body_timeout_ms),
             body_bytes_max: self.body_bytes_max,

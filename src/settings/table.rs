@@ -146,6 +146,10 @@ settings! {
     /// Exact origins that browsers may call from, separated by commas. Empty: the server's own, and any loopback origin while
     /// listening on loopback.
     allowed_origins: Vec<String> = "";
+    /// File in PEM of the certificate for TLS, with its chain. Empty: no TLS. It is read again when it changes, without a restart.
+    tls_certificate: Option<PathBuf> = "";
+    /// File in PEM of the certificate's private key.
+    tls_key: Option<PathBuf> = "";
     /// Listen on an address that is not loopback without TLS, because a proxy in front has it.
     allow_plaintext: bool = "off";
     /// Proxies in front whose `X-Forwarded-For` entry counts.
@@ -225,10 +229,15 @@ settings! {
 
     /// Connections open at once.
     connections_max: usize = "50000", 1 ..= 10_000_000;
-    /// Milliseconds that a request's header may take.
-    header_timeout_ms: u64 = "10000", 100 ..= 60_000;
+    /// Connections of one address (of one IPv6 network of 64 bits); one more is closed at once. Not counted with `trusted_hops`: they all
+    /// come from the proxy.
+    connections_per_address_max: usize = "2000", 1 ..= 10_000_000;
+    /// Milliseconds that a connection may ask nothing and take no answer, once it has asked something.
+    idle_timeout_ms: u64 = "60000", 1000 ..= 3_600_000;
+    /// Milliseconds that a request's header may take, and all that comes before the first one.
+    header_timeout_ms: u64 = "8000", 100 ..= 60_000;
     /// Milliseconds that a request's body may take.
-    body_timeout_ms: u64 = "10000", 100 ..= 60_000;
+    body_timeout_ms: u64 = "8000", 100 ..= 60_000;
     /// Bytes of a request's body.
     body_bytes_max: usize = "1048576", 1024 ..= 16_777_216;
     /// Milliseconds after which an operation is answered `UNAVAILABLE`; its work goes on.

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod budget;
+mod connections;
 mod edge_run;
 mod hostile_documents;
 mod http_body;
@@ -26,4 +27,5 @@ mod socket_end;
 mod socket_protocol;
 mod statements;
 mod test_server;
+mod tls;
 mod tokens;
