@@ -1,5 +1,6 @@
 //! What the GraphQL face promises, seen from outside the crate.
 
+mod authorisation;
 mod bad_input;
 mod budget;
 mod connections;
