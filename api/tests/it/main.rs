@@ -2,9 +2,11 @@
 
 mod authorisation;
 mod bad_input;
+mod bombs;
 mod budget;
 mod connections;
 mod edge_run;
+mod fuzz;
 mod hostile_documents;
 mod http_body;
 mod http_media;
@@ -30,3 +32,4 @@ mod statements;
 mod test_server;
 mod tls;
 mod tokens;
+mod transport_rules;
