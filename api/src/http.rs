@@ -15,7 +15,7 @@ use async_graphql::parser::types::OperationType;
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use domain::{Caller, trace::TraceContext};
@@ -35,6 +35,10 @@ use crate::{
 
 /// Clients see the trace id under this name.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Bytes of the parameters in an address: what a whole header may have, less room for its other fields. Beyond the header's bound the
+/// listener answers 431.
+const QUERY_BYTES_MAX: usize = 24 * 1024;
 
 /// Answers a request for `/graphql` that asks for no WebSocket.
 pub async fn serve(
@@ -97,6 +101,7 @@ async fn answer(
     let outcome = match media {
         None => Err(Answer::NotAcceptable),
         Some(_) if parts.method == Method::POST => post(edge, &parts.headers, body, address, trace).await,
+        Some(_) if parts.method == Method::GET && is_too_long(&parts.uri) => Err(Answer::AddressTooLong),
         Some(_) if parts.method == Method::GET => {
             get(edge, parts.uri.query().unwrap_or_default(), &parts.headers, address, trace).await
         }
@@ -104,6 +109,10 @@ async fn answer(
     };
     let answer = outcome.unwrap_or_else(|refused| refused);
     answer.into_response(media.unwrap_or(MediaType::Json), &trace.id.to_string())
+}
+
+fn is_too_long(address: &Uri) -> bool {
+    address.query().is_some_and(|query| query.len() > QUERY_BYTES_MAX)
 }
 
 async fn post(

@@ -132,3 +132,15 @@ async fn large_answers_are_compressed_for_those_who_take_it() {
     assert!(small.len() * 2 < plain.len(), "{} of {}", small.len(), plain.len());
     assert_eq!(small[..2], [0x1f, 0x8b]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_too_long_is_414() {
+    let server = TestServer::start().await;
+    let get = async |padding: usize| {
+        let path = format!("/graphql?query=%7B__typename%7D%23{}", "x".repeat(padding));
+        answer(server.request(Method::GET, &path).header(header::ACCEPT, JSON)).await
+    };
+    assert_eq!(get(20_000).await.status, 200);
+    let refused = get(25_000).await;
+    assert_eq!((refused.status, refused.code().as_str()), (414, "LIMIT_EXCEEDED"), "{}", refused.text);
+}
