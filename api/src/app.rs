@@ -11,6 +11,7 @@ use crate::{
     edge::{Edge, EdgeError},
     executor::{Executor, Operation, Subscription},
     hub::{Hub, HubLimits, HubSetup},
+    refusal::is_request_error,
     schema::{self, ChatSchema, request_data},
     server::{BindError, Server, TlsError},
     settings::Settings,
@@ -72,6 +73,7 @@ pub async fn start(setup: ApiSetup) -> Result<(Server, Hub), StartError> {
     chat.load_ended_sessions().await?;
     let sdl = schema::sdl();
     let types = Arc::new(TypeSystem::parse(&sdl)?);
+    let of_valid = schema::build_for_valid(chat.clone(), web_push_key.clone(), &settings);
     let schema = schema::build(chat.clone(), web_push_key, &settings);
     let sockets = Sockets::new(&settings.sockets);
     let revoked = sockets.clone();
@@ -86,7 +88,8 @@ pub async fn start(setup: ApiSetup) -> Result<(Server, Hub), StartError> {
     })
     .await?;
     let (clock, random) = (chat.clock().clone(), chat.random().clone());
-    let executor = Arc::new(ChatExecutor { chat, schema, rules: schema::rules(), hub: hub.clone() });
+    let executor =
+        Arc::new(ChatExecutor { chat, schema, of_valid, rules: schema::rules(), hub: hub.clone() });
     let edge = Arc::new(Edge::new(settings, &sdl, executor, clock, random)?);
     if let Some((id, problem)) = edge.invalid_trusted().await {
         return Err(StartError::TrustedInvalid { id, problem });
@@ -99,6 +102,8 @@ pub async fn start(setup: ApiSetup) -> Result<(Server, Hub), StartError> {
 struct ChatExecutor {
     chat: Chat,
     schema: ChatSchema,
+    /// The same schema for documents that are known to keep its rules.
+    of_valid: ChatSchema,
     /// The same schema, which runs nothing.
     rules: ChatSchema,
     hub: Hub,
@@ -107,8 +112,15 @@ struct ChatExecutor {
 #[async_trait]
 impl Executor for ChatExecutor {
     async fn execute(&self, operation: Operation) -> Response {
-        let Operation { request, caller, address, paid } = operation;
-        schema::execute(&self.schema, request_data(request.data(paid), &self.chat, caller, address)).await
+        let Operation { request, document, caller, address, paid } = operation;
+        let valid = document.is_valid();
+        let schema = if valid { &self.of_valid } else { &self.schema };
+        let request = request_data(request.data(paid), &self.chat, caller, address);
+        let response = schema::execute(schema, request).await;
+        if !valid && !is_request_error(&response) {
+            document.set_valid();
+        }
+        response
     }
 
     async fn validate(&self, request: Request) -> Vec<ServerError> {

@@ -235,6 +235,7 @@ impl Edge {
         request.set_parsed_query(document.parsed.clone());
         let errors = self.executor.validate(request).await;
         if errors.is_empty() {
+            document.set_valid();
             self.executor.keep_document(hash, document.source()).await;
             return Ok(());
         }

@@ -45,8 +45,9 @@ pub trait Executor: Send + Sync {
 
 /// A query or mutation, guarded, with its variables coerced.
 pub struct Operation {
-    /// Holds the parsed document; its `query` text is empty.
+    /// Holds a copy of the parsed document; its `query` text is empty.
     pub request: Request,
+    pub document: Arc<Document>,
     /// `None` when it came without a token.
     pub caller: Option<Caller>,
     /// After trusted proxies.

@@ -26,7 +26,7 @@ use crate::{
     document::kind_name,
     edge::{Asker, Edge, bearer},
     executor::Operation,
-    guard::scan_json,
+    guard::{Limits, scan_json},
     origin::Origins,
     parameters::{Malformed, Parameters},
     refusal::Refusal,
@@ -127,10 +127,10 @@ async fn post(
     }
     let body = body::read(headers, body, &edge.settings).await?;
     let caller = authenticate(edge, headers, trace).await?;
-    let text = std::str::from_utf8(&body).map_err(|_| malformed(Malformed::Json))?;
-    scan_json(text.as_bytes(), edge.documents.limits()).map_err(Answer::Malformed)?;
-    let parameters = Parameters::from_json(text).map_err(malformed)?;
-    run(edge, parameters, Method::POST, caller, address, trace).await
+    match read(&body, edge.documents.limits()) {
+        Ok(parameters) => run(edge, parameters, Method::POST, caller, address, trace).await,
+        Err(refusal) => Err(malformed(edge, refusal, Asker { caller, address }).await),
+    }
 }
 
 async fn get(
@@ -144,8 +144,10 @@ async fn get(
         return Err(Answer::Forgeable);
     }
     let caller = authenticate(edge, headers, trace).await?;
-    let parameters = query_string::read(query, edge.documents.limits()).map_err(Answer::Malformed)?;
-    run(edge, parameters, Method::GET, caller, address, trace).await
+    match query_string::read(query, edge.documents.limits()) {
+        Ok(parameters) => run(edge, parameters, Method::GET, caller, address, trace).await,
+        Err(refusal) => Err(malformed(edge, refusal, Asker { caller, address }).await),
+    }
 }
 
 /// A token that is there must be good: nobody is anonymous by mistake.
@@ -194,9 +196,9 @@ async fn run(
         Ok(prepared) => prepared,
         Err(refusals) => return Err(Answer::Refused(edge.refuse(refusals, asker).await)),
     };
-    let paid = prepared.paid;
+    let (paid, document) = (prepared.paid, Arc::clone(&prepared.document));
     let (done, answered) = oneshot::channel();
-    let operation = Operation { request: prepared.into_request(), caller, address, paid };
+    let operation = Operation { request: prepared.into_request(), document, caller, address, paid };
     edge.run(operation, kind, trace, async move |response| {
         // Nobody waits any more when the client has gone; the work is done all the same.
         let _ = done.send(response);
@@ -207,6 +209,18 @@ async fn run(
     }
 }
 
-fn malformed(malformed: Malformed) -> Answer {
-    Answer::Malformed(Refusal::bad_request(malformed.to_string()))
+fn read(body: &[u8], limits: &Limits) -> Result<Parameters, Refusal> {
+    let malformed = |malformed: Malformed| Refusal::bad_request(malformed.to_string());
+    let text = std::str::from_utf8(body).map_err(|_| malformed(Malformed::Json))?;
+    scan_json(text.as_bytes(), limits)?;
+    Parameters::from_json(text).map_err(malformed)
+}
+
+/// What cannot be read costs its sender as much as what is refused later.
+async fn malformed(edge: &Edge, refusal: Refusal, asker: Asker) -> Answer {
+    let refusals = edge.refuse(vec![refusal.clone()], asker).await;
+    match refusals.iter().any(|refusal| refusal.code == domain::ErrorCode::RateLimited) {
+        true => Answer::Refused(refusals),
+        false => Answer::Malformed(refusal),
+    }
 }

@@ -21,7 +21,7 @@ pub mod types;
 use std::sync::Arc;
 
 use async_graphql::{
-    Request, Response, SDLExportOptions, Schema, SchemaBuilder,
+    Request, Response, SDLExportOptions, Schema, SchemaBuilder, ValidationMode,
     extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute},
 };
 use async_trait::async_trait;
@@ -44,13 +44,25 @@ pub type ChatSchema = Schema<Query, Mutation, Subscription>;
 
 /// The schema over a running domain; `web_push_key` is what browsers know us by, `settings` are told to clients as limits.
 pub fn build(chat: Chat, web_push_key: Option<String>, settings: &Settings) -> ChatSchema {
+    over(chat, web_push_key, settings).finish()
+}
+
+/// As [`build`], for documents that are known to keep the schema's rules: they are not looked at again.
+pub fn build_for_valid(chat: Chat, web_push_key: Option<String>, settings: &Settings) -> ChatSchema {
+    over(chat, web_push_key, settings).validation_mode(ValidationMode::Fast).finish()
+}
+
+fn over(
+    chat: Chat,
+    web_push_key: Option<String>,
+    settings: &Settings,
+) -> SchemaBuilder<Query, Mutation, Subscription> {
     let limits = Limits::new(settings, chat.limits());
     let builder = builder().data(chat).data(limits);
     match web_push_key {
         Some(key) => builder.data(WebPushPublicKey(key)),
         None => builder,
     }
-    .finish()
 }
 
 /// The schema that holds requests against its rules and runs nothing: what is wrong is all that it answers.

@@ -20,7 +20,7 @@ pub struct Settings {
     pub connections_max: usize,
     /// Connections of one address; more are closed. Not counted behind a proxy, whose address all would have.
     pub connections_per_address_max: usize,
-    /// How long a connection may ask nothing, once it has asked something.
+    /// How long a connection may take no answer, or over HTTP/2 ask nothing, once it has asked something.
     pub idle_timeout: Duration,
     /// How long a request's header may take, and what comes before it.
     pub header_timeout: Duration,

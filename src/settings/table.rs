@@ -232,7 +232,8 @@ settings! {
     /// Connections of one address (of one IPv6 network of 64 bits); one more is closed at once. Not counted with `trusted_hops`: they all
     /// come from the proxy.
     connections_per_address_max: usize = "2000", 1 ..= 10_000_000;
-    /// Milliseconds that a connection may ask nothing and take no answer, once it has asked something.
+    /// Milliseconds that a connection may take no answer, or over HTTP/2 ask nothing, once it has asked something. Over HTTP/1.1 the next
+    /// header has `header_timeout_ms` to come.
     idle_timeout_ms: u64 = "60000", 1000 ..= 3_600_000;
     /// Milliseconds that a request's header may take, and all that comes before the first one.
     header_timeout_ms: u64 = "8000", 100 ..= 60_000;

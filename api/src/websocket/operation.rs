@@ -150,7 +150,7 @@ impl Opener {
     ) {
         self.outbound.queue.open(id, None, None);
         let is_send = kind == OperationType::Mutation && is_send(&prepared);
-        let paid = prepared.paid;
+        let (paid, document) = (prepared.paid, Arc::clone(&prepared.document));
         let mut request = prepared.into_request();
         if is_send {
             request = request.data(self.next_turn());
@@ -161,7 +161,7 @@ impl Opener {
         // Held by the request as long as the operation runs, and by the answer until it is in the queue.
         let permit = Arc::new(permit);
         let request = request.data(Arc::clone(&permit));
-        let operation = Operation { request, caller: self.caller, address: self.address, paid };
+        let operation = Operation { request, document, caller: self.caller, address: self.address, paid };
         let (outbound, id) = (self.outbound.clone(), Arc::clone(id));
         self.edge.run(operation, kind, trace, async move |response| {
             if is_request_error(&response) {

@@ -127,14 +127,25 @@ async fn all_callers_of_an_address_share_one_more_budget_and_nothing_is_free() {
     assert_eq!(ask(&server, Some(&bob), json!({ "query": TWENTY })).await.code(), LIMITED);
     let typename = "{ __typename }";
     assert!(runs(&server, None, typename).await < 20, "what is left");
-    // Neither is being refused.
-    let Node { server, .. } = node(limits(1000, 30), Shared::default()).await;
-    let mut codes = Vec::new();
-    for _ in 0..32 {
-        codes.push(ask(&server, None, json!({ "query": "{ nothing" })).await.code());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_is_not_free_either() {
+    for (body, code) in [
+        (r#"{"query": "{ nothing"}"#, "BAD_REQUEST"),
+        ("{", "BAD_REQUEST"),
+        (r#"{"query": 7}"#, "BAD_REQUEST"),
+    ] {
+        let Node { server, .. } = node(limits(1000, 30), Shared::default()).await;
+        let mut codes = Vec::new();
+        for _ in 0..32 {
+            let refused = answer(server.post(GRAPHQL_RESPONSE, body)).await;
+            codes.push((refused.status, refused.code()));
+        }
+        let (read, spent) = codes.split_at(30);
+        assert!(read.iter().all(|found| *found == (400, code.to_owned())), "{body}: {codes:?}");
+        assert!(spent.iter().all(|found| *found == (429, LIMITED.to_owned())), "{body}: {codes:?}");
     }
-    assert_eq!(codes.iter().filter(|code| *code == "BAD_REQUEST").count(), 30, "{codes:?}");
-    assert_eq!(codes.last().map(String::as_str), Some(LIMITED));
 }
 
 #[tokio::test(flavor = "multi_thread")]
