@@ -15,15 +15,15 @@ use domain::{
         in_process::InProcessBus,
         kafka::{ConsumerSetup, KafkaQueue, consume},
         redis::{
-            RedisBus, RedisBusSetup, RedisCache, RedisCommands, RedisPresence, RedisPresenceSetup,
-            RedisServers,
+            RedisBuckets, RedisBus, RedisBusSetup, RedisCache, RedisCommands, RedisDocuments, RedisPresence,
+            RedisPresenceSetup, RedisServers,
         },
         sql::SqlStore,
     },
     grpc::{Remote, RemoteSetup, server, server::ServerSetup},
     keys::{KeyError, KeyRing},
     lifeline::{Held, Lifeline},
-    port::{Bus, Cache, Log as _, Presence, Queue, Random as _},
+    port::{Buckets, Bus, Cache, Documents, Log as _, Presence, Queue, Random as _},
     wiring::{RemoteWiring, Wiring},
 };
 use tokio::{
@@ -205,7 +205,8 @@ impl Process {
         self.readiness.running(chat, storage.is_some());
         let listener = match serving {
             Some((address, listener)) => {
-                println!("listening on http://{address}");
+                let scheme = if self.settings.tls_certificate.is_some() { "https" } else { "http" };
+                println!("listening on {scheme}://{address}");
                 listener
             }
             None => {
@@ -223,8 +224,9 @@ impl Process {
         let keys = open_keys(&self.settings)?;
         let mut wiring = Wiring::new(store.clone(), keys, self.settings.domain_limits());
         wiring.lifeline = self.lifeline.clone();
-        if let Some(Shared { bus, presence, cache }) = self.redis(store.installation(), store.layout())? {
-            (wiring.bus, wiring.presence, wiring.cache) = (bus, presence, Some(cache));
+        if let Some(shared) = self.redis(store.installation(), store.layout())? {
+            (wiring.bus, wiring.presence, wiring.cache) = (shared.bus, shared.presence, Some(shared.cache));
+            (wiring.documents, wiring.buckets) = (Some(shared.documents), Some(shared.buckets));
         } else {
             wiring.bus = Arc::new(InProcessBus::new(self.settings.bus_backlog_bytes_max));
         }
@@ -247,8 +249,9 @@ impl Process {
         let mut wiring = RemoteWiring::new(remote, keys, self.settings.domain_limits());
         wiring.lifeline = self.lifeline.clone();
         // Copies are kept by the domain, which reads SQL.
-        if let Some(Shared { bus, presence, .. }) = shared {
-            (wiring.bus, wiring.presence) = (bus, presence);
+        if let Some(shared) = shared {
+            (wiring.bus, wiring.presence) = (shared.bus, shared.presence);
+            (wiring.documents, wiring.buckets) = (Some(shared.documents), Some(shared.buckets));
         }
         Ok(wiring.build())
     }
@@ -276,8 +279,14 @@ impl Process {
             node,
             held: self.held(&self.stop_rest),
         });
-        let cache = Arc::new(RedisCache::new(commands, prefix));
-        Ok(Some(Shared { bus: Arc::new(bus), presence: Arc::new(presence), cache }))
+        let bounds = self.settings.domain_limits().documents;
+        Ok(Some(Shared {
+            bus: Arc::new(bus),
+            presence: Arc::new(presence),
+            documents: Arc::new(RedisDocuments::new(commands.clone(), &prefix, bounds)),
+            buckets: Arc::new(RedisBuckets::new(commands.clone(), prefix.clone())),
+            cache: Arc::new(RedisCache::new(commands, prefix)),
+        }))
     }
 
     /// What happens after a commit: the outbox to Kafka and tasks from there; without Kafka, tasks from the outbox itself.
@@ -372,6 +381,8 @@ struct Shared {
     bus: Arc<dyn Bus>,
     presence: Arc<dyn Presence>,
     cache: Arc<dyn Cache>,
+    documents: Arc<dyn Documents>,
+    buckets: Arc<dyn Buckets>,
 }
 
 /// The database of a domain in this process, and the work on it that nobody cancels.

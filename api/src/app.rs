@@ -1,19 +1,21 @@
 //! One API node, composed in dependency order: schema, hub, edges, listener.
 
-use std::{io, sync::Arc};
+use std::{io, net::IpAddr, sync::Arc};
 
-use async_graphql::Response;
+use async_graphql::{Request, Response, ServerError};
 use async_trait::async_trait;
-use domain::{Caller, Chat, ServiceError, ServiceResult};
+use domain::{Caller, Chat, DocumentHash, ServiceError, ServiceResult, Spent};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    edge::Edge,
+    edge::{Edge, EdgeError},
     executor::{Executor, Operation, Subscription},
     hub::{Hub, HubLimits, HubSetup},
+    refusal::is_request_error,
     schema::{self, ChatSchema, request_data},
-    server::Server,
+    server::{BindError, Server, TlsError},
     settings::Settings,
+    trusted::ManifestError,
     typesystem::{TypeSystem, TypeSystemError},
     websocket::{Sockets, Watched},
 };
@@ -24,8 +26,32 @@ pub enum StartError {
     Schema(#[from] TypeSystemError),
     #[error("the database cannot be read")]
     Domain(#[from] ServiceError),
+    #[error("trusted documents: {0}")]
+    Trusted(#[from] ManifestError),
+    #[error("trusted documents: the document {id} is not valid: {problem}")]
+    TrustedInvalid { id: String, problem: String },
     #[error("cannot listen")]
-    Listen(#[from] io::Error),
+    Listen(#[source] io::Error),
+    #[error("TLS: {0}")]
+    Tls(#[source] TlsError),
+}
+
+impl From<EdgeError> for StartError {
+    fn from(error: EdgeError) -> Self {
+        match error {
+            EdgeError::Schema(error) => Self::Schema(error),
+            EdgeError::Trusted(error) => Self::Trusted(error),
+        }
+    }
+}
+
+impl From<BindError> for StartError {
+    fn from(error: BindError) -> Self {
+        match error {
+            BindError::Listen(error) => Self::Listen(error),
+            BindError::Tls(error) => Self::Tls(error),
+        }
+    }
 }
 
 /// What a node is made of.
@@ -47,7 +73,8 @@ pub async fn start(setup: ApiSetup) -> Result<(Server, Hub), StartError> {
     chat.load_ended_sessions().await?;
     let sdl = schema::sdl();
     let types = Arc::new(TypeSystem::parse(&sdl)?);
-    let schema = schema::build(chat.clone(), web_push_key);
+    let of_valid = schema::build_for_valid(chat.clone(), web_push_key.clone(), &settings);
+    let schema = schema::build(chat.clone(), web_push_key, &settings);
     let sockets = Sockets::new(&settings.sockets);
     let revoked = sockets.clone();
     let hub = Hub::start(HubSetup {
@@ -61,8 +88,12 @@ pub async fn start(setup: ApiSetup) -> Result<(Server, Hub), StartError> {
     })
     .await?;
     let (clock, random) = (chat.clock().clone(), chat.random().clone());
-    let executor = Arc::new(ChatExecutor { chat, schema, hub: hub.clone() });
+    let executor =
+        Arc::new(ChatExecutor { chat, schema, of_valid, rules: schema::rules(), hub: hub.clone() });
     let edge = Arc::new(Edge::new(settings, &sdl, executor, clock, random)?);
+    if let Some((id, problem)) = edge.invalid_trusted().await {
+        return Err(StartError::TrustedInvalid { id, problem });
+    }
     let server = Server::bind(edge, sockets, sdl.into()).await?;
     Ok((server, hub))
 }
@@ -71,14 +102,46 @@ pub async fn start(setup: ApiSetup) -> Result<(Server, Hub), StartError> {
 struct ChatExecutor {
     chat: Chat,
     schema: ChatSchema,
+    /// The same schema for documents that are known to keep its rules.
+    of_valid: ChatSchema,
+    /// The same schema, which runs nothing.
+    rules: ChatSchema,
     hub: Hub,
 }
 
 #[async_trait]
 impl Executor for ChatExecutor {
     async fn execute(&self, operation: Operation) -> Response {
-        let Operation { request, caller, address } = operation;
-        schema::execute(&self.schema, request_data(request, &self.chat, caller, address)).await
+        let Operation { request, document, caller, address, paid } = operation;
+        let valid = document.is_valid();
+        let schema = if valid { &self.of_valid } else { &self.schema };
+        let request = request_data(request.data(paid), &self.chat, caller, address);
+        let response = schema::execute(schema, request).await;
+        if !valid && !is_request_error(&response) {
+            document.set_valid();
+        }
+        response
+    }
+
+    async fn validate(&self, request: Request) -> Vec<ServerError> {
+        self.rules.execute(request).await.errors
+    }
+
+    async fn spend(
+        &self,
+        caller: Option<&Caller>,
+        address: Option<IpAddr>,
+        cost: u32,
+    ) -> ServiceResult<Option<Spent>> {
+        self.chat.spend(caller, address, cost).await
+    }
+
+    async fn document(&self, hash: DocumentHash) -> Option<Arc<str>> {
+        self.chat.document(hash).await
+    }
+
+    async fn keep_document(&self, hash: DocumentHash, text: &str) {
+        self.chat.keep_document(hash, text).await;
     }
 
     async fn authenticate(&self, access_token: &str) -> ServiceResult<Caller> {

@@ -4,7 +4,10 @@
 
 mod subscription_root;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use async_graphql::{
     Name, Positioned,
@@ -30,9 +33,24 @@ pub struct Document {
     pub parsed: ExecutableDocument,
     /// Names the source text; nobody can make another text of the same hash.
     pub hash: u128,
+    valid: AtomicBool,
 }
 
 impl Document {
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether it is known to keep the rules of the schema, so that they need not be looked at again. What variables have to keep is looked
+    /// at each time, before it runs.
+    pub fn is_valid(&self) -> bool {
+        self.valid.load(Ordering::Relaxed)
+    }
+
+    pub fn set_valid(&self) {
+        self.valid.store(true, Ordering::Relaxed);
+    }
+
     /// The operation that a name picks, or the only one.
     pub fn operation(
         &self,
@@ -118,7 +136,7 @@ impl Documents {
         if let Some(root) = self.types.subscription() {
             subscription_root::flatten(&mut parsed, root)?;
         }
-        Ok(Document { source: source.into(), parsed, hash: hash(source) })
+        Ok(Document { source: source.into(), parsed, hash: hash(source), valid: AtomicBool::new(false) })
     }
 }
 

@@ -1,13 +1,13 @@
 //! What both edges do with a request, and what they share to do it.
 //!
-//! [`Edge::read`] and [`Edge::prepare`] refuse what must not run; [`Edge::run`] runs the rest in a task of its own, which
+//! [`Edge::find`] and [`Edge::prepare`] refuse what must not run; [`Edge::run`] runs the rest in a task of its own, which
 //! a client that goes away does not cancel: a transaction cut half way could take others' writes with it.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
 
-use async_graphql::{Request, Response, Variables, parser::types::OperationType};
+use async_graphql::{Request, Response, Value, Variables, parser::types::OperationType, value};
 use domain::{
-    Caller, ErrorCode, measure,
+    Caller, DocumentHash, ErrorCode, Spent, measure,
     port::{Clock, Random},
     trace::{self, TraceContext, TraceId},
 };
@@ -22,18 +22,25 @@ use crate::{
     coercion::{check_arguments, coerce_variables},
     cost::cost,
     document::{Document, Documents, kind_name},
-    executor::{Executor, Operation},
+    executor::{Executor, Operation, Paid},
     parameters::Parameters,
     refusal::{Refusal, complete_errors},
+    schema::types::scalars::DateTime,
     settings::Settings,
+    trusted::{ManifestError, Trusted},
     typesystem::{TypeSystem, TypeSystemError},
 };
+
+/// What registering a document costs beyond its operation: as much as a write.
+const REGISTRATION: u32 = 10;
 
 /// What the edges are made of.
 pub struct Edge {
     pub settings: Settings,
     pub executor: Arc<dyn Executor>,
     pub documents: Documents,
+    /// The documents that alone may run; `None` where all may.
+    trusted: Option<Trusted>,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     /// What must end before the process does.
@@ -41,11 +48,29 @@ pub struct Edge {
     running: Arc<Semaphore>,
 }
 
-/// An operation that may run.
+/// Who asks, and from where.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asker {
+    /// `None` without a token.
+    pub caller: Option<Caller>,
+    /// After trusted proxies.
+    pub address: Option<IpAddr>,
+}
+
+/// The document that a request means.
+pub struct Found {
+    pub document: Arc<Document>,
+    pub kind: OperationType,
+    /// Under which it is to be registered once it is known to be valid.
+    register: Option<DocumentHash>,
+}
+
+/// An operation that may run, and is paid for.
 pub struct Prepared {
     pub document: Arc<Document>,
     pub operation_name: Option<String>,
     pub variables: Variables,
+    pub paid: Paid,
 }
 
 impl Prepared {
@@ -57,6 +82,15 @@ impl Prepared {
     }
 }
 
+/// The edges cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EdgeError {
+    #[error(transparent)]
+    Schema(#[from] TypeSystemError),
+    #[error(transparent)]
+    Trusted(#[from] ManifestError),
+}
+
 impl Edge {
     pub fn new(
         settings: Settings,
@@ -64,7 +98,7 @@ impl Edge {
         executor: Arc<dyn Executor>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
-    ) -> Result<Self, TypeSystemError> {
+    ) -> Result<Self, EdgeError> {
         let types = Arc::new(TypeSystem::parse(sdl)?);
         let mut seed = [0; 8];
         random.fill(&mut seed);
@@ -74,25 +108,101 @@ impl Edge {
             settings.cached_documents_bytes_max,
             u64::from_ne_bytes(seed),
         );
+        let trusted = Trusted::read(&settings.trusted_documents, &documents)?;
         let running = Arc::new(Semaphore::new(settings.operations_max));
-        Ok(Self { settings, executor, documents, clock, random, tasks: TaskTracker::new(), running })
+        let tasks = TaskTracker::new();
+        Ok(Self { settings, executor, documents, trusted, clock, random, tasks, running })
     }
 
     /// The document of a request, and what kind of operation it asks for.
-    pub fn read(&self, parameters: &Parameters) -> Result<(Arc<Document>, OperationType), Refusal> {
-        let document = self.documents.read(&parameters.query)?;
+    pub async fn find(&self, parameters: &Parameters) -> Result<Found, Refusal> {
+        let (text, id) = (parameters.query.as_deref(), parameters.document_id.as_deref());
+        let (document, register) = match (&self.trusted, text, id) {
+            (Some(trusted), text, id) => (self.documents.read(trusted.find(id, text)?)?, None),
+            (None, Some(text), None) => (self.documents.read(text)?, None),
+            (None, Some(text), Some(id)) => {
+                let hash = DocumentHash::parse(id).filter(|hash| DocumentHash::of(text) == *hash);
+                let hash =
+                    hash.ok_or_else(|| Refusal::bad_request("the hash is not that of the document"))?;
+                (self.documents.read(text)?, Some(hash))
+            }
+            (None, None, id) => {
+                let hash = id.and_then(DocumentHash::parse);
+                let hash = hash.ok_or_else(Refusal::persisted_query_not_found)?;
+                let text = self.executor.document(hash).await;
+                (self.documents.read(&text.ok_or_else(Refusal::persisted_query_not_found)?)?, None)
+            }
+        };
         let (_, operation) = document.operation(parameters.operation_name.as_deref())?;
         let kind = operation.node.ty;
-        Ok((document, kind))
+        Ok(Found { document, kind, register })
     }
 
-    /// Coerces the variables, and counts what the operation may cost with them. Nothing has run when it fails.
-    pub fn prepare(&self, parameters: Parameters, document: Arc<Document>) -> Result<Prepared, Vec<Refusal>> {
+    /// Coerces the variables, counts what the operation may cost with them, and takes that from the asker's budget. Nothing has run
+    /// when it fails.
+    pub async fn prepare(
+        &self,
+        parameters: Parameters,
+        found: Found,
+        asker: Asker,
+    ) -> Result<Prepared, Vec<Refusal>> {
+        let Parameters { operation_name, variables, wants_cost, .. } = parameters;
+        let Found { document, register, .. } = found;
+        let (variables, cost) = self.check(&document, operation_name.as_deref(), variables)?;
+        let registering = if register.is_some() { REGISTRATION } else { 0 };
+        // Nothing is free: even what reads no row takes time.
+        let cost = u32::try_from(cost).unwrap_or(u32::MAX).max(1).saturating_add(registering);
+        let spent = self.pay(asker, cost).await.map_err(|refusal| vec![refusal])?;
+        let paid = Paid { cost, spent, told: wants_cost };
+        let prepared = Prepared { document, operation_name, variables, paid };
+        if let Some(hash) = register {
+            self.register(hash, &prepared).await?;
+        }
+        Ok(prepared)
+    }
+
+    /// What an asker gets for a request that is refused: that takes time, too, so that even refusals have an end.
+    pub async fn refuse(&self, refusals: Vec<Refusal>, asker: Asker) -> Vec<Refusal> {
+        if refusals.iter().any(|refusal| refusal.code == ErrorCode::RateLimited) {
+            return refusals;
+        }
+        match self.pay(asker, 1).await {
+            Ok(_) => refusals,
+            Err(refusal) => vec![refusal],
+        }
+    }
+
+    /// The first trusted document that the schema refuses, with the reason.
+    pub async fn invalid_trusted(&self) -> Option<(String, String)> {
+        for (id, text) in self.trusted.iter().flat_map(Trusted::texts) {
+            let problem = match self.documents.read(text) {
+                Ok(document) => {
+                    // Any of its operations will do: all are looked at.
+                    let name = document.parsed.operations.iter().next().and_then(|(name, _)| name);
+                    let mut request = Request::new(String::new());
+                    request.operation_name = name.map(ToString::to_string);
+                    request.set_parsed_query(document.parsed.clone());
+                    self.executor.validate(request).await.into_iter().next().map(|error| error.message)
+                }
+                Err(refusal) => Some(refusal.message.into_owned()),
+            };
+            if let Some(problem) = problem {
+                return Some((id.to_owned(), problem));
+            }
+        }
+        None
+    }
+
+    fn check(
+        &self,
+        document: &Document,
+        operation_name: Option<&str>,
+        variables: Variables,
+    ) -> Result<(Variables, u64), Vec<Refusal>> {
         let types = self.documents.types();
-        let (_, operation) =
-            document.operation(parameters.operation_name.as_deref()).map_err(|refusal| vec![refusal])?;
+        let (_, operation) = document.operation(operation_name).map_err(|refusal| vec![refusal])?;
         let operation = &operation.node;
-        let variables = coerce_variables(types, operation, parameters.variables)?;
+        let variables = coerce_variables(types, operation, variables)?;
         // The hub reads those of a subscription's one field.
         if let Some(root) = types.root(operation.ty).filter(|_| operation.ty != OperationType::Subscription) {
             check_arguments(types, &document.parsed, operation, root, &variables)
@@ -106,7 +216,30 @@ impl Edge {
             );
             return Err(vec![Refusal::limit_exceeded(message)]);
         }
-        Ok(Prepared { document, operation_name: parameters.operation_name, variables })
+        Ok((variables, cost))
+    }
+
+    async fn pay(&self, asker: Asker, cost: u32) -> Result<Option<Spent>, Refusal> {
+        let Asker { caller, address } = asker;
+        self.executor.spend(caller.as_ref(), address, cost).await.map_err(|error| Refusal::from(&error))
+    }
+
+    /// Keeps a document for all nodes unless it is known. Only a valid one: nobody fills the store with what never runs.
+    async fn register(&self, hash: DocumentHash, prepared: &Prepared) -> Result<(), Vec<Refusal>> {
+        if self.executor.document(hash).await.is_some() {
+            return Ok(());
+        }
+        let Prepared { document, operation_name, variables, .. } = prepared;
+        let mut request = Request::new(String::new()).variables(variables.clone());
+        request.operation_name.clone_from(operation_name);
+        request.set_parsed_query(document.parsed.clone());
+        let errors = self.executor.validate(request).await;
+        if errors.is_empty() {
+            document.set_valid();
+            self.executor.keep_document(hash, document.source()).await;
+            return Ok(());
+        }
+        Err(errors.into_iter().map(Refusal::of_rule).collect())
     }
 
     /// Runs a query or mutation, whoever still waits for it, and hands over one answer: its own, or `UNAVAILABLE` once the
@@ -122,8 +255,8 @@ impl Edge {
     {
         let permit = Arc::clone(&self.running).try_acquire_owned();
         let executor = Arc::clone(&self.executor);
-        let deadline = self.settings.operation_timeout;
-        let request_id = trace.id;
+        let (deadline, max) = (self.settings.operation_timeout, self.settings.limits.cost_max);
+        let (request_id, paid) = (trace.id, operation.paid);
         let span =
             crate::trace::operation(trace, kind_name(kind), || crate::trace::name_of(&mut operation.request));
         let told = span.clone();
@@ -151,6 +284,9 @@ impl Edge {
                         told.fail("graphql");
                     }
                     measured(if response.errors.is_empty() { "ok" } else { "error" });
+                    if paid.told {
+                        response.extensions.insert("cost".to_owned(), told_cost(paid, max));
+                    }
                     answer(response).await;
                 }
                 Err(_) => {
@@ -186,6 +322,24 @@ impl Edge {
             Ok(Err(_)) => Err(Refusal::new(ErrorCode::Internal, "internal error")),
             Err(_) => Err(Refusal::late()),
         }
+    }
+}
+
+/// What `extensions.cost` of an answer says; the budget only where there is one.
+fn told_cost(paid: Paid, max: u64) -> Value {
+    let requested = paid.cost;
+    match paid.spent {
+        None => value!({ "requested": requested, "max": max }),
+        Some(spent) => value!({
+            "requested": requested,
+            "max": max,
+            "budget": {
+                "burst": spent.budget.burst,
+                "perSecond": spent.budget.per_second,
+                "remaining": spent.left,
+                "fullAt": async_graphql::ScalarType::to_value(&DateTime(spent.full_at)),
+            },
+        }),
     }
 }
 

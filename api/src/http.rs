@@ -5,6 +5,7 @@
 
 mod answer;
 mod body;
+mod compression;
 mod csrf;
 mod query_string;
 
@@ -14,7 +15,7 @@ use async_graphql::parser::types::OperationType;
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use domain::{Caller, trace::TraceContext};
@@ -23,9 +24,9 @@ use tokio::sync::oneshot;
 use self::answer::{Answer, MediaType};
 use crate::{
     document::kind_name,
-    edge::{Edge, bearer},
+    edge::{Asker, Edge, bearer},
     executor::Operation,
-    guard::scan_json,
+    guard::{Limits, scan_json},
     origin::Origins,
     parameters::{Malformed, Parameters},
     refusal::Refusal,
@@ -34,6 +35,10 @@ use crate::{
 
 /// Clients see the trace id under this name.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Bytes of the parameters in an address: what a whole header may have, less room for its other fields. Beyond the header's bound the
+/// listener answers 431.
+const QUERY_BYTES_MAX: usize = 24 * 1024;
 
 /// Answers a request for `/graphql` that asks for no WebSocket.
 pub async fn serve(
@@ -44,13 +49,17 @@ pub async fn serve(
 ) -> Response {
     let trace = trace::of(request.headers(), &*edge.random);
     let origin = origins.allowed(request.headers()).cloned();
+    let compresses = compression::is_taken(request.headers());
     let mut response = if request.method() == Method::OPTIONS {
         preflight(origin.is_some())
     } else {
         domain::trace::scope(trace, answer(edge, request, address, trace)).await
     };
+    if compresses {
+        response = compression::compress(response).await;
+    }
     let headers = response.headers_mut();
-    headers.insert(header::VARY, HeaderValue::from_static("accept, origin"));
+    headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding, origin"));
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(
@@ -92,6 +101,7 @@ async fn answer(
     let outcome = match media {
         None => Err(Answer::NotAcceptable),
         Some(_) if parts.method == Method::POST => post(edge, &parts.headers, body, address, trace).await,
+        Some(_) if parts.method == Method::GET && is_too_long(&parts.uri) => Err(Answer::AddressTooLong),
         Some(_) if parts.method == Method::GET => {
             get(edge, parts.uri.query().unwrap_or_default(), &parts.headers, address, trace).await
         }
@@ -99,6 +109,10 @@ async fn answer(
     };
     let answer = outcome.unwrap_or_else(|refused| refused);
     answer.into_response(media.unwrap_or(MediaType::Json), &trace.id.to_string())
+}
+
+fn is_too_long(address: &Uri) -> bool {
+    address.query().is_some_and(|query| query.len() > QUERY_BYTES_MAX)
 }
 
 async fn post(
@@ -113,10 +127,10 @@ async fn post(
     }
     let body = body::read(headers, body, &edge.settings).await?;
     let caller = authenticate(edge, headers, trace).await?;
-    let text = std::str::from_utf8(&body).map_err(|_| malformed(Malformed::Json))?;
-    scan_json(text.as_bytes(), edge.documents.limits()).map_err(Answer::Malformed)?;
-    let parameters = Parameters::from_json(text).map_err(malformed)?;
-    run(edge, parameters, Method::POST, caller, address, trace).await
+    match read(&body, edge.documents.limits()) {
+        Ok(parameters) => run(edge, parameters, Method::POST, caller, address, trace).await,
+        Err(refusal) => Err(malformed(edge, refusal, Asker { caller, address }).await),
+    }
 }
 
 async fn get(
@@ -130,8 +144,10 @@ async fn get(
         return Err(Answer::Forgeable);
     }
     let caller = authenticate(edge, headers, trace).await?;
-    let parameters = query_string::read(query, edge.documents.limits()).map_err(Answer::Malformed)?;
-    run(edge, parameters, Method::GET, caller, address, trace).await
+    match query_string::read(query, edge.documents.limits()) {
+        Ok(parameters) => run(edge, parameters, Method::GET, caller, address, trace).await,
+        Err(refusal) => Err(malformed(edge, refusal, Asker { caller, address }).await),
+    }
 }
 
 /// A token that is there must be good: nobody is anonymous by mistake.
@@ -158,7 +174,12 @@ async fn run(
     address: Option<IpAddr>,
     trace: TraceContext,
 ) -> Result<Answer, Answer> {
-    let (document, kind) = edge.read(&parameters).map_err(|refusal| Answer::Refused(vec![refusal]))?;
+    let asker = Asker { caller, address };
+    let found = match edge.find(&parameters).await {
+        Ok(found) => found,
+        Err(refusal) => return Err(Answer::Refused(edge.refuse(vec![refusal], asker).await)),
+    };
+    let kind = found.kind;
     match kind {
         OperationType::Query => {}
         OperationType::Mutation if method == Method::POST => {}
@@ -171,9 +192,13 @@ async fn run(
             return Err(Answer::Refused(vec![refusal]));
         }
     }
-    let prepared = edge.prepare(parameters, document).map_err(Answer::Refused)?;
+    let prepared = match edge.prepare(parameters, found, asker).await {
+        Ok(prepared) => prepared,
+        Err(refusals) => return Err(Answer::Refused(edge.refuse(refusals, asker).await)),
+    };
+    let (paid, document) = (prepared.paid, Arc::clone(&prepared.document));
     let (done, answered) = oneshot::channel();
-    let operation = Operation { request: prepared.into_request(), caller, address };
+    let operation = Operation { request: prepared.into_request(), document, caller, address, paid };
     edge.run(operation, kind, trace, async move |response| {
         // Nobody waits any more when the client has gone; the work is done all the same.
         let _ = done.send(response);
@@ -184,6 +209,18 @@ async fn run(
     }
 }
 
-fn malformed(malformed: Malformed) -> Answer {
-    Answer::Malformed(Refusal::bad_request(malformed.to_string()))
+fn read(body: &[u8], limits: &Limits) -> Result<Parameters, Refusal> {
+    let malformed = |malformed: Malformed| Refusal::bad_request(malformed.to_string());
+    let text = std::str::from_utf8(body).map_err(|_| malformed(Malformed::Json))?;
+    scan_json(text.as_bytes(), limits)?;
+    Parameters::from_json(text).map_err(malformed)
+}
+
+/// What cannot be read costs its sender as much as what is refused later.
+async fn malformed(edge: &Edge, refusal: Refusal, asker: Asker) -> Answer {
+    let refusals = edge.refuse(vec![refusal.clone()], asker).await;
+    match refusals.iter().any(|refusal| refusal.code == domain::ErrorCode::RateLimited) {
+        true => Answer::Refused(refusals),
+        false => Answer::Malformed(refusal),
+    }
 }

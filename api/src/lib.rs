@@ -24,6 +24,7 @@ pub mod schema;
 pub mod server;
 pub mod settings;
 pub mod trace;
+pub mod trusted;
 pub mod typesystem;
 pub mod viewer;
 pub mod websocket;

@@ -3,15 +3,20 @@
 use std::collections::BTreeMap;
 
 use async_graphql::Variables;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 /// A request before anything is known about its document. Members beyond these are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parameters {
-    pub query: String,
+    /// The document's text; `None` when its id stands for it.
+    pub query: Option<String>,
+    /// What the document is known by: `documentId`, or the hash of a persisted query. One of the two is there.
+    pub document_id: Option<String>,
     pub operation_name: Option<String>,
     pub variables: Variables,
+    /// Whether the answer is to say what the operation cost: `extensions.cost` is true.
+    pub wants_cost: bool,
 }
 
 /// What is wrong with a request's envelope.
@@ -23,6 +28,10 @@ pub enum Malformed {
     Envelope,
     #[error("\"query\" must be a string")]
     Query,
+    #[error("\"documentId\" must be a string that is not empty")]
+    DocumentId,
+    #[error("\"extensions.persistedQuery\" must have \"version\" 1 and a \"sha256Hash\"")]
+    PersistedQuery,
     #[error("\"operationName\" must be a string")]
     OperationName,
     #[error("\"variables\" must be an object")]
@@ -40,34 +49,71 @@ impl Parameters {
                 false => Malformed::Json,
             })?;
         let member = |name: &str| members.get(name).map(|value| value.get());
-        Self::assemble(member("query"), member("operationName"), member("variables"), member("extensions"))
+        let texts = Texts {
+            query: read(member("query"), Malformed::Query)?,
+            document_id: read(member("documentId"), Malformed::DocumentId)?,
+            operation_name: read(member("operationName"), Malformed::OperationName)?,
+        };
+        Self::assemble(texts, member("variables"), member("extensions"))
     }
 
-    /// From members that are JSON texts themselves.
-    fn assemble(
-        query: Option<&str>,
-        operation_name: Option<&str>,
-        variables: Option<&str>,
-        extensions: Option<&str>,
-    ) -> Result<Self, Malformed> {
-        let query = read(query, Malformed::Query)?.ok_or(Malformed::Query)?;
-        let operation_name: Option<String> = read(operation_name, Malformed::OperationName)?;
-        read_object(extensions, Malformed::Extensions)?;
-        Ok(Self { query, operation_name: not_empty(operation_name), variables: read_variables(variables)? })
-    }
-
-    /// From the parameters of an address: texts, of which empty ones count as absent.
+    /// From the parameters of an address, of which empty ones count as absent.
     pub fn from_texts(
-        query: Option<String>,
-        operation_name: Option<String>,
+        texts: Texts,
         variables: Option<&str>,
         extensions: Option<&str>,
     ) -> Result<Self, Malformed> {
-        let query = not_empty(query).ok_or(Malformed::Query)?;
-        read_object(extensions.filter(|text| !text.is_empty()), Malformed::Extensions)?;
-        let variables = read_variables(variables.filter(|text| !text.is_empty()))?;
-        Ok(Self { query, operation_name: not_empty(operation_name), variables })
+        let Texts { query, document_id, operation_name } = texts;
+        let (query, document_id) = (not_empty(query), not_empty(document_id));
+        let given = |text: Option<&'_ str>| text.is_some_and(|text| !text.is_empty());
+        let (variables, extensions) =
+            (variables.filter(|_| given(variables)), extensions.filter(|_| given(extensions)));
+        Self::assemble(Texts { query, document_id, operation_name }, variables, extensions)
     }
+
+    /// Variables and extensions are JSON.
+    fn assemble(texts: Texts, variables: Option<&str>, extensions: Option<&str>) -> Result<Self, Malformed> {
+        let extensions = read_object(extensions, Malformed::Extensions)?;
+        let extension = |name: &str| extensions.get(name).map(|value| value.get());
+        let persisted: Option<PersistedQuery> = read(extension("persistedQuery"), Malformed::PersistedQuery)?;
+        let document_id = match (texts.document_id, persisted) {
+            (Some(id), _) if id.is_empty() => return Err(Malformed::DocumentId),
+            (Some(id), None) => Some(id.strip_prefix("sha256:").map_or(id.clone(), str::to_owned)),
+            (None, Some(persisted)) if persisted.version == 1 && !persisted.sha256_hash.is_empty() => {
+                Some(persisted.sha256_hash)
+            }
+            (_, Some(_)) => return Err(Malformed::PersistedQuery),
+            (None, None) => None,
+        };
+        // Some clients send an empty text along with a hash.
+        let query = texts.query.filter(|query| !query.is_empty() || document_id.is_none());
+        if query.is_none() && document_id.is_none() {
+            return Err(Malformed::Query);
+        }
+        Ok(Self {
+            query,
+            document_id,
+            operation_name: not_empty(texts.operation_name),
+            variables: read_variables(variables)?,
+            wants_cost: extension("cost") == Some("true"),
+        })
+    }
+}
+
+/// Parameters that are texts.
+#[derive(Debug, Default)]
+pub struct Texts {
+    pub query: Option<String>,
+    pub document_id: Option<String>,
+    pub operation_name: Option<String>,
+}
+
+/// Apollo's protocol of automatic persisted queries.
+#[derive(Deserialize)]
+struct PersistedQuery {
+    version: u32,
+    #[serde(rename = "sha256Hash")]
+    sha256_hash: String,
 }
 
 fn not_empty(text: Option<String>) -> Option<String> {
@@ -84,15 +130,13 @@ fn read_variables(text: Option<&str>) -> Result<Variables, Malformed> {
     read(text, Malformed::Variables).map(Option::unwrap_or_default)
 }
 
-fn read_object(text: Option<&str>, malformed: Malformed) -> Result<(), Malformed> {
-    let _: Option<BTreeMap<String, &RawValue>> = match text {
-        Some(text) => serde_json::from_str(text).map_err(|error| match error.is_data() {
-            true => malformed,
-            false => Malformed::Json,
-        })?,
-        None => None,
-    };
-    Ok(())
+fn read_object(text: Option<&str>, malformed: Malformed) -> Result<BTreeMap<String, &RawValue>, Malformed> {
+    let Some(text) = text else { return Ok(BTreeMap::new()) };
+    let object: Option<_> = serde_json::from_str(text).map_err(|error| match error.is_data() {
+        true => malformed,
+        false => Malformed::Json,
+    })?;
+    Ok(object.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -104,10 +148,25 @@ mod tests {
         let plain = Parameters::from_json(r#"{"query":"{a}"}"#);
         let nulls = r#"{"query":"{a}","variables":null,"operationName":null,"extensions":null,"more":[1]}"#;
         assert_eq!(plain, Parameters::from_json(nulls));
-        assert_eq!(
-            plain,
-            Parameters::from_texts(Some("{a}".into()), Some(String::new()), Some(""), Some(""))
-        );
+        let (query, empty) = (Some("{a}".into()), Some(String::new()));
+        let texts = Texts { query, document_id: empty.clone(), operation_name: empty };
+        assert_eq!(plain, Parameters::from_texts(texts, Some(""), Some("")));
+    }
+
+    #[test]
+    fn a_document_is_named_by_its_text_its_hash_or_its_id() {
+        let named = |text: &str| {
+            let parameters =
+                Parameters::from_json(text).unwrap_or_else(|malformed| panic!("{text}: {malformed}"));
+            (parameters.query, parameters.document_id)
+        };
+        let (text, id) = (Some("{a}".to_owned()), Some("ab".to_owned()));
+        for query in ["", r#""query":"","#, r#""query":null,"#] {
+            let apollo = r#""extensions":{"persistedQuery":{"version":1,"sha256Hash":"ab"}}"#;
+            assert_eq!(named(&format!("{{{query}{apollo}}}")), (None, id.clone()));
+        }
+        assert_eq!(named(r#"{"documentId":"sha256:ab","query":"{a}"}"#), (text, id.clone()));
+        assert_eq!(named(r#"{"documentId":"ab"}"#), (None, id));
     }
 
     #[test]
@@ -123,6 +182,18 @@ mod tests {
             (r#"{"query":"","variables":[]}"#, Malformed::Variables),
             (r#"{"query":"","variables":"x"}"#, Malformed::Variables),
             (r#"{"query":"","extensions":false}"#, Malformed::Extensions),
+            (r#"{"query":"","extensions":{"persistedQuery":7}}"#, Malformed::PersistedQuery),
+            (
+                r#"{"extensions":{"persistedQuery":{"version":2,"sha256Hash":"a"}}}"#,
+                Malformed::PersistedQuery,
+            ),
+            (r#"{"extensions":{"persistedQuery":{"version":1}}}"#, Malformed::PersistedQuery),
+            (
+                r#"{"documentId":"a","extensions":{"persistedQuery":{"version":1,"sha256Hash":"a"}}}"#,
+                Malformed::PersistedQuery,
+            ),
+            (r#"{"documentId":""}"#, Malformed::DocumentId),
+            (r#"{"documentId":7}"#, Malformed::DocumentId),
             (r#"{"query":"\ud800"}"#, Malformed::Json),
             (r#"{"query":"","variables":{"a":"\ud800"}}"#, Malformed::Json),
             (r#"{"query":"""#, Malformed::Json),

@@ -37,9 +37,23 @@ impl Refusal {
         Self::new(ErrorCode::Unauthenticated, "the access token is invalid or expired")
     }
 
+    /// The text is what Apollo's clients of old look for.
+    pub fn persisted_query_not_found() -> Self {
+        Self::new(ErrorCode::PersistedQueryNotFound, "PersistedQueryNotFound")
+    }
+
+    pub fn not_trusted() -> Self {
+        Self::new(ErrorCode::DocumentNotTrusted, "only documents of this server's manifests run here")
+    }
+
     /// The deadline of an operation passed before it was answered.
     pub fn late() -> Self {
         Self::new(ErrorCode::Unavailable, "the operation took too long")
+    }
+
+    /// What is wrong by a rule of the schema, in the validator's words.
+    pub fn of_rule(error: ServerError) -> Self {
+        Self { locations: error.locations, ..Self::bad_request(error.message) }
     }
 
     #[must_use]

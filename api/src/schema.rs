@@ -18,13 +18,19 @@ pub mod shareable;
 pub mod subscription;
 pub mod types;
 
-use async_graphql::{Request, Response, SDLExportOptions, Schema, SchemaBuilder};
+use std::sync::Arc;
+
+use async_graphql::{
+    Request, Response, SDLExportOptions, Schema, SchemaBuilder, ValidationMode,
+    extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute},
+};
+use async_trait::async_trait;
 use domain::Chat;
 use futures_util::{StreamExt, stream::BoxStream};
 
 use self::{
     loaders::Loaders,
-    types::{event::ConversationEvent, push::WebPushPublicKey},
+    types::{event::ConversationEvent, limits::Limits, push::WebPushPublicKey},
 };
 pub use self::{
     mutation::Mutation,
@@ -32,17 +38,52 @@ pub use self::{
     request::request_data,
     subscription::{EventFeed, Subscription},
 };
+use crate::settings::Settings;
 
 pub type ChatSchema = Schema<Query, Mutation, Subscription>;
 
-/// The schema over a running domain; `web_push_key` is what browsers know us by.
-pub fn build(chat: Chat, web_push_key: Option<String>) -> ChatSchema {
-    let builder = builder().data(chat);
+/// The schema over a running domain; `web_push_key` is what browsers know us by, `settings` are told to clients as limits.
+pub fn build(chat: Chat, web_push_key: Option<String>, settings: &Settings) -> ChatSchema {
+    over(chat, web_push_key, settings).finish()
+}
+
+/// As [`build`], for documents that are known to keep the schema's rules: they are not looked at again.
+pub fn build_for_valid(chat: Chat, web_push_key: Option<String>, settings: &Settings) -> ChatSchema {
+    over(chat, web_push_key, settings).validation_mode(ValidationMode::Fast).finish()
+}
+
+fn over(
+    chat: Chat,
+    web_push_key: Option<String>,
+    settings: &Settings,
+) -> SchemaBuilder<Query, Mutation, Subscription> {
+    let limits = Limits::new(settings, chat.limits());
+    let builder = builder().data(chat).data(limits);
     match web_push_key {
         Some(key) => builder.data(WebPushPublicKey(key)),
         None => builder,
     }
-    .finish()
+}
+
+/// The schema that holds requests against its rules and runs nothing: what is wrong is all that it answers.
+pub fn rules() -> ChatSchema {
+    builder().extension(RulesAlone).finish()
+}
+
+/// Ends every request where its execution would begin.
+struct RulesAlone;
+
+impl ExtensionFactory for RulesAlone {
+    fn create(&self) -> Arc<dyn Extension> {
+        Arc::new(Self)
+    }
+}
+
+#[async_trait]
+impl Extension for RulesAlone {
+    async fn execute(&self, _: &ExtensionContext<'_>, _: Option<&str>, _: NextExecute<'_>) -> Response {
+        Response::default()
+    }
 }
 
 /// The schema in the definition language, as it is committed in `schema.graphql` and served to clients.

@@ -1,7 +1,11 @@
 //! The API's listener: accepts connections, routes requests, and at the end lets everything finish.
 //!
 //! It accepts by itself, because the stock loop waits for ever for a header that never ends and knows nothing of sockets
-//! when it stops. Not here: `/healthz` and its like, which are on a listener of their own.
+//! when it stops. `connections` counts them, `activity` gives up those that ask nothing, `tls` is for those without a proxy. Not here: `/healthz` and its like, which are on a listener of their own.
+
+mod activity;
+mod connections;
+mod tls;
 
 use std::{
     convert::Infallible,
@@ -18,6 +22,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use domain::measure;
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -25,12 +30,22 @@ use hyper_util::{
 };
 use sha2::{Digest, Sha256};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::{
+    activity::Activity,
+    connections::{Connections, Place},
+    tls::Certificate,
+};
+pub use self::{
+    connections::Place as ConnectionPlace,
+    tls::{TlsError, TlsFiles},
+};
 use crate::{
     edge::Edge,
     explorer, http,
@@ -41,6 +56,12 @@ use crate::{
 /// Streams of one HTTP/2 connection at once.
 const HTTP2_STREAMS_MAX: u32 = 100;
 
+/// Bytes of a request's header, and so what a connection that has not asked yet may hold. A document in a `GET` has to fit.
+const HEADER_BYTES_MAX: u32 = 32 * 1024;
+
+/// How long a connection that is given up may take to say good-bye.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// How long accepting pauses when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -48,6 +69,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Server {
     listener: TcpListener,
     routes: Arc<Routes>,
+    certificate: Option<(Arc<Certificate>, TlsAcceptor)>,
+}
+
+/// Why a listener cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error(transparent)]
+    Listen(#[from] io::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 struct Routes {
@@ -60,12 +91,20 @@ struct Routes {
 
 impl Server {
     /// Binds the address of the settings; requests are answered once [`Self::serve`] runs.
-    pub async fn bind(edge: Arc<Edge>, sockets: Sockets, sdl: Arc<str>) -> io::Result<Self> {
+    pub async fn bind(edge: Arc<Edge>, sockets: Sockets, sdl: Arc<str>) -> Result<Self, BindError> {
+        let certificate = match edge.settings.tls.clone() {
+            Some(files) => {
+                let certificate = Certificate::read(files)?;
+                let acceptor = certificate.acceptor()?;
+                Some((certificate, acceptor))
+            }
+            None => None,
+        };
         let listener = TcpListener::bind(edge.settings.listen).await?;
         let origins = Origins::new(&edge.settings.allowed_origins, listener.local_addr()?);
         let tag = explorer::hex_tag(&Sha256::digest(sdl.as_bytes()));
         let routes = Routes { edge, sockets, origins, sdl, sdl_tag: format!("\"{tag}\"") };
-        Ok(Self { listener, routes: Arc::new(routes) })
+        Ok(Self { listener, routes: Arc::new(routes), certificate })
     }
 
     /// Where it listens; the port that was free when 0 was asked for.
@@ -75,21 +114,29 @@ impl Server {
 
     /// Serves until told to stop, then drains: sockets close with 1012 spread over time, and what runs runs to its end.
     pub async fn serve(self, stop: CancellationToken) {
-        let Self { listener, routes } = self;
+        let Self { listener, routes, certificate } = self;
         let settings = &routes.edge.settings;
-        let permits = Arc::new(Semaphore::new(settings.connections_max));
+        // Behind a proxy every connection is the proxy's.
+        let per_address = (settings.trusted_hops == 0).then_some(settings.connections_per_address_max);
+        let counted = Connections::new(settings.connections_max, per_address);
         let connections = TaskTracker::new();
+        let acceptor = certificate.map(|(certificate, acceptor)| {
+            connections.spawn(certificate.follow(stop.clone()));
+            acceptor
+        });
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                accepted = accept(&listener, &permits) => accepted,
+                accepted = accept(&listener, &counted) => accepted,
             };
             match accepted {
-                Ok((stream, peer, permit)) => {
-                    let routes = Arc::clone(&routes);
-                    connections.spawn(serve_connection(routes, stream, peer, permit, stop.clone()));
+                Ok((stream, peer, Some(place))) => {
+                    let connection = Connection { routes: Arc::clone(&routes), peer, place: Arc::new(place) };
+                    connections.spawn(connection.begin(stream, acceptor.clone(), stop.clone()));
                 }
+                // One more than the address may have: closed without a word, which would take time.
+                Ok((_, _, None)) => measure::count(measure::CONNECTIONS_REFUSED, &[], 1),
                 Err(error) => {
                     tracing::warn!(error.chain = %error, "a connection cannot be accepted");
                     sleep(ACCEPT_PAUSE).await;
@@ -104,11 +151,12 @@ impl Server {
 
 async fn accept(
     listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
+    counted: &Connections,
+) -> io::Result<(TcpStream, SocketAddr, Option<Place>)> {
+    let room = counted.room().await?;
     let (stream, peer) = listener.accept().await?;
-    Ok((stream, peer, permit))
+    let place = counted.place(room, peer.ip());
+    Ok((stream, peer, place))
 }
 
 async fn drain(routes: &Routes, connections: &TaskTracker) {
@@ -128,52 +176,87 @@ async fn drain(routes: &Routes, connections: &TaskTracker) {
     }
 }
 
-async fn serve_connection(
+struct Connection {
     routes: Arc<Routes>,
-    stream: TcpStream,
     peer: SocketAddr,
-    permit: OwnedSemaphorePermit,
-    stop: CancellationToken,
-) {
-    // Small answers must not wait for more of them.
-    let _ = stream.set_nodelay(true);
-    let permit = Arc::new(permit);
-    let header_timeout = routes.edge.settings.header_timeout;
-    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let routes = Arc::clone(&routes);
-        let permit = Arc::clone(&permit);
-        async move { Ok::<_, Infallible>(routes.answer(request.map(Body::new), peer, permit).await) }
-    });
+    /// An upgraded socket keeps it.
+    place: Arc<Place>,
+}
+
+impl Connection {
+    async fn begin(self, stream: TcpStream, tls: Option<TlsAcceptor>, stop: CancellationToken) {
+        // Small answers must not wait for more of them.
+        let _ = stream.set_nodelay(true);
+        match tls {
+            None => self.serve(stream, stop).await,
+            Some(tls) => match timeout(self.routes.edge.settings.header_timeout, tls.accept(stream)).await {
+                Ok(Ok(stream)) => self.serve(stream, stop).await,
+                Ok(Err(error)) => tracing::debug!(error.chain = %error, "a connection does not speak TLS"),
+                Err(_) => {}
+            },
+        }
+    }
+
+    async fn serve<S>(self, stream: S, stop: CancellationToken)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { routes, peer, place } = self;
+        let settings = &routes.edge.settings;
+        let (header_timeout, idle_timeout) = (settings.header_timeout, settings.idle_timeout);
+        let (activity, answering) = (Activity::new(), routes.clone());
+        let asked = activity.clone();
+        let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            let (routes, place) = (Arc::clone(&answering), Arc::clone(&place));
+            let begun = asked.begin();
+            async move {
+                let answer = routes.answer(request.map(Body::new), peer, place).await;
+                drop(begun);
+                Ok::<_, Infallible>(answer)
+            }
+        });
+        let builder = protocols(header_timeout);
+        let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = activity.ends(header_timeout, idle_timeout) => {
+                connection.as_mut().graceful_shutdown();
+                let Ok(ended) = timeout(FAREWELL, connection).await else { return };
+                ended
+            }
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            // The peer went away or did not speak HTTP: its own affair.
+            tracing::debug!(error.chain = %error, "a connection ended early");
+        }
+    }
+}
+
+fn protocols(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout);
+    let header_bytes_max = usize::try_from(HEADER_BYTES_MAX).unwrap_or(usize::MAX);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_buf_size(header_bytes_max);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
         .keep_alive_interval(Some(header_timeout))
         .keep_alive_timeout(header_timeout);
-    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        // The peer went away or did not speak HTTP: its own affair.
-        tracing::debug!(error.chain = %error, "a connection ended early");
-    }
+    builder
 }
 
 impl Routes {
-    /// `permit` is the connection's; an upgraded socket keeps it.
-    async fn answer(
-        &self,
-        mut request: Request,
-        peer: SocketAddr,
-        permit: Arc<OwnedSemaphorePermit>,
-    ) -> Response {
+    /// `place` is the connection's; an upgraded socket keeps it.
+    async fn answer(&self, mut request: Request, peer: SocketAddr, place: Arc<Place>) -> Response {
         name_host(&mut request);
         let address = Some(client_address(request.headers(), peer.ip(), self.edge.settings.trusted_hops));
         let path = request.uri().path();
@@ -183,7 +266,7 @@ impl Routes {
             }
             let (edge, sockets) = (Arc::clone(&self.edge), self.sockets.clone());
             let (parts, _) = request.into_parts();
-            return websocket::upgrade(edge, sockets, &self.origins, parts, address, permit).await;
+            return websocket::upgrade(edge, sockets, &self.origins, parts, address, place).await;
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return match self.file(path, request.headers()).status() {

@@ -1,8 +1,8 @@
 //! What an operator may set at the edges, with the defaults.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::guard::Limits;
+use crate::{guard::Limits, server::TlsFiles};
 
 /// Settings of the API's listener.
 #[derive(Clone, Debug)]
@@ -14,9 +14,15 @@ pub struct Settings {
     pub allowed_origins: Vec<String>,
     /// Proxies in front whose entry in `X-Forwarded-For` counts.
     pub trusted_hops: usize,
+    /// A certificate; without one there is no TLS.
+    pub tls: Option<TlsFiles>,
     /// Connections open at once; more wait to be accepted.
     pub connections_max: usize,
-    /// How long a request's header may take.
+    /// Connections of one address; more are closed. Not counted behind a proxy, whose address all would have.
+    pub connections_per_address_max: usize,
+    /// How long a connection may take no answer, or over HTTP/2 ask nothing, once it has asked something.
+    pub idle_timeout: Duration,
+    /// How long a request's header may take, and what comes before it.
     pub header_timeout: Duration,
     /// How long a request's body may take.
     pub body_timeout: Duration,
@@ -27,6 +33,8 @@ pub struct Settings {
     pub operations_max: usize,
     /// Bytes of documents kept in parsed form.
     pub cached_documents_bytes_max: u64,
+    /// Manifests of the documents that alone may run; empty = all may.
+    pub trusted_documents: Vec<PathBuf>,
     pub limits: Limits,
     pub sockets: SocketSettings,
     /// Over how long a stopping node spreads the closing of its sockets.
@@ -41,13 +49,17 @@ impl Default for Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 4000)),
             allowed_origins: Vec::new(),
             trusted_hops: 0,
+            tls: None,
             connections_max: 50_000,
-            header_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(10),
+            connections_per_address_max: 2000,
+            idle_timeout: Duration::from_mins(1),
+            header_timeout: Duration::from_secs(8),
+            body_timeout: Duration::from_secs(8),
             body_bytes_max: 1024 * 1024,
             operation_timeout: Duration::from_secs(10),
             operations_max: 4096,
             cached_documents_bytes_max: 4 * 1024 * 1024,
+            trusted_documents: Vec::new(),
             limits: Limits::default(),
             sockets: SocketSettings::default(),
             drain_spread: Duration::from_secs(5),

@@ -21,7 +21,6 @@ use axum::{
     http::{HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use tokio::sync::OwnedSemaphorePermit;
 
 pub use self::{
     outbound::{Outbound, serialise_response},
@@ -29,7 +28,7 @@ pub use self::{
     sight::{About, Sight, Watched},
     sockets::Sockets,
 };
-use crate::{edge::Edge, origin::Origins, trace};
+use crate::{edge::Edge, origin::Origins, server::ConnectionPlace, trace};
 
 /// The one subprotocol that is spoken here.
 pub const SUBPROTOCOL: &str = "graphql-transport-ws";
@@ -47,14 +46,14 @@ pub fn is_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// Opens a socket, after checking who asks for it: browsers send cross-origin upgrades without asking. The socket keeps
-/// `permit`, its connection's.
+/// `place`, its connection's.
 pub async fn upgrade(
     edge: Arc<Edge>,
     sockets: Sockets,
     origins: &Origins,
     mut parts: Parts,
     address: Option<IpAddr>,
-    permit: Arc<OwnedSemaphorePermit>,
+    place: Arc<ConnectionPlace>,
 ) -> Response {
     if !origins.allow(&parts.headers) {
         return (StatusCode::FORBIDDEN, "origin not allowed").into_response();
@@ -92,6 +91,6 @@ pub async fn upgrade(
             }
         };
         tasks.track_future(domain::trace::scope(of_socket, served)).await;
-        drop(permit);
+        drop(place);
     })
 }

@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use api::schema::{self, ChatSchema, request_data};
+use api::{
+    schema::{self, ChatSchema, request_data},
+    settings::Settings,
+};
 use async_graphql::Request;
 use domain::{Caller, ClientKey, ConversationId, MessageText, service::send_message::SendMessage};
 use futures_util::future::join_all;
@@ -33,7 +36,7 @@ const PAGE: &str = "query($id: ID!) { conversation(id: $id) { messages(last: 50)
 
 pub async fn b11(bench: &Arc<Bench>, rounds: usize) -> Report {
     let (viewer, conversations) = fill(bench).await;
-    let schema = schema::build(bench.chat.clone(), None);
+    let schema = schema::build(bench.chat.clone(), None, &Settings::default());
     let title = "Conversation list (50 of 2,000) and history page (50) over GraphQL, MariaDB";
     let mut report = Report::new("b11", title);
     report.compare_latency();

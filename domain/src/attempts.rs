@@ -8,16 +8,12 @@
 
 mod rates;
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use moka::{policy::EvictionPolicy, sync::Cache};
 
 use self::rates::Rates;
-use crate::{ErrorCode, Limits, ServiceError, ServiceResult, Timestamp, UserId, port::Clock};
+use crate::{ErrorCode, Limits, Network, ServiceError, ServiceResult, Timestamp, UserId, port::Clock};
 
 /// How long an address stays familiar after a sign-in.
 pub(crate) const FAMILIAR_FOR: Duration = Duration::from_hours(30 * 24);
@@ -25,32 +21,9 @@ pub(crate) const FAMILIAR_FOR: Duration = Duration::from_hours(30 * 24);
 /// forgotten here is found in the database.
 const FAMILIAR_MAX: u64 = 100_000;
 
-/// Where a call comes from, as far as one party usually holds it: an IPv4 address, or an IPv6 network of 64 bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Network {
-    V4(Ipv4Addr),
-    V6([u8; 8]),
-    /// Not known; all of these count as one.
-    Unknown,
-}
-
 /// Networks kept in the database of a user: more than anybody's devices are in within [`FAMILIAR_FOR`]. Not a setting, as nothing else
 /// depends on it.
 pub(crate) const FAMILIAR_PER_USER_MAX: u64 = 64;
-
-impl Network {
-    fn of(address: Option<IpAddr>) -> Self {
-        match address.map(|address| address.to_canonical()) {
-            None => Self::Unknown,
-            Some(IpAddr::V4(address)) => Self::V4(address),
-            Some(IpAddr::V6(address)) => {
-                let mut network = [0; 8];
-                network.copy_from_slice(&address.octets()[..8]);
-                Self::V6(network)
-            }
-        }
-    }
-}
 
 type Account = Arc<str>;
 

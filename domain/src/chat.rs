@@ -10,8 +10,10 @@ use crate::{
     LaneId, LaneLayout, Limits, LoggedBatch, Member, MemberId, Message, MessageId, Page, PageRequest,
     Positions, PushAddress, PushBatch, PushProvider, PushRange, PushTask, Pushed, QuietHours, RelayBacklog,
     RelayLane, ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId, WorkerId,
+    budget::Budgets,
     contract::{proto, wire::Wire},
     cursor,
+    documents::SharedDocuments,
     ended_sessions::EndedSessions,
     grpc::{
         Remote,
@@ -55,6 +57,8 @@ pub(crate) struct Local {
     pub ended_sessions: Arc<EndedSessions>,
     pub bus: Arc<dyn Bus>,
     pub presence: Arc<dyn Presence>,
+    pub documents: SharedDocuments,
+    pub budgets: Arc<Budgets>,
     pub lifeline: Lifeline,
 }
 

@@ -103,6 +103,12 @@ error_codes! {
     LimitExceeded, "LIMIT_EXCEEDED", TopLevel, false,
         "The document, its variables or the connection goes past a published bound.",
         "Send a smaller document, ask for smaller pages, or for fewer operations at once.";
+    PersistedQueryNotFound, "PERSISTED_QUERY_NOT_FOUND", TopLevel, false,
+        "No document is known by this hash: it was never registered here, or was forgotten since.",
+        "Send the document's text together with the hash, once.";
+    DocumentNotTrusted, "DOCUMENT_NOT_TRUSTED", TopLevel, false,
+        "This server runs the documents of its manifests alone, and this is none of them.",
+        "Send the `documentId` of a document that was released; ask the operator to add yours.";
     Internal, "INTERNAL", TopLevel, false,
         "A fault of the server. The request id finds it in the logs.",
         "Report it with the request id.";

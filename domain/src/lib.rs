@@ -8,11 +8,13 @@
 
 pub mod adapter;
 mod attempts;
+mod budget;
 mod cache;
 mod chat;
 pub mod commit;
 pub mod contract;
 pub mod cursor;
+mod documents;
 mod ended_sessions;
 pub mod error;
 pub mod grpc;
@@ -29,6 +31,7 @@ pub mod tokens;
 pub mod trace;
 pub mod wiring;
 
+pub use budget::Spent;
 pub use chat::Chat;
 pub use cursor::CursorError;
 pub use error::{ErrorCode, ServiceError, ServiceResult};

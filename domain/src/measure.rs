@@ -37,6 +37,7 @@ metrics! {
     OPERATIONS = Counter "confab_operations_total" ["kind, outcome"] "GraphQL queries and mutations answered; outcome `ok`, `error` or `refused`.";
     OPERATION_SECONDS = Latency "confab_operation_seconds" ["kind"] "From a parsed GraphQL query or mutation to its answer.";
     OPERATIONS_RUNNING = Gauge "confab_operations_running" [""] "GraphQL queries and mutations running now.";
+    CONNECTIONS_REFUSED = Counter "confab_connections_refused_total" [""] "Connections closed at once because their address had as many as it may.";
     SOCKETS = Gauge "confab_sockets" [""] "WebSockets open now.";
     SUBSCRIPTIONS = Gauge "confab_subscriptions" [""] "Subscriptions to events open now.";
     DELIVERIES = Counter "confab_deliveries_total" [""] "Events put into the queues of sockets.";

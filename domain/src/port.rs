@@ -2,10 +2,12 @@
 
 pub mod accounts;
 pub mod ambient;
+pub mod buckets;
 pub mod bus;
 pub mod cache;
 pub mod conversations;
 pub mod devices;
+pub mod documents;
 pub mod log;
 pub mod presence;
 pub mod pushes;
@@ -14,10 +16,12 @@ pub mod relays;
 
 pub use accounts::Accounts;
 pub use ambient::{Clock, Random};
+pub use buckets::Buckets;
 pub use bus::Bus;
 pub use cache::Cache;
 pub use conversations::Conversations;
 pub use devices::Devices;
+pub use documents::Documents;
 pub use log::{LaneTransaction, Log};
 pub use presence::Presence;
 pub use pushes::Pushes;

@@ -8,18 +8,20 @@ use crate::{
     Chat, Limits,
     adapter::{
         ambient::{SystemClock, SystemRandom},
-        in_process::{InProcessBus, InProcessCache, InProcessPresence},
+        in_process::{InProcessBuckets, InProcessBus, InProcessCache, InProcessDocuments, InProcessPresence},
         sql::SqlStore,
     },
     attempts::Attempts,
+    budget::Budgets,
     cache::{Copies, CopiesSetup},
     chat::{Backend, Local},
     commit::{Committers, CommittersSetup, IdSource},
+    documents::SharedDocuments,
     grpc::Remote,
     keys::KeyRing,
     lifeline::Lifeline,
     passwords::Passwords,
-    port::{Bus, Cache, Clock, Log, Presence, Random},
+    port::{Buckets, Bus, Cache, Clock, Documents, Log, Presence, Random},
     service::{Domain, Services},
     tokens::AccessTokens,
 };
@@ -37,6 +39,10 @@ pub struct Wiring {
     pub presence: Arc<dyn Presence>,
     /// Copies that processes share; `None` where each has only its own.
     pub cache: Option<Arc<dyn Cache>>,
+    /// Registered documents that processes share.
+    pub documents: Option<Arc<dyn Documents>>,
+    /// Budgets that processes share.
+    pub buckets: Option<Arc<dyn Buckets>>,
     pub tasks: TaskTracker,
     /// Broken when a task fails that nobody can do without.
     pub lifeline: Lifeline,
@@ -48,12 +54,14 @@ impl Wiring {
         let bus = Arc::new(InProcessBus::default());
         let presence = Arc::new(InProcessPresence::default());
         let (tasks, lifeline) = (TaskTracker::new(), Lifeline::default());
-        Self { store, keys, limits, clock, random, bus, presence, cache: None, tasks, lifeline }
+        let (cache, documents, buckets) = (None, None, None);
+        Self { store, keys, limits, clock, random, bus, presence, cache, documents, buckets, tasks, lifeline }
     }
 
     /// A domain in this process, in dependency order.
     pub fn build(self) -> Chat {
-        let Self { store, keys, limits, clock, random, bus, presence, cache, tasks, lifeline } = self;
+        let Self { store, keys, limits, clock, random, bus, presence, .. } = self;
+        let Self { cache, documents, buckets, tasks, lifeline, .. } = self;
         let installation = store.installation().to_owned();
         let store = Arc::new(store);
         let log: Arc<dyn Log> = store.clone();
@@ -79,6 +87,8 @@ impl Wiring {
             ended_sessions: Arc::default(),
             bus: bus.clone(),
             presence: presence.clone(),
+            documents: shared_documents(&limits, documents),
+            budgets: budgets(&clock, buckets),
             lifeline,
         };
         let copies = Copies::new(CopiesSetup {
@@ -125,6 +135,8 @@ pub struct RemoteWiring {
     /// How this process hears of commits at once.
     pub bus: Arc<dyn Bus>,
     pub presence: Arc<dyn Presence>,
+    pub documents: Option<Arc<dyn Documents>>,
+    pub buckets: Option<Arc<dyn Buckets>>,
     pub lifeline: Lifeline,
 }
 
@@ -133,14 +145,17 @@ impl RemoteWiring {
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
         let presence = Arc::new(InProcessPresence::default());
         let (bus, lifeline) = (Arc::new(InProcessBus::default()), Lifeline::default());
-        Self { remote, keys, limits, clock, random, bus, presence, lifeline }
+        let (documents, buckets) = (None, None);
+        Self { remote, keys, limits, clock, random, bus, presence, documents, buckets, lifeline }
     }
 
     pub fn build(self) -> Chat {
-        let Self { remote, keys, limits, clock, random, bus, presence, lifeline } = self;
+        let Self { remote, keys, limits, clock, random, bus, presence, documents, buckets, lifeline } = self;
         let local = Local {
             installation: remote.installation.clone(),
             layout: remote.layout,
+            documents: shared_documents(&limits, documents),
+            budgets: budgets(&clock, buckets),
             limits,
             tokens: Arc::new(AccessTokens::new(keys.clone(), clock.clone())),
             keys,
@@ -153,4 +168,12 @@ impl RemoteWiring {
         };
         Chat { local: Arc::new(local), backend: Backend::There(Arc::new(remote)) }
     }
+}
+
+fn shared_documents(limits: &Limits, far: Option<Arc<dyn Documents>>) -> SharedDocuments {
+    SharedDocuments { near: Arc::new(InProcessDocuments::new(limits.documents)), far }
+}
+
+fn budgets(clock: &Arc<dyn Clock>, far: Option<Arc<dyn Buckets>>) -> Arc<Budgets> {
+    Arc::new(Budgets::new(Arc::new(InProcessBuckets::default()), far, clock.clone()))
 }

@@ -6,7 +6,7 @@ use domain::{adapter::redis::RedisAddress, grpc::metadata::ServiceSecret};
 
 use super::{
     Given, Problem,
-    value::{Brokers, DomainUrls, OtlpEndpoint, Text, TopicPrefix, Value, WorkerName},
+    value::{Brokers, DomainUrls, Files, OtlpEndpoint, Text, TopicPrefix, Value, WorkerName},
 };
 
 /// What the sample configuration says of a setting.
@@ -146,6 +146,10 @@ settings! {
     /// Exact origins that browsers may call from, separated by commas. Empty: the server's own, and any loopback origin while
     /// listening on loopback.
     allowed_origins: Vec<String> = "";
+    /// File in PEM of the certificate for TLS, with its chain. Empty: no TLS. It is read again when it changes, without a restart.
+    tls_certificate: Option<PathBuf> = "";
+    /// File in PEM of the certificate's private key.
+    tls_key: Option<PathBuf> = "";
     /// Listen on an address that is not loopback without TLS, because a proxy in front has it.
     allow_plaintext: bool = "off";
     /// Proxies in front whose `X-Forwarded-For` entry counts.
@@ -225,10 +229,16 @@ settings! {
 
     /// Connections open at once.
     connections_max: usize = "50000", 1 ..= 10_000_000;
-    /// Milliseconds that a request's header may take.
-    header_timeout_ms: u64 = "10000", 100 ..= 60_000;
+    /// Connections of one address (of one IPv6 network of 64 bits); one more is closed at once. Not counted with `trusted_hops`: they all
+    /// come from the proxy.
+    connections_per_address_max: usize = "2000", 1 ..= 10_000_000;
+    /// Milliseconds that a connection may take no answer, or over HTTP/2 ask nothing, once it has asked something. Over HTTP/1.1 the next
+    /// header has `header_timeout_ms` to come.
+    idle_timeout_ms: u64 = "60000", 1000 ..= 3_600_000;
+    /// Milliseconds that a request's header may take, and all that comes before the first one.
+    header_timeout_ms: u64 = "8000", 100 ..= 60_000;
     /// Milliseconds that a request's body may take.
-    body_timeout_ms: u64 = "10000", 100 ..= 60_000;
+    body_timeout_ms: u64 = "8000", 100 ..= 60_000;
     /// Bytes of a request's body.
     body_bytes_max: usize = "1048576", 1024 ..= 16_777_216;
     /// Milliseconds after which an operation is answered `UNAVAILABLE`; its work goes on.
@@ -237,6 +247,23 @@ settings! {
     operations_max: usize = "4096", 1 ..= 1_000_000;
     /// Bytes of documents kept in parsed form.
     cached_documents_bytes_max: u64 = "4194304", 0 ..= 1_073_741_824;
+    /// Files of manifests, separated by commas: what a client's build lists with Relay's compiler or Apollo's manifest generator. Where there
+    /// are some, the documents that they list are all that runs. Empty: every document runs.
+    trusted_documents: Files = "";
+    /// Documents that clients may register by their hash (automatic persisted queries), in each process and again in Redis. The one that was
+    /// not asked for the longest is forgotten first.
+    persisted_documents_max: usize = "10000", 1 ..= 1_000_000;
+    /// Bytes of these documents.
+    persisted_documents_bytes_max: usize = "16777216", 65_536 ..= 1_073_741_824;
+    /// What a user may spend on operations in a row, in the units of `operation_cost_max`. Processes that share a Redis share the budget, too;
+    /// without it each has one.
+    user_budget_burst: u32 = "60000", 1000 ..= 1_000_000_000;
+    /// How much of it comes back every second.
+    user_budget_per_second: u32 = "1000", 1 ..= 1_000_000;
+    /// What all callers of one address (of one IPv6 network of 64 bits) may spend on operations in a row, signed in or not.
+    address_budget_burst: u32 = "600000", 1000 ..= 1_000_000_000;
+    /// How much of it comes back every second.
+    address_budget_per_second: u32 = "10000", 1 ..= 1_000_000;
     /// Bytes of a GraphQL document.
     document_bytes_max: usize = "65536", 1024 ..= 1_048_576;
     /// Tokens of a GraphQL document.

@@ -200,6 +200,17 @@ impl Value for Option<ServiceSecret> {
 }
 
 /// A comma-separated list of origins.
+/// Names of files.
+#[derive(Clone, Debug)]
+pub struct Files(pub Vec<PathBuf>);
+
+impl Value for Files {
+    fn parse(text: &str) -> Result<Self, String> {
+        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        Ok(Self(items.map(PathBuf::from).collect()))
+    }
+}
+
 impl Value for Vec<String> {
     fn parse(text: &str) -> Result<Self, String> {
         let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());

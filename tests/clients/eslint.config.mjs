@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { configs, parser, rules } from '@graphql-eslint/eslint-plugin';
 
 // Never fetched again by themselves: they are read with what they belong to, so they have no id.
-const PARTS = ['Credentials', 'PageInfo', 'QuietHours', 'UserError'];
+const PARTS = ['Budget', 'Credentials', 'Limits', 'PageInfo', 'QuietHours', 'RateLimit', 'UserError'];
 const PART_SUFFIXES = ['Payload', 'Connection', 'Edge', 'Content'];
 // An event is named by its conversation and `rev`, or is a mark in the stream.
 const EVENTS = [

@@ -4,7 +4,8 @@
 
 use std::{path::Path, process::Command, time::Duration};
 
-use serde_json::json;
+use domain::DocumentHash;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
@@ -57,4 +58,58 @@ async fn what_is_sent_on_one_node_arrives_on_the_other_with_redis_and_without() 
             assert!(asked.elapsed() < Duration::from_secs(2), "{:?} over {bus:?}", asked.elapsed());
         }
     }
+}
+
+/// What a client registers on one node runs on the other, and what it spends there is spent here.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_on_one_redis_share_documents_and_budgets() {
+    let Ok(redis) = std::env::var("CONFAB_TEST_REDIS_URL") else {
+        eprintln!("SKIPPED: CONFAB_TEST_REDIS_URL is not set (scripts/test sets it)");
+        return;
+    };
+    let Some(database) = mariadb() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    assert!(node(folder.path(), &database, None).arg("migrate").status().expect("runs").success());
+    assert!(node(folder.path(), &database, None).args(["keys", "new"]).status().expect("runs").success());
+    let start = || {
+        let mut command = node(folder.path(), &database, Some(&redis));
+        command.env("CONFAB_RATE_LIMITS", "on");
+        command.env("CONFAB_USER_BUDGET_BURST", "1000").env("CONFAB_USER_BUDGET_PER_SECOND", "1");
+        Server::start(command)
+    };
+    let (here, there) = (start(), start());
+    let client = client();
+    let (_, token) = register(&client, &here.url, "ada").await;
+    let post = async |url: &str, body: Value| {
+        let request = client.post(format!("{url}/graphql")).bearer_auth(&token).json(&body);
+        let answer = request.send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        (status, answer.json::<Value>().await.expect("JSON"))
+    };
+    // Both are connected to Redis once what one was told is known to the other.
+    let text = "query Sessions { sessions { id } }";
+    let hash = DocumentHash::of(text).hex();
+    let extensions = json!({ "persistedQuery": { "version": 1, "sha256Hash": hash } });
+    let begun = Instant::now();
+    loop {
+        let registered = post(&here.url, json!({ "query": text, "extensions": extensions })).await;
+        assert_eq!(registered.0, 200, "{registered:?}");
+        let (status, answer) = post(&there.url, json!({ "extensions": extensions })).await;
+        if answer["data"]["sessions"].is_array() {
+            break;
+        }
+        assert_eq!(
+            (status, &answer["errors"][0]["extensions"]["code"]),
+            (200, &json!("PERSISTED_QUERY_NOT_FOUND"))
+        );
+        assert!(begun.elapsed() < Duration::from_secs(10), "never shared");
+    }
+    // About 20 each; each node alone would let 50 of them pass.
+    let mut passed = 0;
+    for url in [&here.url, &there.url].into_iter().cycle().take(100) {
+        let (status, answer) = post(url, json!({ "extensions": extensions })).await;
+        passed += u32::from(status == 200);
+        assert!(status == 200 || status == 429, "{answer}");
+    }
+    assert!(passed <= 50, "{passed} passed");
 }

@@ -70,6 +70,45 @@ fn the_environment_goes_before_the_file() {
 }
 
 #[test]
+fn half_a_certificate_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for key in ["CONFAB_TLS_CERTIFICATE", "CONFAB_TLS_KEY"] {
+        let mut command = embedded(&folder);
+        command.env(key, folder.path().join("file.pem"));
+        let (code, text) = outcome(command);
+        assert_eq!(code, Some(78));
+        assert!(text.contains("CONFAB_TLS_KEY: a certificate and its key go together"), "{text}");
+    }
+}
+
+#[test]
+fn certificates_and_manifests_that_are_none_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        fs::write(&file, text).expect("writes");
+        file
+    };
+    let nonsense = file("nonsense", "nonsense");
+    let mut command = embedded(&folder);
+    command.env("CONFAB_TLS_CERTIFICATE", &nonsense).env("CONFAB_TLS_KEY", &nonsense);
+    let (code, text) = outcome(command);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("TLS: ") && text.contains("nonsense"), "{text}");
+    for (name, manifest, problem) in [
+        ("broken.json", "{", "broken.json: neither a manifest of Apollo's"),
+        ("syntax.json", r#"{"d1": "{"}"#, "syntax.json: the document d1: syntax error"),
+        ("unknown.json", r#"{"d2": "{ viewer { nothing } }"}"#, "the document d2 is not valid: "),
+    ] {
+        let mut command = embedded(&folder);
+        command.env("CONFAB_TRUSTED_DOCUMENTS", file(name, manifest));
+        let (code, text) = outcome(command);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains(problem), "{problem} in {text}");
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let broken = folder.path().join("broken.toml");

@@ -37,6 +37,7 @@ pub(super) enum Answer {
     QueriesOnly(&'static str),
     /// A `GET` that any page could have made a browser send.
     Forgeable,
+    AddressTooLong,
     TooLarge,
     TooSlow,
     UnsupportedMediaType,
@@ -145,6 +146,10 @@ impl Answer {
             Self::Forgeable => {
                 let text = "a GET from a browser needs the header GraphQL-Require-Preflight";
                 (StatusCode::FORBIDDEN, MediaType::Json, Refusal::bad_request(text))
+            }
+            Self::AddressTooLong => {
+                let refusal = Refusal::limit_exceeded("the address is too long; use POST");
+                (StatusCode::URI_TOO_LONG, MediaType::Json, refusal)
             }
             Self::TooLarge => {
                 let refusal = Refusal::limit_exceeded("the body is too large");

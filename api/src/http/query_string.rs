@@ -1,13 +1,19 @@
 //! The parameters of a `GET`, strictly decoded: what is not UTF-8 is refused, not replaced.
 
-use crate::{guard::Limits, guard::scan_json, parameters::Parameters, refusal::Refusal};
+use crate::{
+    guard::{Limits, scan_json},
+    parameters::{Parameters, Texts},
+    refusal::Refusal,
+};
 
 pub(super) fn read(query: &str, limits: &Limits) -> Result<Parameters, Refusal> {
-    let [mut document, mut operation_name, mut variables, mut extensions] = [const { None }; 4];
+    let [mut document, mut document_id, mut operation_name, mut variables, mut extensions] =
+        [const { None }; 5];
     for pair in query.split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let slot = match decode(name)?.as_str() {
             "query" => &mut document,
+            "documentId" => &mut document_id,
             "operationName" => &mut operation_name,
             "variables" => &mut variables,
             "extensions" => &mut extensions,
@@ -20,7 +26,8 @@ pub(super) fn read(query: &str, limits: &Limits) -> Result<Parameters, Refusal> 
     for json in [&variables, &extensions].into_iter().flatten() {
         scan_json(json.as_bytes(), limits)?;
     }
-    Parameters::from_texts(document, operation_name, variables.as_deref(), extensions.as_deref())
+    let texts = Texts { query: document, document_id, operation_name };
+    Parameters::from_texts(texts, variables.as_deref(), extensions.as_deref())
         .map_err(|malformed| Refusal::bad_request(malformed.to_string()))
 }
 
@@ -60,7 +67,7 @@ mod tests {
         let read = |query: &str| read(query, &limits);
         let parameters = read("query=%7Ba%7D+&operationName=&variables=%7B%22x%22%3A%22%C3%A4%22%7D&other=1")
             .expect("valid");
-        assert_eq!(parameters.query, "{a} ");
+        assert_eq!(parameters.query.as_deref(), Some("{a} "));
         assert_eq!(parameters.operation_name, None);
         assert_eq!(parameters.variables.len(), 1);
         for query in [

@@ -2,8 +2,10 @@
 
 pub mod conversation;
 pub mod conversations;
+pub mod limits;
 pub mod node;
 pub mod quiet_hours;
+pub mod rate_limit;
 pub mod sessions;
 pub mod user;
 pub mod viewer;
@@ -16,6 +18,7 @@ use super::{
     paging::PageArguments,
     types::{
         conversation::{Conversation, ConversationConnection},
+        limits::{Limits, RateLimit},
         node::Node,
         push::{QuietHours, WebPushPublicKey},
         session::Session,
@@ -25,7 +28,7 @@ use super::{
 
 pub struct Query;
 
-/// What clients can read. Everything but `viewer` and `sessions` needs a signed-in caller. What the viewer may not see is
+/// What clients can read. Everything but `viewer`, `sessions`, `limits` and `rateLimit` needs a signed-in caller. What the viewer may not see is
 /// answered as if it did not exist.
 #[Object]
 impl Query {
@@ -61,6 +64,17 @@ impl Query {
     /// When the viewer's devices are not pushed to; null when there are no such hours, and when signed out.
     async fn quiet_hours(&self, ctx: &Context<'_>) -> Nullable<QuietHours> {
         quiet_hours::quiet_hours(ctx).await.transpose()
+    }
+
+    /// Every bound that this server holds clients to.
+    async fn limits(&self, ctx: &Context<'_>) -> Option<Limits> {
+        limits::limits(ctx)
+    }
+
+    /// What this operation costs, and what is left of the budget that it is taken from: the viewer's, or that of the address when
+    /// signed out. Null where rates are not limited.
+    async fn rate_limit(&self, ctx: &Context<'_>) -> Option<RateLimit> {
+        rate_limit::rate_limit(ctx)
     }
 
     /// The `applicationServerKey` for a browser's `PushManager.subscribe`; null when there is no Web Push here.

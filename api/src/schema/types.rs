@@ -3,6 +3,7 @@
 pub mod connection;
 pub mod conversation;
 pub mod event;
+pub mod limits;
 pub mod member;
 pub mod message;
 pub mod node;

@@ -210,7 +210,7 @@ impl<'a> Connection<'a> {
             (ClientMessage::Subscribe { .. }, Phase::Opened) => Err(UNAUTHORIZED),
             (ClientMessage::Subscribe { id, .. }, _) if self.queue.is_open(&id) => Err(DUPLICATE_ID),
             (ClientMessage::Subscribe { id, parameters }, _) => {
-                self.opener.open(&id, parameters);
+                self.opener.open(&id, parameters).await;
                 Ok(())
             }
             (ClientMessage::Complete { id }, _) => {

@@ -83,6 +83,8 @@ fn malformed(malformed: Malformed) -> Close {
         Malformed::Json => "the payload is not JSON",
         Malformed::Envelope => "\"payload\" must be an object",
         Malformed::Query => "\"payload.query\" must be a string",
+        Malformed::DocumentId => "\"payload.documentId\" must be a string that is not empty",
+        Malformed::PersistedQuery => "\"payload.extensions.persistedQuery\" is malformed",
         Malformed::OperationName => "\"payload.operationName\" must be a string",
         Malformed::Variables => "\"payload.variables\" must be an object",
         Malformed::Extensions => "\"payload.extensions\" must be an object",
@@ -231,6 +233,42 @@ mod tests {
     fn ids_are_quoted() {
         let message = next(&quote("a\"\n\u{1}"), b"{}").expect("text");
         assert_eq!(message.as_str(), "{\"id\":\"a\\\"\\n\\u0001\",\"type\":\"next\",\"payload\":{}}");
+    }
+
+    /// A byte replaced, left out or put in; a hundred thousand times.
+    #[test]
+    fn damaged_messages_are_read_or_close_with_4400() {
+        const SEEDS: [&str; 4] = [
+            r#"{"type":"connection_init","payload":{"authorization":"Bearer x"}}"#,
+            r#"{"type":"ping","payload":{"a":[1,"\u00e9"]}}"#,
+            r#"{"id":"1","type":"subscribe","payload":{"query":"{ a }","variables":{"a":{"b":[1.5e3]}},"operationName":"A"}}"#,
+            r#"{"id":"1","type":"complete"}"#,
+        ];
+        const BYTES: &[u8] = b"{}[]:,\"\\ 0-enulltrue\x00\n";
+        let mut state = 0x2545_F491_4F6C_DD1D_u64;
+        let mut below = |bound: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state >> 33).expect("31 bits") % bound
+        };
+        let mut read_well = 0;
+        for _ in 0..100_000 {
+            let mut text = SEEDS[below(SEEDS.len())].as_bytes().to_vec();
+            for _ in 0..=below(3) {
+                let (place, byte) = (below(text.len()), BYTES[below(BYTES.len())]);
+                match below(3) {
+                    0 => text[place] = byte,
+                    1 => drop(text.remove(place)),
+                    _ => text.insert(place, byte),
+                }
+            }
+            match read(std::str::from_utf8(&text).expect("ASCII alone")) {
+                Ok(_) => read_well += 1,
+                Err(code) => assert_eq!(code, 4400),
+            }
+        }
+        assert!(read_well > 1000, "damage that leaves nothing to read finds nothing: {read_well}");
     }
 
     proptest! {

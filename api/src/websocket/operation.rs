@@ -17,7 +17,7 @@ use super::outbound::{Outbound, serialise_response};
 use crate::{
     connection::{ConnectionRenewal, SendTurn},
     document::kind_name,
-    edge::{Edge, Prepared},
+    edge::{Asker, Edge, Prepared},
     executor::{Operation, Subscription},
     parameters::Parameters,
     refusal::{Refusal, is_request_error},
@@ -71,7 +71,10 @@ impl Opener {
     }
 
     /// Opens an operation whose id is free. What is wrong with it goes to the client as an `error`.
-    pub(super) fn open(&mut self, id: &str, parameters: Parameters) {
+    ///
+    /// The socket is not read meanwhile, so that what comes next may rely on the order: that is the time in which a shared budget or a
+    /// registered document is asked for, and Redis has a short deadline.
+    pub(super) async fn open(&mut self, id: &str, parameters: Parameters) {
         let id: Arc<str> = id.into();
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             let message = format!("more than {} operations on one socket", self.permits_max);
@@ -79,19 +82,26 @@ impl Opener {
             return;
         };
         let trace = TraceId::generate(&*self.edge.random).into();
-        let prepared = self
-            .edge
-            .read(&parameters)
-            .map_err(|refusal| vec![refusal])
-            .and_then(|(document, kind)| Ok((self.edge.prepare(parameters, document)?, kind)));
-        match prepared {
+        let asker = Asker { caller: self.caller, address: self.address };
+        match self.prepare(parameters, asker).await {
             Err(refusals) => {
+                let refusals = self.edge.refuse(refusals, asker).await;
                 let errors: Vec<ServerError> = refusals.into_iter().map(ServerError::from).collect();
                 self.outbound.refuse(&id, &errors);
             }
             Ok((prepared, OperationType::Subscription)) => self.subscribe(&id, permit, prepared, trace),
             Ok((prepared, kind)) => self.run(&id, permit, prepared, kind, trace),
         }
+    }
+
+    async fn prepare(
+        &self,
+        parameters: Parameters,
+        asker: Asker,
+    ) -> Result<(Prepared, OperationType), Vec<Refusal>> {
+        let found = self.edge.find(&parameters).await.map_err(|refusal| vec![refusal])?;
+        let kind = found.kind;
+        Ok((self.edge.prepare(parameters, found, asker).await?, kind))
     }
 
     fn subscribe(
@@ -140,6 +150,7 @@ impl Opener {
     ) {
         self.outbound.queue.open(id, None, None);
         let is_send = kind == OperationType::Mutation && is_send(&prepared);
+        let (paid, document) = (prepared.paid, Arc::clone(&prepared.document));
         let mut request = prepared.into_request();
         if is_send {
             request = request.data(self.next_turn());
@@ -150,7 +161,7 @@ impl Opener {
         // Held by the request as long as the operation runs, and by the answer until it is in the queue.
         let permit = Arc::new(permit);
         let request = request.data(Arc::clone(&permit));
-        let operation = Operation { request, caller: self.caller, address: self.address };
+        let operation = Operation { request, document, caller: self.caller, address: self.address, paid };
         let (outbound, id) = (self.outbound.clone(), Arc::clone(id));
         self.edge.run(operation, kind, trace, async move |response| {
             if is_request_error(&response) {

@@ -1,6 +1,10 @@
 //! What the edge does with operations that panic, take too long, or whose client goes away.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use api::{
     edge::Edge,
@@ -9,10 +13,10 @@ use api::{
     settings::Settings,
     websocket::{About, Sight, Sockets, Watched},
 };
-use async_graphql::{Request, Response, Value};
+use async_graphql::{Request, Response, ServerError, Value};
 use async_trait::async_trait;
 use domain::{
-    Caller, ServiceError, ServiceResult,
+    Caller, DocumentHash, ServiceError, ServiceResult, Spent,
     adapter::ambient::{SystemClock, SystemRandom},
 };
 use serde_json::json;
@@ -54,6 +58,20 @@ impl Executor for Probe {
         }
         Response::new(Value::Boolean(true))
     }
+
+    async fn validate(&self, _: Request) -> Vec<ServerError> {
+        Vec::new()
+    }
+
+    async fn spend(&self, _: Option<&Caller>, _: Option<IpAddr>, _: u32) -> ServiceResult<Option<Spent>> {
+        Ok(None)
+    }
+
+    async fn document(&self, _: DocumentHash) -> Option<Arc<str>> {
+        None
+    }
+
+    async fn keep_document(&self, _: DocumentHash, _: &str) {}
 
     async fn authenticate(&self, _: &str) -> ServiceResult<Caller> {
         Err(ServiceError::unavailable("nobody is known here"))

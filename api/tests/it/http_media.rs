@@ -1,6 +1,9 @@
 //! Which status and type an answer has, by what the client takes and by what went wrong.
 
-use reqwest::{Method, header};
+use reqwest::{
+    Method,
+    header::{self, HeaderValue},
+};
 use serde_json::json;
 
 use crate::test_server::{GRAPHQL_RESPONSE, JSON, TestServer, answer};
@@ -109,4 +112,35 @@ async fn a_get_runs_queries_only() {
 
 fn percent(text: &str) -> String {
     text.bytes().fold(String::new(), |encoded, byte| encoded + &format!("%{byte:02X}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_answers_are_compressed_for_those_who_take_it() {
+    let server = TestServer::start().await;
+    let introspection = json!({ "query": "{ __schema { types { name description } } }" }).to_string();
+    let ask = async |encoding: &str| {
+        let request = server.post(JSON, introspection.clone()).header("accept-encoding", encoding);
+        let response = request.send().await.expect("an answer");
+        let coding = response.headers().get("content-encoding").cloned();
+        assert_eq!(response.headers()["vary"], "accept, accept-encoding, origin");
+        (coding, response.bytes().await.expect("whole"))
+    };
+    let (coding, plain) = ask("identity").await;
+    assert_eq!(coding, None);
+    let (coding, small) = ask("br, gzip").await;
+    assert_eq!(coding.as_ref().map(HeaderValue::as_bytes), Some(&b"gzip"[..]));
+    assert!(small.len() * 2 < plain.len(), "{} of {}", small.len(), plain.len());
+    assert_eq!(small[..2], [0x1f, 0x8b]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_too_long_is_414() {
+    let server = TestServer::start().await;
+    let get = async |padding: usize| {
+        let path = format!("/graphql?query=%7B__typename%7D%23{}", "x".repeat(padding));
+        answer(server.request(Method::GET, &path).header(header::ACCEPT, JSON)).await
+    };
+    assert_eq!(get(20_000).await.status, 200);
+    let refused = get(25_000).await;
+    assert_eq!((refused.status, refused.code().as_str()), (414, "LIMIT_EXCEEDED"), "{}", refused.text);
 }

@@ -77,3 +77,28 @@ async fn variables_that_fit_are_let_through() {
         assert_eq!((status, body.get("errors")), (200, None), "{query} {variables}: {body}");
     }
 }
+
+/// Valid ones are not held against the rules a second time, others are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_is_judged_the_same_however_often_it_comes() {
+    let server = TestServer::start().await;
+    let token = server.register("ada").await;
+    let user = "query($by: UserBy!) { user(by: $by) { username } }";
+    for round in 0..3 {
+        for (query, variables) in [
+            ("{ nothing }", json!({})),
+            ("{ viewer }", json!({})),
+            ("query($x: Int) { viewer { id } }", json!({})),
+            ("{ user { id } }", json!({})),
+            (user, json!({ "by": { "username": 7 } })),
+            (user, json!({ "by": {} })),
+            (user, json!({})),
+        ] {
+            let (status, answer) = ask(&server, &token, query, variables).await;
+            assert_eq!(status, 400, "{query}, {round}: {answer}");
+            assert!(answer.get("data").is_none(), "{query}, {round}: {answer}");
+        }
+        let (status, answer) = ask(&server, &token, user, json!({ "by": { "username": "ada" } })).await;
+        assert_eq!((status, &answer["data"]["user"]["username"]), (200, &json!("ada")), "{round}: {answer}");
+    }
+}

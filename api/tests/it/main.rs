@@ -1,7 +1,12 @@
 //! What the GraphQL face promises, seen from outside the crate.
 
+mod authorisation;
 mod bad_input;
+mod bombs;
+mod budget;
+mod connections;
 mod edge_run;
+mod fuzz;
 mod hostile_documents;
 mod http_body;
 mod http_media;
@@ -13,6 +18,8 @@ mod live_changes;
 mod live_resync;
 mod paging;
 mod people;
+mod persisted;
+mod redis;
 mod schema_paging;
 mod schema_rules;
 mod schema_sdl;
@@ -23,4 +30,6 @@ mod socket_end;
 mod socket_protocol;
 mod statements;
 mod test_server;
+mod tls;
 mod tokens;
+mod transport_rules;

@@ -4,7 +4,10 @@
 
 use std::{env, sync::Arc};
 
-use api::schema::{self, request_data};
+use api::{
+    schema::{self, request_data},
+    settings::Settings,
+};
 use async_graphql::{Request, Variables};
 use domain::{
     Caller, Chat, ClientKey, ConversationId, Limits, MessageText, Title,
@@ -93,7 +96,7 @@ impl Quiet {
 
     /// The answer, and how many statements it took.
     async fn ask(&self, viewer: Caller, document: &str, variables: Value) -> (Value, u64) {
-        let schema = schema::build(self.chat.clone(), None);
+        let schema = schema::build(self.chat.clone(), None, &Settings::default());
         let request = Request::new(document).variables(Variables::from_json(variables));
         let before = self.store.statements();
         let answer = schema::execute(&schema, request_data(request, &self.chat, Some(viewer), None)).await;

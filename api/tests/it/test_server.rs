@@ -32,7 +32,7 @@ use domain::{
     },
     keys::KeyRing,
     lifeline::{Held, Lifeline},
-    port::Clock,
+    port::{Buckets, Clock, Documents},
     wiring::{RemoteWiring, Wiring},
 };
 use migration::{Migrator, MigratorTrait, SCHEMA_VERSION};
@@ -72,6 +72,13 @@ impl Clock for MovedClock {
     }
 }
 
+/// What nodes share through Redis.
+#[derive(Clone, Default)]
+pub struct Shared {
+    pub documents: Option<Arc<dyn Documents>>,
+    pub buckets: Option<Arc<dyn Buckets>>,
+}
+
 pub struct TestServer {
     pub address: SocketAddr,
     pub chat: Chat,
@@ -109,6 +116,18 @@ impl TestServer {
 
     /// With bounds of the test's own.
     pub async fn of(clock: Arc<dyn Clock>, settings: Settings, hub: HubLimits, limits: Limits) -> Self {
+        Self::sharing(clock, settings, hub, limits, Shared::default()).await
+    }
+
+    /// With what it shares with other nodes.
+    pub async fn sharing(
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+        hub: HubLimits,
+        limits: Limits,
+        shared: Shared,
+    ) -> Self {
+        let Shared { documents, buckets } = shared;
         let folder = tempfile::tempdir().expect("a folder for the database and the keys");
         let url = format!("sqlite://{}/confab.sqlite?mode=rwc", folder.path().display());
         let raw = SqlStore::connect_raw(&url, PoolSettings::default()).await.expect("connects");
@@ -120,13 +139,16 @@ impl TestServer {
         let keys = KeyRing::open(&keys).expect("opens");
         let bus = Arc::new(InProcessBus::default());
         let wiring = Wiring::new(store.clone(), keys.clone(), limits.clone());
+        let (of_domain, of_buckets) = (documents.clone(), buckets.clone());
+        let wiring = Wiring { documents: of_domain, buckets: of_buckets, ..wiring };
         let domain = Wiring { clock: clock.clone(), bus: bus.clone(), ..wiring }.build();
         let stop = CancellationToken::new();
         // The domain's process is another one, and outlives the node's.
         let domain_stop = CancellationToken::new();
         let chat = if env::var("CONFAB_TEST_DOMAIN").is_ok_and(|how| how == "grpc") {
             let remote = behind_grpc(domain, &domain_stop).await;
-            RemoteWiring { clock, bus, ..RemoteWiring::new(remote, keys.clone(), limits) }.build()
+            let wiring = RemoteWiring::new(remote, keys.clone(), limits);
+            RemoteWiring { clock, bus, documents, buckets, ..wiring }.build()
         } else {
             domain
         };

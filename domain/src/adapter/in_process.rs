@@ -1,4 +1,7 @@
-//! The bus and the presence of a deployment that is one process; and copies that a process keeps for itself.
+//! The bus and the presence of a deployment that is one process; and what a process keeps for itself: copies, documents, budgets.
+
+mod buckets;
+mod documents;
 
 use std::{
     collections::HashSet,
@@ -11,6 +14,7 @@ use async_trait::async_trait;
 use lru::LruCache;
 use tokio::{sync::broadcast, time::Instant};
 
+pub use self::{buckets::InProcessBuckets, documents::InProcessDocuments};
 use super::backlog::{BACKLOG_BYTES_MAX, Backlog};
 use crate::{
     LoggedBatch, SessionId, UserId, measure,

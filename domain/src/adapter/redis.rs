@@ -1,19 +1,23 @@
 //! Redis: hints between nodes. Nothing in it is the only copy of anything (P5).
 //!
-//! `bus` has connections of its own; `presence` and `cache` share those of `commands`. `address` says which kinds of
+//! `bus` has connections of its own; `presence`, `cache`, `documents` and `buckets` share those of `commands`. `address` says which kinds of
 //! installations there are, `servers` reaches them.
 
 mod address;
+mod buckets;
 mod bus;
 mod cache;
 mod commands;
+mod documents;
 mod presence;
 mod servers;
 
 pub use address::{RedisAddress, RedisAddressError};
+pub use buckets::RedisBuckets;
 pub use bus::{RedisBus, RedisBusSetup};
 pub use cache::RedisCache;
 pub use commands::{COMMAND_TIMEOUT, RedisCommands};
+pub use documents::RedisDocuments;
 pub use presence::{RedisPresence, RedisPresenceSetup};
 pub use servers::{RedisServers, RedisServersError};
 

@@ -38,8 +38,8 @@ pub(super) fn to_status(error: &ServiceError) -> Status {
         ErrorCode::InvalidCredentials | ErrorCode::Unauthenticated => Code::Unauthenticated,
         ErrorCode::InvalidInput | ErrorCode::BadRequest => Code::InvalidArgument,
         ErrorCode::PageSizeOutOfRange => Code::OutOfRange,
-        ErrorCode::Forbidden => Code::PermissionDenied,
-        ErrorCode::NotFound => Code::NotFound,
+        ErrorCode::Forbidden | ErrorCode::DocumentNotTrusted => Code::PermissionDenied,
+        ErrorCode::NotFound | ErrorCode::PersistedQueryNotFound => Code::NotFound,
         ErrorCode::NotAMember | ErrorCode::LastOwner => Code::FailedPrecondition,
         ErrorCode::TooManyMembers
         | ErrorCode::ConversationFull

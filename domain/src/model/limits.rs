@@ -2,11 +2,21 @@
 
 use std::time::Duration;
 
+use super::Refill;
+
 /// So many at once, then one more every `refill`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     pub burst: u32,
     pub refill: Duration,
+}
+
+/// How many registered documents are kept; what was not asked for the longest goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DocumentBounds {
+    pub documents_max: usize,
+    /// Of their texts.
+    pub bytes_max: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -49,6 +59,12 @@ pub struct Limits {
     pub sign_in_account_rate: Rate,
     /// Registrations from one address.
     pub registration_rate: Rate,
+    /// Documents that clients register, in this process and again in Redis.
+    pub documents: DocumentBounds,
+    /// What a user may spend on operations, as their cost is counted.
+    pub user_budget: Refill,
+    /// What all callers of one address together may.
+    pub address_budget: Refill,
     /// Lifts limits on rates, for load tests.
     pub rate_limits: bool,
 }
@@ -78,6 +94,11 @@ impl Default for Limits {
             // At most 8,640 guesses a day.
             sign_in_account_rate: Rate { burst: 30, refill: Duration::from_secs(10) },
             registration_rate: Rate { burst: 20, refill: Duration::from_secs(10) },
+            documents: DocumentBounds { documents_max: 10_000, bytes_max: 16 * 1024 * 1024 },
+            // A minute of a busy client at once; then a hundred messages or a thousand objects a second.
+            user_budget: Refill { burst: 60_000, per_second: 1000 },
+            // An office behind one address.
+            address_budget: Refill { burst: 600_000, per_second: 10_000 },
             rate_limits: true,
         }
     }

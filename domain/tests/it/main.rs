@@ -1,10 +1,12 @@
 //! The domain against real databases: `SQLite` always, `MariaDB` and PostgreSQL where the environment names them.
 
 mod accounts;
+mod budgets;
 mod bus;
 mod cache;
 mod cancel_storm;
 mod copies;
+mod documents;
 mod groups;
 mod harness;
 mod missed;
