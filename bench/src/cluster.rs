@@ -256,6 +256,8 @@ impl Cluster {
             .env("CONFAB_KAFKA_TOPIC_PREFIX", database.rsplit('/').next().unwrap_or("confab"))
             .env("CONFAB_SERVICE_SECRET", SECRET)
             .env("CONFAB_RATE_LIMITS", "off")
+            // All who take part come from one address.
+            .env("CONFAB_CONNECTIONS_PER_ADDRESS_MAX", "100000")
             .env("CONFAB_DRAIN_SPREAD_MS", "500")
             .env("CONFAB_LISTEN", &listen)
             .env("CONFAB_DOMAIN_LISTEN", &listen)
