@@ -53,15 +53,17 @@ export class Person {
   }
 }
 
-/** A way to the server that can be cut and mended, for HTTP and WebSocket alike. */
+/** A way to the server that can be held up, cut and mended, for HTTP and WebSocket alike. */
 export class Line {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
-  #mute = false;
+  /** The far ends of connections that carry HTTP, and those that carry a WebSocket. */
+  readonly #answers = { http: new Set<Socket>(), socket: new Set<Socket>() };
+  readonly #held = { http: false, socket: false };
   #cut = false;
 
   private constructor() {
-    this.#server = createServer({ pauseOnConnect: true }, (near) => {
+    this.#server = createServer((near) => {
       if (this.#cut) return void near.destroy();
       const far = connect(Number(endpoint.port), endpoint.hostname);
       for (const [socket, other] of [[near, far], [far, near]] as const) {
@@ -72,9 +74,14 @@ export class Line {
           other.destroy();
         });
       }
-      near.on('data', (bytes) => far.write(bytes));
-      far.on('data', (bytes) => this.#mute || near.write(bytes));
-      near.resume();
+      near.once('data', (bytes: Buffer) => {
+        const kind = /^upgrade: *websocket/im.test(bytes.toString('latin1')) ? 'socket' : 'http';
+        this.#answers[kind].add(far);
+        far.on('close', () => this.#answers[kind].delete(far));
+        far.on('data', (answer: Buffer) => near.write(answer));
+        if (this.#held[kind]) far.pause();
+      });
+      near.on('data', (bytes: Buffer) => far.write(bytes));
     });
   }
 
@@ -93,8 +100,11 @@ export class Line {
   }
 
   /** From now on what is asked arrives, but no answer does. */
-  mute(): void {
-    this.#mute = true;
+  hold(...kinds: ('http' | 'socket')[]): void {
+    for (const kind of kinds) {
+      this.#held[kind] = true;
+      for (const far of this.#answers[kind]) far.pause();
+    }
   }
 
   cut(): void {
@@ -102,8 +112,10 @@ export class Line {
     for (const socket of this.#sockets) socket.destroy();
   }
 
+  /** What was held arrives; what was cut can connect again. */
   mend(): void {
-    this.#cut = this.#mute = false;
+    this.#cut = this.#held.http = this.#held.socket = false;
+    for (const far of [...this.#answers.http, ...this.#answers.socket]) far.resume();
   }
 
   close(): void {

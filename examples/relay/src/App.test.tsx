@@ -57,8 +57,9 @@ claims('Relay', async (session): Promise<Chat> => {
       assert.ok(field);
       field.value = text;
       flushSync(() => field.form?.requestSubmit());
-      await until('is acked', () => history(id).every(({ pending }) => !pending));
-      assert.equal(all(`#${id} output`)[0]?.textContent, '');
+      const said = () => all(`#${id} output`)[0]?.textContent;
+      await until('is acked', () => said() !== 'Sending …');
+      assert.equal(said(), '');
     },
     async close() {
       flushSync(() => root.unmount());

@@ -148,7 +148,7 @@ function Messages({ id, size, conversation }: { id: string; size: number; conver
 
 function Composer({ conversationId }: { conversationId: string }) {
   const [problem, setProblem] = useState<string>();
-  const [commit] = useMutation<AppSendMutation>(graphql`
+  const [commit, isInFlight] = useMutation<AppSendMutation>(graphql`
     mutation AppSendMutation($input: SendMessageInput!) {
       sendMessage(input: $input) {
         message {
@@ -190,7 +190,7 @@ function Composer({ conversationId }: { conversationId: string }) {
   return (
     <form onSubmit={send}>
       <input name="text" />
-      <output>{problem}</output>
+      <output>{isInFlight ? 'Sending …' : problem}</output>
     </form>
   );
 }
