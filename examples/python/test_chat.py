@@ -140,6 +140,30 @@ class ChatTest(unittest.IsolatedAsyncioTestCase):
         await self.say("back")
         await self.shows("before", *missed, "back")
 
+    async def test_fetches_anew_when_so_much_was_missed_that_it_cannot_be_told(self) -> None:
+        await self.say("before")
+        await self.shows("before")
+        self.line.cut()
+        missed = [f"much {number}" for number in range(60)]
+        for text in missed:
+            await self.say(text)
+        self.line.mend()
+        await until("shows the last", lambda: self.chat.history(self.group)[-1:] == [(missed[-1], True)])
+        while await self.chat.older(self.group):
+            pass
+        await self.shows("before", *missed)
+
+    async def test_loses_nothing_that_is_said_while_a_history_is_fetched(self) -> None:
+        self.line.hold("http")
+        opening = asyncio.create_task(self.chat.open(self.group))
+        # Meanwhile the answer is made, and held up on the line.
+        for _ in range(3):
+            await self.say("early")
+        await self.shows("early", "early", "early")
+        self.line.mend()
+        await opening
+        await self.shows("early", "early", "early")
+
     async def test_renews_a_token_that_ends_once_for_all_who_wait_and_keeps_its_socket(self) -> None:
         renewals: list[str] = []
 

@@ -93,6 +93,19 @@ export function claims(name: string, start: (session: Session) => Promise<Chat>)
       await isShown(id, [...said, 'meanwhile']);
     });
 
+    it('loses nothing that is said while a history is fetched', async () => {
+      const id = groups[4] ?? '';
+      line.hold('http');
+      const opening = chat.open(id);
+      // Meanwhile the answer is made, and held up on the line.
+      while ((await bob.stored(id)).length < 3) await bob.say(id, 'early');
+      await bob.say(id, 'late');
+      await bob.stored(id);
+      line.mend();
+      await opening;
+      await isShown(id, ['early', 'early', 'early', 'late']);
+    });
+
     it('shows live what somebody else says', async () => {
       const [id = ''] = groups;
       await chat.open(id);
@@ -143,6 +156,18 @@ export function claims(name: string, start: (session: Session) => Promise<Chat>)
       line.mend();
       await bob.say(id, 'back');
       await isShown(id, [...before, ...missed, 'back']);
+    });
+
+    it('fetches anew when so much was missed that it cannot be told', async () => {
+      const [id = ''] = groups;
+      const before = await bob.stored(id);
+      const missed = numbered(60, 'much');
+      line.cut();
+      for (const text of missed) await bob.say(id, text);
+      line.mend();
+      await until('shows the last', () => texts(id).at(-1) === missed.at(-1));
+      while (await chat.older(id));
+      await isShown(id, [...before, ...missed]);
     });
 
     it('learns while it was away of a conversation that is new', async () => {

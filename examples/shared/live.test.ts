@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import type { Client } from 'graphql-ws';
-import { openSocket } from './live.ts';
+import { Gate, openSocket } from './live.ts';
 import { Session } from './session.ts';
 import { endpoint, unique, until } from './world.ts';
 
@@ -15,7 +15,7 @@ describe('a socket', () => {
   before(async () => {
     const input = { username: unique('ada'), password: unique('password'), displayName: 'Ada' };
     session = await Session.register(endpoint, input);
-    client = openSocket(session);
+    client = openSocket(session, new Gate());
     client.on('message', ({ type, ...message }) => {
       if (type === 'next' && 'payload' in message) messages.push(message.payload);
     });

@@ -18,8 +18,33 @@ export function backOff(failures: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, bound * (0.5 + Math.random() / 2)));
 }
 
-/** A socket that outlives its access token: it tells the server each newer one. */
-export function openSocket(session: Session): Client {
+/**
+ * Holds events back while lists are fetched: an answer that was made before an event must not be written over it. A fetch has a
+ * deadline, so that they do not wait for ever.
+ */
+export class Gate {
+  #fetching = 0;
+  #waiting: (() => void)[] = [];
+
+  /** `fetch` is done when its answer is written to the store. */
+  async during<T>(fetch: () => Promise<T>): Promise<T> {
+    this.#fetching += 1;
+    try {
+      return await fetch();
+    } finally {
+      this.#fetching -= 1;
+      if (this.#fetching === 0) for (const run of this.#waiting.splice(0)) run();
+    }
+  }
+
+  pass(run: () => void): void {
+    if (this.#fetching === 0) run();
+    else this.#waiting.push(run);
+  }
+}
+
+/** A socket that outlives its access token: it tells the server each newer one. What comes from it waits at the gate. */
+export function openSocket(session: Session, gate: Gate): Client {
   const url = new URL(session.endpoint);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
   let timer: NodeJS.Timeout | undefined;
@@ -56,7 +81,11 @@ export function openSocket(session: Session): Client {
     const query = print(RenewConnectionDocument);
     client.subscribe({ query, variables: { accessToken } }, { next: ignore, error: ignore, complete: ignore });
   });
-  return client;
+  return {
+    ...client,
+    subscribe: (payload, sink) =>
+      client.subscribe(payload, { ...sink, next: (answer) => gate.pass(() => sink.next(answer as never)) }),
+  };
 }
 
 export interface Sink<Event> {

@@ -3,6 +3,18 @@
 import { randomUUID } from 'node:crypto';
 import { backOff } from './live.ts';
 
+/** Tries again, with longer and longer pauses, while a failure is worth it. */
+export async function persist<T>(attempt: () => Promise<T>, worthRetrying = (_: unknown) => true): Promise<T> {
+  for (let failures = 0; ; failures++) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!worthRetrying(error)) throw error;
+      await backOff(failures);
+    }
+  }
+}
+
 export interface Pending {
   readonly conversationId: string;
   readonly clientMessageId: string;
@@ -36,14 +48,7 @@ export class Outbox {
 
   async #deliver(pending: Pending): Promise<void> {
     try {
-      for (let failures = 0; ; failures++) {
-        try {
-          return await this.#post(pending);
-        } catch (error) {
-          if (!this.#worthRetrying(error)) throw error;
-          await backOff(failures);
-        }
-      }
+      await persist(() => this.#post(pending), this.#worthRetrying);
     } finally {
       this.#pending = this.#pending.filter((other) => other !== pending);
     }

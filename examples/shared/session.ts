@@ -14,6 +14,8 @@ import {
 
 // How long before its end an access token, which lives for 15 minutes, is renewed.
 const MARGIN_MS = 60_000;
+// After this an answer is taken for lost.
+const REQUEST_TIMEOUT_MS = 15_000;
 
 /** What the user did wrong, by its code. */
 export class Refused extends Error {
@@ -118,7 +120,7 @@ export class Session {
     const attempt = async () => {
       const headers = new Headers(init?.headers);
       headers.set('authorization', `Bearer ${await this.accessToken()}`);
-      return fetch(input, { ...init, headers });
+      return fetch(input, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS), ...init, headers });
     };
     const response = await attempt();
     if (response.status !== 401) return response;

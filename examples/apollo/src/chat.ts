@@ -2,8 +2,8 @@
 import { ApolloClient, ApolloLink, CombinedGraphQLErrors, HttpLink, InMemoryCache } from '@apollo/client';
 import { GraphQLWsLink } from '@apollo/client/link/subscriptions';
 import { getMainDefinition, relayStylePagination } from '@apollo/client/utilities';
-import { follow, openSocket } from '../../shared/live.ts';
-import { Outbox } from '../../shared/outbox.ts';
+import { follow, Gate, openSocket } from '../../shared/live.ts';
+import { Outbox, persist } from '../../shared/outbox.ts';
 import { Refused, type Session } from '../../shared/session.ts';
 import {
   ConversationsDocument,
@@ -44,6 +44,7 @@ const worthRetrying = (error: unknown) =>
     : !(error instanceof Refused);
 
 export class ApolloChat {
+  readonly #gate = new Gate();
   readonly #socket;
   readonly #client;
   readonly #outbox;
@@ -54,7 +55,7 @@ export class ApolloChat {
 
   constructor(session: Session, conversationsAPage: number, messagesAPage: number) {
     this.#pageSize = messagesAPage;
-    this.#socket = openSocket(session);
+    this.#socket = openSocket(session, this.#gate);
     this.#client = createClient(session, this.#socket);
     this.#outbox = new Outbox(async ({ conversationId, clientMessageId, text }) => {
       const input = { conversationId, clientMessageId, content: { text: { text } } };
@@ -88,7 +89,7 @@ export class ApolloChat {
         },
       );
     });
-    await this.#conversations.refetch();
+    await this.#gate.during(() => this.#conversations.refetch());
   }
 
   async close(): Promise<void> {
@@ -104,21 +105,23 @@ export class ApolloChat {
   async moreConversations(): Promise<boolean> {
     const pageInfo = this.#list()?.pageInfo;
     if (!pageInfo?.hasNextPage) return false;
-    await this.#conversations.fetchMore({ variables: { after: pageInfo.endCursor } });
+    const variables = { after: pageInfo.endCursor };
+    await this.#gate.during(() => this.#conversations.fetchMore({ variables }));
     return true;
   }
 
   async open(conversationId: string): Promise<void> {
     if (this.#histories.has(conversationId)) return;
     const watched = this.watchHistory(conversationId);
-    await watched.refetch();
+    await this.#gate.during(() => watched.refetch());
     this.#histories.set(conversationId, watched);
   }
 
   async older(conversationId: string): Promise<boolean> {
     const pageInfo = this.#history(conversationId)?.pageInfo;
     if (!pageInfo?.hasPreviousPage) return false;
-    await this.#histories.get(conversationId)?.fetchMore({ variables: { before: pageInfo.startCursor } });
+    const variables = { before: pageInfo.startCursor };
+    await this.#gate.during(async () => this.#histories.get(conversationId)?.fetchMore({ variables }));
     return true;
   }
 
@@ -155,8 +158,11 @@ export class ApolloChat {
       this.#moveToTop(event.message.conversation);
       this.#show(event.message.conversation.id, event.message);
     }
-    // What was missed cannot be told: fetch anew what is shown.
-    if (event.__typename === 'ResyncRequired') void this.#client.refetchQueries({ include: 'all' });
+    // What was missed cannot be told: fetch the newest pages of what is shown, which take the place of all older ones.
+    if (event.__typename === 'ResyncRequired') {
+      const shown: { refetch(): Promise<unknown> }[] = [this.#conversations, ...this.#histories.values()];
+      for (const list of shown) void persist(() => this.#gate.during(() => list.refetch()));
+    }
   }
 
   #show(id: string, message: LineFragment): void {

@@ -42,12 +42,15 @@ claims('Relay', async (session): Promise<Chat> => {
     return true;
   };
 
+  const moreConversations = () => page('[name=more]', () => titles().length);
   await until('shows the list', () => titles().length > 0);
   return {
     titles,
-    moreConversations: () => page('[name=more]', () => titles().length),
+    moreConversations,
     async open(id) {
-      click(`[name=open][value=${id}]`);
+      const button = `[name=open][value=${id}]`;
+      while (!all(button).length && (await moreConversations()));
+      click(button);
       await until('shows the history', () => all(`#${id}`).length > 0);
     },
     history,

@@ -29,18 +29,24 @@ export function App({ sizes }: { sizes: Sizes }) {
   if (!opened) return <p>Connecting …</p>;
   const open = (id: string) => setHistories((ids) => (ids.includes(id) ? ids : [...ids, id]));
   return (
-    <Suspense key={generation} fallback={<p>Loading …</p>}>
-      <ConversationList size={sizes.conversations} open={open} />
+    <Suspense fallback={<p>Loading …</p>}>
+      <ConversationList size={sizes.conversations} generation={generation} open={open} />
       {histories.map((id) => (
         <Suspense key={id} fallback={<p>Loading …</p>}>
-          <History id={id} size={sizes.messages} />
+          <History id={id} size={sizes.messages} generation={generation} />
         </Suspense>
       ))}
     </Suspense>
   );
 }
 
-function ConversationList({ size, open }: { size: number; open: (id: string) => void }) {
+interface Shown {
+  size: number;
+  /** What is shown is fetched anew when it changes. */
+  generation: number;
+}
+
+function ConversationList({ size, generation, open }: Shown & { open: (id: string) => void }) {
   const root = useLazyLoadQuery<AppListQuery>(
     graphql`
       query AppListQuery($count: Int!, $cursor: String) {
@@ -48,6 +54,7 @@ function ConversationList({ size, open }: { size: number; open: (id: string) => 
       }
     `,
     { count: size },
+    { fetchPolicy: 'store-and-network', fetchKey: generation },
   );
   const { data, hasNext, isLoadingNext, loadNext } = usePaginationFragment<AppListQuery, App_list$key>(
     graphql`
@@ -83,7 +90,7 @@ function ConversationList({ size, open }: { size: number; open: (id: string) => 
   );
 }
 
-function History({ id, size }: { id: string; size: number }) {
+function History({ id, size, generation }: Shown & { id: string }) {
   const { conversation } = useLazyLoadQuery<AppHistoryQuery>(
     graphql`
       query AppHistoryQuery($id: ID!, $count: Int!, $cursor: String) {
@@ -93,6 +100,7 @@ function History({ id, size }: { id: string; size: number }) {
       }
     `,
     { id, count: size },
+    { fetchPolicy: 'store-and-network', fetchKey: generation },
   );
   return conversation && <Messages id={id} size={size} conversation={conversation} />;
 }

@@ -226,7 +226,7 @@ impl Lists {
         Ok(())
     }
 
-    async fn take(&self, event: Event) {
+    async fn take(&self, event: Event) -> Result<(), Error> {
         match event {
             Event::StreamOpened(_) => self.state.send_modify(|state| state.live = true),
             Event::ConversationAdded(event) => {
@@ -236,19 +236,20 @@ impl Lists {
                 state.show(&event.conversation.id, event.message);
                 state.move_to_top(event.conversation);
             }),
-            // What was missed cannot be told: what is shown is fetched anew. A fetch that fails is tried by the next.
+            // What was missed cannot be told: what is shown is fetched anew.
             Event::ResyncRequired(_) => {
                 let opened: Vec<Id> = self.state.borrow().pages.keys().map(Id::new).collect();
                 self.state.send_modify(|state| {
                     state.conversations.clear();
                     state.messages.clear();
                 });
-                let _ = self.fetch_conversations(None).await;
+                self.fetch_conversations(None).await?;
                 for id in opened {
-                    let _ = self.fetch_history(&id, None).await;
+                    self.fetch_history(&id, None).await?;
                 }
             }
             Event::Other(_) => {}
         }
+        Ok(())
     }
 }

@@ -15,7 +15,7 @@ use tokio_tungstenite::{connect_async, tungstenite::client::IntoClientRequest};
 
 use crate::{
     operations::{Event, EventCursor, Events, EventsVariables, RenewConnection, RenewConnectionVariables},
-    session::Session,
+    session::{Error, Session},
 };
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
@@ -32,8 +32,11 @@ pub async fn back_off(failures: u32) {
     sleep(bound.mul_f64(0.5 + 0.5 * f64::from(part) / f64::from(u32::MAX))).await;
 }
 
-/// Subscribes after the last cursor, again and again. Events come at least once.
-pub async fn follow<Done: Future<Output = ()>>(session: &Session, mut take: impl FnMut(Event) -> Done) {
+/// Subscribes after the last cursor, again and again. Events come at least once; one that `take` failed at comes again.
+pub async fn follow<Done: Future<Output = Result<(), Error>>>(
+    session: &Session,
+    mut take: impl FnMut(Event) -> Done,
+) {
     let mut after = None;
     let mut failures = 0;
     loop {
@@ -45,7 +48,7 @@ pub async fn follow<Done: Future<Output = ()>>(session: &Session, mut take: impl
     }
 }
 
-async fn listen<Done: Future<Output = ()>>(
+async fn listen<Done: Future<Output = Result<(), Error>>>(
     session: &Session,
     after: &mut Option<EventCursor>,
     take: &mut impl FnMut(Event) -> Done,
@@ -71,7 +74,7 @@ async fn listen<Done: Future<Output = ()>>(
             answer = events.next() => {
                 let event = answer.ok_or("the socket closed")??.data.ok_or("no data")?.events;
                 let cursor = event.cursor().clone();
-                take(event).await;
+                take(event).await?;
                 *after = Some(cursor);
             }
             () = sleep(session.until_renewal()) => {

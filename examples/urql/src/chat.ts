@@ -4,8 +4,8 @@ import { authExchange } from '@urql/exchange-auth';
 import { cacheExchange, type Cache, type Entity, type UpdateResolver } from '@urql/exchange-graphcache';
 import { relayPagination } from '@urql/exchange-graphcache/extras';
 import { onEnd, pipe, subscribe } from 'wonka';
-import { follow, openSocket } from '../../shared/live.ts';
-import { Outbox } from '../../shared/outbox.ts';
+import { follow, Gate, openSocket } from '../../shared/live.ts';
+import { Outbox, persist } from '../../shared/outbox.ts';
 import { Refused, type Session } from '../../shared/session.ts';
 import {
   ConversationsDocument,
@@ -23,6 +23,8 @@ import {
 import schema from './schema.ts';
 
 type Event = EventsSubscription['events'];
+
+const PAGED = ['conversations', 'messages'];
 
 // Parts of other objects, which have no id.
 const embedded = () => null;
@@ -72,8 +74,17 @@ const onEvent: UpdateResolver<EventsSubscription, object> = ({ events }, _, cach
     moveToTop(cache, events.message.conversation);
     show(cache, events.message.conversation.id, events.message);
   }
-  // What was missed cannot be told: what is shown is fetched anew.
-  if (events.__typename === 'ResyncRequired') cache.invalidate('Query');
+  // What was missed cannot be told, so no page fits the newest one any more.
+  if (events.__typename === 'ResyncRequired') {
+    for (const { fieldName, arguments: args } of cache.inspectFields('Query')) {
+      const conversation = fieldName === 'conversation' && cache.resolve('Query', fieldName, args ?? {});
+      for (const entity of ['Query', conversation || []].flat() as string[]) {
+        for (const page of cache.inspectFields(entity)) {
+          if (PAGED.includes(page.fieldName)) cache.invalidate(entity, page.fieldName, page.arguments);
+        }
+      }
+    }
+  }
 };
 
 const onSent: UpdateResolver<SendMutation, SendMutationVariables> = ({ sendMessage }, { input }, cache) => {
@@ -127,6 +138,8 @@ const worthRetrying = (error: unknown) =>
   error instanceof CombinedError && error.graphQLErrors.every(({ extensions }) => extensions['retryable'] === true);
 
 export class UrqlChat {
+  readonly #gate = new Gate();
+  readonly #opened = new Set<string>();
   readonly #socket;
   readonly #client;
   readonly #outbox;
@@ -137,7 +150,7 @@ export class UrqlChat {
   constructor(session: Session, conversationsAPage: number, messagesAPage: number) {
     this.#conversationsAPage = conversationsAPage;
     this.#messagesAPage = messagesAPage;
-    this.#socket = openSocket(session);
+    this.#socket = openSocket(session, this.#gate);
     this.#client = createClient(session, this.#socket);
     this.#outbox = new Outbox(async ({ conversationId, clientMessageId, text }) => {
       const input = { conversationId, clientMessageId, content: { text: { text } } };
@@ -160,7 +173,10 @@ export class UrqlChat {
               if (error) sink.ended();
             }),
           ).unsubscribe,
-        () => opened(),
+        ({ __typename }) => {
+          opened();
+          if (__typename === 'ResyncRequired') void persist(() => this.#refetch());
+        },
       );
     });
     await this.#fetch(ConversationsDocument, { first: this.#conversationsAPage });
@@ -183,6 +199,7 @@ export class UrqlChat {
   }
 
   async open(id: string): Promise<void> {
+    this.#opened.add(id);
     await this.#fetch(HistoryDocument, { id, last: this.#messagesAPage });
   }
 
@@ -209,8 +226,13 @@ export class UrqlChat {
   }
 
   async #fetch<Data, Variables extends object>(document: TypedDocumentNode<Data, Variables>, variables: Variables) {
-    const { error } = await this.#client.query(document, variables);
+    const { error } = await this.#gate.during(() => this.#client.query(document, variables).toPromise());
     if (error) throw error;
+  }
+
+  async #refetch(): Promise<void> {
+    await this.#fetch(ConversationsDocument, { first: this.#conversationsAPage });
+    for (const id of this.#opened) await this.#fetch(HistoryDocument, { id, last: this.#messagesAPage });
   }
 
   #list() {

@@ -205,6 +205,24 @@ async fn goes_on_after_a_cut_where_it_was_without_loss_and_without_doubles() {
 }
 
 #[tokio::test]
+async fn fetches_anew_when_so_much_was_missed_that_it_cannot_be_told() {
+    let world = World::new().await;
+    let chat = world.chat().await;
+    world.say("before").await;
+    world.shows(&chat, &["before"]).await;
+    world.line.cut();
+    let missed: Vec<String> = (0..60).map(|number| format!("much {number}")).collect();
+    for text in &missed {
+        world.say(text).await;
+    }
+    world.line.mend();
+    until(&chat, |state| state.history(&world.group).last() == Some(&("much 59", true))).await;
+    while chat.older(&world.group).await.expect("a page") {}
+    let texts: Vec<&str> = ["before"].into_iter().chain(missed.iter().map(String::as_str)).collect();
+    world.shows(&chat, &texts).await;
+}
+
+#[tokio::test]
 async fn renews_a_token_that_ends_once_for_all_who_wait_and_keeps_its_socket() {
     let world = World::new().await;
     let chat = world.chat().await;
