@@ -19,6 +19,7 @@ describe('the first chat of the README', () => {
   before(() => {
     const found = documents('A first chat in one minute');
     assert.equal(found.length, 5, 'register, open, listen, send, read');
+    assert.equal(readme.split('```graphql\n').length - 1, found.length, 'every block of the README is in this chapter');
     [register, open, listen, send, read] = found;
   });
 

@@ -8,7 +8,10 @@ import {
   buildClientSchema,
   buildSchema,
   getIntrospectionQuery,
+  isEnumType,
+  isIntrospectionType,
   isNonNullType,
+  isSpecifiedScalarType,
   lexicographicSortSchema,
   parse,
   printSchema,
@@ -60,6 +63,26 @@ describe('the schema', () => {
       assert.equal(String(userErrors.type), '[UserError!]!', name);
       for (const field of Object.values(others)) assert.ok(!isNonNullType(field.type), `${type}.${field.name}`);
     }
+  });
+
+  it('describes every type, field, argument, input field and enum value', (test) => {
+    const undescribed = [];
+    let count = 0;
+    const look = (name, { description }) => {
+      count += 1;
+      if (!description?.trim()) undescribed.push(name);
+    };
+    for (const type of Object.values(schema.getTypeMap())) {
+      if (isIntrospectionType(type) || isSpecifiedScalarType(type)) continue;
+      look(type.name, type);
+      for (const value of isEnumType(type) ? type.getValues() : []) look(`${type.name}.${value.name}`, value);
+      for (const field of Object.values(type.getFields?.() ?? {})) {
+        look(`${type.name}.${field.name}`, field);
+        for (const argument of field.args ?? []) look(`${type.name}.${field.name}(${argument.name}:)`, argument);
+      }
+    }
+    test.diagnostic(`${count} described`);
+    assert.deepEqual(undescribed, []);
   });
 
   it('keeps the rules of graphql-eslint', async () => {

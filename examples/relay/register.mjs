@@ -1,0 +1,3 @@
+import { register } from 'node:module';
+
+register('./graphql-tag.mjs', import.meta.url);
