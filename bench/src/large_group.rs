@@ -3,15 +3,19 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark waits for its tasks by itself")]
 
 use std::{
-    io,
+    future, io,
     sync::{Arc, atomic::Ordering},
+    thread,
     time::Duration,
 };
 
 use bench::redis;
 use domain::ConversationId;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    runtime::{self, Handle},
+    time::{Instant, sleep},
+};
 
 use crate::{
     database::{Bench, SignedIn, random},
@@ -32,11 +36,13 @@ const RECEIVED_WITHIN: Duration = Duration::from_secs(30);
 
 struct Load {
     bench: Arc<Bench>,
-    fleet: Fleet,
+    fleet: Arc<Fleet>,
     users: Vec<SignedIn>,
     online: u32,
     board: Arc<Board>,
     prefix: String,
+    /// Where messages are sent from.
+    sender: Handle,
 }
 
 /// What the back ends did in a span.
@@ -66,7 +72,16 @@ pub async fn b4(bench: &Arc<Bench>, rounds: usize, online: usize) -> Report {
     let mut bare = Bare::open(&raw, online, EVENT_BYTES).await.expect("bare sockets");
     let recipients = u32::try_from(online).expect("few");
     let prefix = format!("{:08x}", random());
-    let load = Load { bench: bench.clone(), fleet, users, online: recipients, board, prefix };
+    let sender = sender();
+    let load = Load {
+        bench: bench.clone(),
+        fleet: Arc::new(fleet),
+        users,
+        online: recipients,
+        board,
+        prefix,
+        sender,
+    };
     let (mut large_effort, mut small_effort) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         let first = round * EVENTS;
@@ -101,6 +116,15 @@ pub async fn b4(bench: &Arc<Bench>, rounds: usize, online: usize) -> Report {
     }
     report.target(Target { reach: 2.0, dream: Some(1.4), p99_millis: None });
     report
+}
+
+/// A thread of its own for who sends, as they have a machine of their own: among the tasks of thousands who read, it would be timed how
+/// long those keep this process.
+fn sender() -> Handle {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let handle = runtime.handle().clone();
+    thread::spawn(move || runtime.block_on(future::pending::<()>()));
+    handle
 }
 
 fn per_event(count: u64) -> String {
@@ -139,8 +163,12 @@ impl Load {
         for number in first..first + EVENTS {
             self.board.send(number, Instant::now());
             let key = key_of(&self.prefix, number);
-            self.fleet.send(number, &sender.token, conversation, &key, BODY).await;
-            self.board.ack(number);
+            let (fleet, board, token) = (self.fleet.clone(), self.board.clone(), sender.token.clone());
+            let sending = self.sender.spawn(async move {
+                fleet.send(number, &token, conversation, &key, BODY).await;
+                board.ack(number);
+            });
+            sending.await.expect("sent");
             let all = self.board.until_received(number..number + 1, recipients, RECEIVED_WITHIN).await;
             assert!(all, "{} of {recipients} received {number}", self.board.receipts(number));
             acked.saturating_record(self.board.acked_after(number));
