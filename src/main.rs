@@ -145,6 +145,9 @@ fn main() -> ExitCode {
     if let Some(traces) = traces {
         traces.stop();
     }
+    // All that had a bounded time to end has had it. What still blocks a thread would keep the process for ever: a consumer says good-bye
+    // to brokers that are away.
+    runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&*error),

@@ -1,9 +1,15 @@
 //! Whether this process can do its work, for those who send it some.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use domain::Chat;
-use tokio::sync::watch;
+use domain::{Chat, adapter::sql::SqlStore};
+use tokio::{sync::watch, time::timeout};
+
+/// How long back ends are asked: below what probes wait, so that they hear what is missing.
+const ASK_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// What is known of the back ends. At first: that the process has not begun.
 #[derive(Default)]
@@ -15,8 +21,8 @@ pub struct Readiness {
 struct State {
     /// What the start waits for.
     waiting_for: Option<&'static str>,
-    /// The domain, and whether it runs in this process.
-    chat: Option<(Chat, bool)>,
+    /// The domain, and its database when it runs in this process.
+    chat: Option<(Chat, Option<SqlStore>)>,
     /// Back ends without which the work goes on, more slowly.
     hints: Vec<(&'static str, watch::Receiver<bool>)>,
 }
@@ -33,10 +39,10 @@ impl Readiness {
         self.lock().waiting_for = Some(backend);
     }
 
-    pub fn running(&self, chat: Chat, in_process: bool) {
+    pub fn running(&self, chat: Chat, store: Option<SqlStore>) {
         let mut state = self.lock();
         state.waiting_for = None;
-        state.chat = Some((chat, in_process));
+        state.chat = Some((chat, store));
     }
 
     /// From now on nothing is ready, and nothing of the domain is held.
@@ -60,15 +66,21 @@ impl Readiness {
             let away = state.hints.iter().filter(|(_, connected)| !*connected.borrow());
             (state.chat.clone(), away.map(|(backend, _)| *backend).collect::<Vec<_>>())
         };
-        match chat {
-            None => Verdict::NotReady("starting".to_owned()),
-            Some((chat, in_process)) => match chat.heads().await {
-                Ok(_) if away.is_empty() => Verdict::Ready("ready".to_owned()),
-                Ok(_) => Verdict::Ready(format!("ready, without {}", away.join(", "))),
-                Err(_) if in_process => Verdict::NotReady("missing: database".to_owned()),
-                Err(_) => Verdict::NotReady("missing: domain or its database".to_owned()),
-            },
+        let Some((chat, store)) = chat else { return Verdict::NotReady("starting".to_owned()) };
+        if !matches!(timeout(ASK_TIMEOUT, chat.heads()).await, Ok(Ok(_))) {
+            let missing = if store.is_some() { "database" } else { "domain or its database" };
+            return Verdict::NotReady(format!("missing: {missing}"));
         }
+        // One that cannot say so in time may be busy.
+        if let Some(store) = store
+            && matches!(timeout(ASK_TIMEOUT, store.takes_writes()).await, Ok(Ok(false)))
+        {
+            return Verdict::NotReady("missing: a database that takes writes".to_owned());
+        }
+        if away.is_empty() {
+            return Verdict::Ready("ready".to_owned());
+        }
+        Verdict::Ready(format!("ready, without {}", away.join(", ")))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

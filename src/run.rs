@@ -5,6 +5,7 @@ use std::{
     io::{self, Write as _},
     net::SocketAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use api::app::{ApiSetup, StartError};
@@ -31,7 +32,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -81,6 +82,9 @@ pub async fn run(settings: Arc<Settings>, role: Role) -> Outcome<()> {
     let told = Told::new()?;
     Process::start(settings, role).await?.run(role, told).await
 }
+
+/// What is left to end has so long when the drain took all its time.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The signals that end a process.
 struct Told {
@@ -162,10 +166,11 @@ impl Process {
             () = told.stop() => None,
         };
         tracing::info!("stopping: finishing what runs");
+        let drained = Instant::now() + self.settings.stop_timeout();
         self.readiness.stopping();
         self.stop_serving.cancel();
         let _ = listener.await;
-        self.end(storage).await;
+        self.end(storage, drained.max(Instant::now() + FAREWELL)).await;
         tracing::info!("stopped");
         failed.map_or(Ok(()), |task| Err(format!("a task failed that this process lives by: {task}").into()))
     }
@@ -202,7 +207,7 @@ impl Process {
             Role::Worker => None,
         };
         // Not before it can be reached.
-        self.readiness.running(chat, storage.is_some());
+        self.readiness.running(chat, storage.as_ref().map(|storage| storage.store.clone()));
         let listener = match serving {
             Some((address, listener)) => {
                 let scheme = if self.settings.tls_certificate.is_some() { "https" } else { "http" };
@@ -363,14 +368,14 @@ impl Process {
     }
 
     /// Finishes what is left, within the time for it.
-    async fn end(&self, storage: Option<Storage>) {
+    async fn end(&self, storage: Option<Storage>, deadline: Instant) {
         self.stop_rest.cancel();
         self.background.close();
         // The hub and the committers end with their last handle; nothing they do is worth waiting for longer.
-        let _ = timeout(self.settings.stop_timeout(), self.background.wait()).await;
+        let _ = timeout_at(deadline, self.background.wait()).await;
         if let Some(Storage { store, tasks }) = storage {
             tasks.close();
-            let _ = timeout(self.settings.stop_timeout(), tasks.wait()).await;
+            let _ = timeout_at(deadline, tasks.wait()).await;
             store.close().await;
         }
     }

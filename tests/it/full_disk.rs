@@ -5,13 +5,14 @@ use std::{
     fs,
     io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use serde_json::{Value, json};
 
 use crate::{
-    installation::{Installation, brokers, free_port, until_readyz},
+    broker::Broker,
+    installation::{Installation, free_port, until_readyz},
     people::Site,
     providers::{Kind, Providers},
     server::{Server, client, confab, register, settings},
@@ -40,37 +41,6 @@ impl SmallDisk {
     fn remount(&self, options: &str) {
         let done = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status();
         assert!(done.expect("mount").success(), "{options}");
-    }
-}
-
-/// A Kafka of its own.
-struct Broker {
-    data: PathBuf,
-    port: u16,
-    controller: u16,
-}
-
-impl Broker {
-    /// `None`, loudly, where the tests have no Kafka: then none is installed either.
-    fn start(data: PathBuf) -> Option<Self> {
-        brokers()?;
-        let broker = Self { data, port: free_port(), controller: free_port() };
-        assert!(broker.service("up"), "a broker starts");
-        Some(broker)
-    }
-
-    fn service(&self, verb: &str) -> bool {
-        let mut command = Command::new("scripts/services");
-        command.args([verb, "kafka"]).env("SERVICES_DIR", &self.data).stdout(Stdio::null());
-        command.env("KAFKA_PORT", self.port.to_string());
-        command.env("KAFKA_CONTROLLER_PORT", self.controller.to_string());
-        command.status().is_ok_and(|status| status.success())
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        self.service("kill");
     }
 }
 
@@ -169,7 +139,7 @@ async fn a_broker_whose_disk_is_full_delays_pushes_and_nothing_else() {
     let Some(disk) = SmallDisk::mount(&folder.path().join("disk"), MEGABYTES) else { return };
     let Some(broker) = Broker::start(disk.0.clone()) else { return };
     let providers = &Providers::start().await;
-    let address = format!("127.0.0.1:{}", broker.port);
+    let address = broker.address();
     let Some(installation) = Installation::on_broker(address, providers.settings()) else { return };
     let admin = free_port();
     let address = format!("127.0.0.1:{admin}");

@@ -1,6 +1,7 @@
 //! The binary as its operator sees it: started, killed, stopped, misconfigured.
 
 mod back_ends;
+mod broker;
 mod collector;
 mod crowd;
 mod full_disk;

@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    broker::Broker,
     crowd::Crowd,
     installation::Installation,
     people::Site,
@@ -318,4 +319,23 @@ async fn a_large_group_is_pushed_to_once_over_a_kill_in_the_middle() {
     until_seen_once(providers, Duration::from_mins(1), others).await;
     assert!(!records(&installation, "task.fanout").is_empty(), "it went through the topic for large groups");
     assert!(providers.taken().iter().all(|push| push.device != "member-0"), "not to the sender");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_ends_when_it_is_told_to_though_its_brokers_are_away() {
+    let folder = tempfile::tempdir_in("/tmp").expect("a folder");
+    let Some(broker) = Broker::start(folder.path().to_owned()) else { return };
+    let providers = &Providers::start().await;
+    let Some(installation) = Installation::on_broker(broker.address(), providers.settings()) else { return };
+    let crowd = Crowd::of(&installation).await;
+    let people = crowd.people(2).await;
+    crowd.want_pushes("member", &people[1..]).await;
+    let group = crowd.group(&people[0], "t", &people[1..]).await;
+    let mut worker = installation.start("worker");
+    crowd.send(&people[0], group, "before").await;
+    until_seen_once(providers, DEADLINE, 1).await;
+    assert!(broker.service("kill"), "the broker is gone");
+    crowd.send(&people[0], group, "after").await;
+    worker.signal("-TERM");
+    assert_eq!(worker.ends().await, Some(Some(0)), "{}", worker.said());
 }

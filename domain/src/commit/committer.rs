@@ -11,6 +11,7 @@ use std::{
 
 use tokio::{
     sync::{broadcast, mpsc},
+    task::yield_now,
     time::Instant,
 };
 
@@ -33,6 +34,8 @@ use crate::{
 /// A sender whose keys spoil this many batches within [`OFFENCE_WINDOW`] is committed alone for the rest of it.
 const OFFENCES_MAX: u32 = 3;
 const OFFENCE_WINDOW: Duration = Duration::from_mins(1);
+/// From the reply to the written answer: the call, and the connection it came by.
+const ANSWER_STEPS: u32 = 2;
 /// Batches of more are cut to a multiple of it, so that few sizes of statements have to be prepared.
 const BATCH_STEP: usize = 8;
 
@@ -52,8 +55,10 @@ pub(super) struct Committer {
     heard: broadcast::Receiver<Arc<LoggedBatch>>,
     /// Whether a lane is one of its own.
     is_own: Box<dyn Fn(LaneId) -> bool + Send + Sync>,
-    /// What it published last, and so knows.
+    /// What it committed last, and so knows.
     told: Vec<(LaneId, i64)>,
+    /// Committed, and to be published once the senders are answered.
+    unpublished: Vec<(LaneId, i64, Vec<Event>)>,
     views: Views,
     marks: Marks,
     offences: HashMap<UserId, (u32, Instant)>,
@@ -77,6 +82,7 @@ impl Committer {
             heard: setup.bus.subscribe(),
             is_own: Box::new(is_own),
             told: Vec::new(),
+            unpublished: Vec::new(),
             views: Views::new(setup.log.layout()),
             marks: Marks::default(),
             offences: HashMap::new(),
@@ -195,6 +201,13 @@ impl Committer {
                 Ok(answers) => {
                     self.tell(spans, &answers);
                     self.settle_all(part.into_iter().zip(answers.into_iter().map(Ok)).collect());
+                    // Whoever sent is answered first: thousands may be there to be told, on the same cores.
+                    for _ in 0..ANSWER_STEPS {
+                        yield_now().await;
+                    }
+                    for (lane, pos, events) in self.unpublished.drain(..) {
+                        publish(&*self.bus, lane, pos, events);
+                    }
                 }
                 Err(StoreError::Duplicate(_) | StoreError::Fault(_)) if part.len() > 1 => {
                     fail(&spans, "retried");
@@ -334,9 +347,9 @@ impl Committer {
         }
         let (heads, members) = (std::mem::take(&mut decided.heads), std::mem::take(&mut decided.members));
         self.views.committed(&positions, heads, members);
-        for ((lane, events), (_, pos)) in events.into_iter().zip(&positions) {
-            publish(&*self.bus, lane, *pos, events);
-        }
+        let places = positions.iter().map(|(_, pos)| *pos);
+        self.unpublished
+            .extend(events.into_iter().zip(places).map(|((lane, events), pos)| (lane, pos, events)));
         self.told = positions;
         Ok(decided)
     }
@@ -417,7 +430,7 @@ async fn let_others_queue(queue: &mpsc::Receiver<Waiting>, enough: usize) {
         if waiting >= enough {
             return;
         }
-        tokio::task::yield_now().await;
+        yield_now().await;
         if queue.len() == waiting {
             return;
         }

@@ -1,6 +1,7 @@
 //! Refusals as gRPC statuses, there and back.
 
 use std::{
+    error::Error,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -30,7 +31,9 @@ pub(super) fn to_proto(error: &ServiceError) -> proto::Error {
 /// The cause stays here, in the log.
 pub(super) fn to_status(error: &ServiceError) -> Status {
     if error.code() == ErrorCode::Internal {
-        tracing::error!(error = error as &dyn std::error::Error, "a call failed");
+        tracing::error!(error = error as &dyn Error, "a call failed");
+    } else if error.source().is_some() {
+        tracing::warn!(error = error as &dyn Error, "a call failed");
     }
     let code = match error.code() {
         ErrorCode::UsernameTaken => Code::AlreadyExists,

@@ -167,7 +167,7 @@ async fn callers_who_say_nothing_hold_up_no_stop() {
         tasks: tasks.clone(),
         stop: stop.clone(),
     };
-    let serving = tokio::spawn(server::serve(setup));
+    let serving = tasks.spawn(server::serve(setup));
     let _silent = TcpStream::connect(address).await.expect("connects");
     let mut half = TcpStream::connect(address).await.expect("connects");
     half.write_all(b"PRI * HTTP/2.0").await.expect("writes");

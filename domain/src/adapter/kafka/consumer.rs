@@ -50,6 +50,8 @@ const LONG: Duration = Duration::from_mins(1);
 /// A consumer that has heard nothing of a partition for so long although there is something starts over.
 const STALLED: Duration = Duration::from_mins(1);
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the log hears of errors.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
 const STATISTICS_MS: &str = "5000";
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
@@ -89,6 +91,7 @@ fn consume_once(setup: &Arc<ConsumerSetup>) -> Result<(), KafkaError> {
         windows: Mutex::default(),
         finished,
         done: Mutex::new(done),
+        told_at: Mutex::new(None),
         runtime: Handle::current(),
     };
     let mut config = setup.settings.client();
@@ -129,7 +132,7 @@ fn poll_until_stopped(consumer: &BaseConsumer<Context>) -> Result<(), KafkaError
             Some(Ok(record)) => context.dispatch(consumer, &record)?,
             Some(Err(error)) if is_final(&error) => return Err(error),
             // Brokers that are away come back by themselves.
-            Some(Err(error)) => tracing::warn!(error = %error, "the consumer of tasks"),
+            Some(Err(error)) => context.tell(&error, ""),
             None => {}
         }
         context.note_finished(consumer)?;
@@ -156,12 +159,22 @@ struct Context {
     windows: Mutex<HashMap<Partition, Window>>,
     finished: mpsc::UnboundedSender<Finished>,
     done: Mutex<mpsc::UnboundedReceiver<Finished>>,
+    told_at: Mutex<Option<Instant>>,
     runtime: Handle,
 }
 
 impl Context {
     fn lock(&self) -> MutexGuard<'_, HashMap<Partition, Window>> {
         self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client library says the same many times a second as long as brokers are away.
+    fn tell(&self, error: &KafkaError, reason: &str) {
+        let mut told_at = self.told_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if told_at.is_none_or(|at| at.elapsed() > TELL_INTERVAL) {
+            *told_at = Some(Instant::now());
+            tracing::warn!(error = %error, reason, "the consumer of tasks (CONFAB_KAFKA_BROKERS)");
+        }
     }
 
     fn dispatch(
@@ -294,7 +307,7 @@ impl ClientContext for Context {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.setup.connected.send_replace(false);
         }
-        tracing::warn!(error = %error, reason, "the consumer of tasks (CONFAB_KAFKA_BROKERS)");
+        self.tell(&error, reason);
     }
 }
 

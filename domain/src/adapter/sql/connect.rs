@@ -316,6 +316,22 @@ async fn check_writable(dialect: Dialect, writer: &Pool) -> Result<(), ConnectEr
     }
 }
 
+impl SqlStore {
+    /// Whether the server takes writes: one may become a read-only copy while it runs.
+    pub async fn takes_writes(&self) -> Result<bool, StoreError> {
+        let sql = match self.dialect {
+            Dialect::MySql => "SELECT CAST(@@read_only AS SIGNED)",
+            Dialect::Postgres => {
+                "SELECT CAST(CAST(current_setting('transaction_read_only') AS boolean) AS bigint)"
+            }
+            // A file is looked at once, at the start.
+            Dialect::Sqlite => return Ok(true),
+        };
+        let row = Sql::new(self.dialect, sql).one(&self.reader).await?;
+        Ok(row.and_then(|row| row.try_get_by_index::<i64>(0).ok()) == Some(0))
+    }
+}
+
 /// Acked is kept only on a server that flushes at commit (P1).
 async fn check_durability(dialect: Dialect, on: &Pool) -> Result<(), ConnectError> {
     let problem = match dialect {
