@@ -13,12 +13,13 @@ use domain::{
         kafka::{self, TopicSettings},
         sql::{ConnectError, PoolSettings, SqlStore},
     },
+    error::chain,
     port::{Clock as _, Log as _},
 };
 use migration::{Migrator, MigratorTrait as _, SCHEMA_VERSION};
 use tokio::time::{Instant, sleep};
 
-use crate::{failure::chain, readiness::Readiness, settings::Settings};
+use crate::{readiness::Readiness, settings::Settings};
 
 /// Between two attempts to reach the database.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);

@@ -4,12 +4,13 @@ use std::error::Error;
 
 use domain::{
     adapter::{kafka, redis::RedisServers, sql::SqlStore},
+    error::chain,
     keys::KeyRing,
     port::Log as _,
 };
 use migration::SCHEMA_VERSION;
 
-use crate::{database, failure::chain, run::makes_keys, settings::Settings};
+use crate::{database, run::makes_keys, settings::Settings};
 
 pub async fn run(settings: &Settings) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut problems = 0;

@@ -4,7 +4,6 @@ mod admin;
 mod database;
 mod dead;
 mod doctor;
-mod failure;
 mod housekeeping;
 mod logging;
 mod metrics;
@@ -18,6 +17,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use clap::{Parser, Subcommand};
 use domain::{
     adapter::ambient::{SystemClock, SystemRandom},
+    error::chain,
     keys::KeyRing,
 };
 use opentelemetry_otlp::ExporterBuildError;
@@ -172,6 +172,6 @@ fn new_key(settings: &Settings) -> Result<(), Box<dyn std::error::Error + Send +
 
 /// Says why, for people.
 fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    eprintln!("confab: {}", failure::chain(error));
+    eprintln!("confab: {}", chain(error));
     ExitCode::FAILURE
 }

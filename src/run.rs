@@ -21,6 +21,7 @@ use domain::{
         },
         sql::SqlStore,
     },
+    error::chain,
     grpc::{Remote, RemoteSetup, server, server::ServerSetup},
     keys::{KeyError, KeyRing},
     lifeline::{Held, Lifeline},
@@ -43,9 +44,7 @@ use workers::{
     tasks::Tasks,
 };
 
-use crate::{
-    admin, database, failure::chain, housekeeping, metrics, readiness::Readiness, settings::Settings,
-};
+use crate::{admin, database, housekeeping, metrics, readiness::Readiness, settings::Settings};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 

@@ -6,6 +6,20 @@ use std::{borrow::Cow, error::Error, sync::Arc, time::Duration};
 
 pub type ServiceResult<T> = Result<T, ServiceError>;
 
+/// What failed, with the whole chain of why, for people. A cause that its effect has named already is not said again.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let why = cause.to_string();
+        if !text.ends_with(&why) {
+            text = format!("{text}: {why}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
 /// Where a client meets a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Surface {

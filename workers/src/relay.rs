@@ -4,11 +4,12 @@
 //! the queue's word; so nothing is lost, and what a crash repeats is known by its place. A worker that was paused longer than its lease
 //! stops at the next look; what it had on its way carries an older fence.
 
-use std::{collections::HashMap, error::Error, fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error, sync::Arc, time::Duration};
 
 use domain::{
     Chat, Event, Fact, LaneId, LoggedBatch, PushRange, PushTask, RelayBacklog, RelayLane, UserId, WorkerId,
     contract::envelope::{self, Place, SealedTask, Task},
+    error::chain,
     measure,
     port::queue::{Queue, Record, Topic},
     service::relay::RELAY_LEASE,
@@ -155,7 +156,7 @@ impl LaneRelay {
                 Err(error) => {
                     tracing::warn!(
                         lane = self.lane.lane.0,
-                        error.chain = %Chain(&*error),
+                        error.chain = chain(&*error),
                         "a lane is not relayed now"
                     );
                     sleep(pause).await;
@@ -302,19 +303,4 @@ fn span_of(batch: &LoggedBatch) -> Span {
         confab.lane = batch.lane.0,
         confab.pos = batch.pos,
     )
-}
-
-/// A failure with all its causes, for the log.
-struct Chain<'a>(&'a (dyn Error + 'static));
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut next = self.0.source();
-        while let Some(cause) = next {
-            write!(f, ": {cause}")?;
-            next = cause.source();
-        }
-        Ok(())
-    }
 }

@@ -6,7 +6,10 @@
 use std::error::Error as _;
 
 use async_graphql::{Error, ErrorExtensionValues, Pos, ServerError};
-use domain::{ErrorCode, ServiceError, ServiceResult, error::Surface};
+use domain::{
+    ErrorCode, ServiceError, ServiceResult,
+    error::{Surface, chain},
+};
 
 use super::types::user_error::UserError;
 
@@ -83,18 +86,11 @@ pub fn retry_after_seconds(error: &ServiceError) -> Option<i32> {
 }
 
 pub fn log(error: &ServiceError) {
-    let Some(first) = error.source() else { return };
-    let mut chain = first.to_string();
-    let mut next = first.source();
-    while let Some(cause) = next {
-        chain.push_str(": ");
-        chain.push_str(&cause.to_string());
-        next = cause.source();
-    }
+    let Some(why) = error.source().map(chain) else { return };
     if error.code() == ErrorCode::Internal {
-        tracing::error!(error.code = error.code().name(), error.chain = chain, "a field failed");
+        tracing::error!(error.code = error.code().name(), error.chain = why, "a field failed");
     } else {
-        tracing::warn!(error.code = error.code().name(), error.chain = chain, "a field failed");
+        tracing::warn!(error.code = error.code().name(), error.chain = why, "a field failed");
     }
 }
 

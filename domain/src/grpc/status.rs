@@ -12,6 +12,7 @@ use tonic::{Code, Status};
 use crate::{
     ErrorCode, ServiceError,
     contract::{WireError, proto},
+    error::chain,
 };
 
 /// Distinct paths of fields remembered; the domain has about twenty.
@@ -31,9 +32,9 @@ pub(super) fn to_proto(error: &ServiceError) -> proto::Error {
 /// The cause stays here, in the log.
 pub(super) fn to_status(error: &ServiceError) -> Status {
     if error.code() == ErrorCode::Internal {
-        tracing::error!(error = error as &dyn Error, "a call failed");
+        tracing::error!(error.chain = chain(error), "a call failed");
     } else if error.source().is_some() {
-        tracing::warn!(error = error as &dyn Error, "a call failed");
+        tracing::warn!(error.chain = chain(error), "a call failed");
     }
     let code = match error.code() {
         ErrorCode::UsernameTaken => Code::AlreadyExists,
