@@ -331,7 +331,8 @@ async fn a_worker_ends_when_it_is_told_to_though_its_brokers_are_away() {
     let people = crowd.people(2).await;
     crowd.want_pushes("member", &people[1..]).await;
     let group = crowd.group(&people[0], "t", &people[1..]).await;
-    let mut worker = installation.start("worker");
+    // A consumer may wait for its brokers as long as a drain takes, and no longer.
+    let mut worker = installation.start_with("worker", &[("CONFAB_DRAIN_TIMEOUT_MS", "2000")]);
     crowd.send(&people[0], group, "before").await;
     until_seen_once(providers, DEADLINE, 1).await;
     assert!(broker.service("kill"), "the broker is gone");
