@@ -113,6 +113,14 @@ pub fn scope<F: Future>(
     CURRENT.scope(Some(context), future).instrument(span)
 }
 
+/// [`scope`] where there is a trace.
+pub async fn scope_of<F: Future>(context: Option<TraceContext>, future: F) -> F::Output {
+    match context {
+        Some(context) => scope(context, future).await,
+        None => future.await,
+    }
+}
+
 /// [`current`] answers it meanwhile: for what neither waits nor logs.
 pub fn within<T>(context: Option<TraceContext>, run: impl FnOnce() -> T) -> T {
     CURRENT.sync_scope(context, run)

@@ -9,9 +9,10 @@ mod apns;
 mod fcm;
 mod gates;
 mod http;
+mod settings;
 mod web;
 
-use std::{collections::HashMap, error::Error, mem, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error, mem, sync::Arc, time::Duration};
 
 use domain::{
     Chat, ConversationId, MessageId, PushAddress, PushBatch, PushProvider, PushRange, PushTarget, PushTask,
@@ -54,50 +55,7 @@ const NOTE_PAUSE: Duration = Duration::from_millis(500);
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Which providers there are; none is fine.
-#[derive(Clone, Debug, Default)]
-pub struct PushSettings {
-    pub apns: Option<ApnsSettings>,
-    pub fcm: Option<FcmSettings>,
-    pub web: Option<WebPushSettings>,
-    /// Whether a push shows what was written.
-    pub shows_text: bool,
-    /// Whether browsers' endpoints may have private addresses.
-    pub private_endpoints: bool,
-}
-
-impl PushSettings {
-    pub const fn is_any(&self) -> bool {
-        self.apns.is_some() || self.fcm.is_some() || self.web.is_some()
-    }
-}
-
-#[derive(Clone, Debug)]
-pub struct ApnsSettings {
-    pub url: String,
-    /// A `.p8` file: PKCS #8 in PEM.
-    pub key: PathBuf,
-    pub key_id: String,
-    pub team_id: String,
-    /// The app's bundle id.
-    pub topic: String,
-}
-
-#[derive(Clone, Debug)]
-pub struct FcmSettings {
-    pub url: String,
-    /// The JSON file of a service account.
-    pub account: PathBuf,
-}
-
-#[derive(Clone, Debug)]
-pub struct WebPushSettings {
-    /// PKCS #8 in PEM, of the curve P-256.
-    pub key: PathBuf,
-    /// `mailto:` or `https:`: whom a push service asks about us.
-    pub subject: String,
-}
-
+pub use settings::{ApnsSettings, FcmSettings, PushSettings, WebPushSettings};
 /// The key of [`WebPushSettings`] as browsers take it: an uncompressed point in base64url.
 pub use web::public_key;
 
@@ -213,7 +171,7 @@ impl Pusher {
             let batch = self.asking.ask(task.range).await?;
             let mut run = Run::default();
             let outcome = self.push_on(task, batch, &mut run).await;
-            self.note_all(run).await?;
+            self.note_all(run.unnoted).await?;
             outcome?;
         }
         Ok(())
@@ -222,12 +180,13 @@ impl Pusher {
     /// Pushes several messages of one conversation in their order: they are asked about and noted together.
     pub async fn push_all(&self, pushes: &[Push]) -> Result<(), Trouble> {
         if self.has_any() {
-            let asking = pushes.iter().map(|push| within(push.trace, self.asking.ask(push.task.range)));
+            let asking =
+                pushes.iter().map(|push| trace::scope_of(push.trace, self.asking.ask(push.task.range)));
             let batches = try_join_all(asking).await?;
             let mut run = Run::default();
             let outcome = self.push_in_order(pushes, batches, &mut run).await;
             // Also when one of them failed: what providers took is not to be asked again.
-            self.note_all(run).await?;
+            self.note_all(run.unnoted).await?;
             outcome?;
         }
         Ok(())
@@ -245,7 +204,7 @@ impl Pusher {
                 tracing::debug!(seq = push.task.range.seq, "a message is pushed with others");
                 Ok::<(), Trouble>(())
             };
-            within(push.trace, pushing).await?;
+            trace::scope_of(push.trace, pushing).await?;
         }
         Ok(())
     }
@@ -253,18 +212,17 @@ impl Pusher {
     /// From its first devices to the last ones of its range.
     async fn push_on(&self, task: PushTask, first: PushBatch, run: &mut Run) -> Result<(), Trouble> {
         let PushTask { mut range, tries } = task;
-        let mut left: Option<Option<Duration>> = None;
+        let mut waits = Vec::new();
         let mut batch = first;
         loop {
-            if let Some(wait) = self.push_batch(range, &batch, run).await {
-                left = Some(left.map_or(wait, |known| known.zip(wait).map(|(a, b)| a.min(b))));
-            }
+            waits.extend(self.push_batch(range, &batch, run).await);
             let Some(user) = batch.next else { break };
             range.after = user;
-            self.note_all(mem::take(run)).await?;
+            self.note_all(mem::take(&mut run.unnoted)).await?;
             batch = self.asking.ask(range).await?;
         }
-        let Some(wait) = left else { return Ok(()) };
+        // The shortest; `None` is less than all of them, so that one who does not say how long counts first.
+        let Some(wait) = waits.into_iter().min() else { return Ok(()) };
         let longer = PARKED_MIN * 2_u32.saturating_pow(tries.min(16));
         let parked = PushTask { tries: tries + 1, ..task };
         let wait = wait.unwrap_or(longer).clamp(PARKED_MIN, PARKED_MAX);
@@ -272,20 +230,15 @@ impl Pusher {
         Ok(self.chat.park_push(parked, wait_ms).await?)
     }
 
-    /// Answers when some of it has to wait, for how long if that was said.
-    async fn push_batch(
-        &self,
-        range: PushRange,
-        batch: &PushBatch,
-        run: &mut Run,
-    ) -> Option<Option<Duration>> {
+    /// Answers what has to wait, and for how long if that was said.
+    async fn push_batch(&self, range: PushRange, batch: &PushBatch, run: &mut Run) -> Vec<Option<Duration>> {
         let PushRange { conversation, seq, .. } = range;
         let targets = batch.targets.iter().filter(|one| self.has(one.address.provider()));
         // The same record may come twice in a run, and was asked about before anything of the run was noted.
         let targets = targets.filter(|one| run.told.get(&one.session).is_none_or(|told| *told < seq));
         let sends: Vec<_> = targets.map(|target| self.send(conversation, batch, target)).collect();
         let mut pushed = Pushed { conversation, seq, sent: Vec::new(), gone: Vec::new() };
-        let mut left: Option<Option<Duration>> = None;
+        let mut waits = Vec::new();
         for (target, outcome) in join_all(sends).await {
             match outcome {
                 Outcome::Sent => {
@@ -301,19 +254,17 @@ impl Pusher {
                     run.told.insert(target.session, seq);
                     pushed.sent.push(target.session);
                 }
-                Outcome::Closed(_, wait) | Outcome::Later(_, wait) => {
-                    left = Some(left.map_or(wait, |known| known.zip(wait).map(|(a, b)| a.min(b))));
-                }
+                Outcome::Closed(_, wait) | Outcome::Later(_, wait) => waits.push(wait),
             }
         }
         if !pushed.sent.is_empty() || !pushed.gone.is_empty() {
             run.unnoted.push(pushed);
         }
-        left
+        waits
     }
 
-    async fn note_all(&self, run: Run) -> Result<(), ServiceError> {
-        let noting = run.unnoted.into_iter().map(|pushed| self.note_pushed(pushed));
+    async fn note_all(&self, pushed: Vec<Pushed>) -> Result<(), ServiceError> {
+        let noting = pushed.into_iter().map(|pushed| self.note_pushed(pushed));
         try_join_all(noting).await.map(drop)
     }
 
@@ -429,13 +380,6 @@ fn noting(chat: Chat, tasks: TaskTracker) -> Arc<Together<Pushed, ()>> {
         (pushed.sent.len() + 1) * MARK_BYTES + gone
     };
     Together::new(Box::new(call), Bounds { calls: 1, weight: NOTED_BYTES_MAX, weight_of }, tasks)
-}
-
-async fn within<F: Future>(trace: Option<TraceContext>, work: F) -> F::Output {
-    match trace {
-        Some(trace) => trace::scope(trace, work).await,
-        None => work.await,
-    }
 }
 
 const fn name(provider: PushProvider) -> &'static str {

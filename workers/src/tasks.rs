@@ -55,10 +55,7 @@ impl Work for Tasks {
                 let span = ExportedSpan::part_of(sealed.trace, || span_of(topic));
                 let told = span.clone();
                 let working = span.around(self.once(topic, record, &sealed, tries));
-                let (outcome, worked) = match sealed.trace {
-                    Some(trace) => trace::scope(trace, working).await,
-                    None => working.await,
-                };
+                let (outcome, worked) = trace::scope_of(sealed.trace, working).await;
                 if outcome != "done" {
                     told.fail(outcome);
                 }

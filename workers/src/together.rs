@@ -130,10 +130,7 @@ where
     async fn call(&self, trace: Option<TraceContext>, questions: Vec<Q>) -> ServiceResult<Vec<A>> {
         let count = questions.len();
         let call = AssertUnwindSafe((self.call)(questions)).catch_unwind();
-        let outcome = match trace {
-            Some(trace) => trace::scope(trace, call).await,
-            None => call.await,
-        };
+        let outcome = trace::scope_of(trace, call).await;
         let answers = outcome.unwrap_or_else(|_| Err(ServiceError::internal("a call panicked")))?;
         if answers.len() == count {
             Ok(answers)

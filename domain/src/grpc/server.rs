@@ -158,11 +158,7 @@ async fn answer<R: Reply>(
 ) -> Result<Response<R::Proto>, Status> {
     let span = ExportedSpan::part_of(trace, || trace::rpc("server", SERVICE, name));
     let told = span.clone();
-    let answered = match trace {
-        Some(trace) => trace::scope(trace, span.around(call)).await?,
-        None => call.await?,
-    };
-    match answered {
+    match trace::scope_of(trace, span.around(call)).await? {
         Ok(output) => Ok(Response::new(output.to_reply())),
         Err(error) => {
             told.fail(error.code().name());
