@@ -24,7 +24,7 @@ use axum::{
 
 pub use self::{
     outbound::{Outbound, serialise_response},
-    queue::{Alone, Closed, Made, Payload, PendingPayload},
+    queue::{Alone, Closed, Made, PendingPayload},
     sight::{About, Sight, Watched},
     sockets::Sockets,
 };

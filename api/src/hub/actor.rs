@@ -21,7 +21,7 @@ use super::{
     Open, Shared,
     audience::concerns,
     feed::{Feed, FeedItem},
-    group::{Execution, GroupKey, Plan},
+    group::{Execution, GroupKey, Job, Plan},
     recent::Recent,
     roster::{Roster, Subscription},
     start,
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     schema::types::event::{AsSeen, EventBody, EventItem},
-    websocket::{About, Payload, PendingPayload},
+    websocket::About,
 };
 
 pub(super) enum Command {
@@ -234,11 +234,11 @@ impl Actor {
                 let cursor = if index + 1 == missed.len() { &after } else { &before };
                 let item = durable(cursor, event, *as_seen);
                 let about = about(&item);
-                self.put(&subscription, Payload::Pending(execution.submit(item)), about);
+                execution.submit(self.placed(item, &subscription, about));
             }
         }
         let live = EventItem { cursor: self.seal(key.filter, &seen), body: EventBody::StreamLive };
-        self.put(&subscription, Payload::Pending(execution.submit(live)), None);
+        execution.submit(self.placed(live, &subscription, None));
         self.announce(&subscription, true);
         self.roster.register(subscription, memberships);
         let _ = reply.send(WentLive::Yes);
@@ -286,30 +286,38 @@ impl Actor {
             let Some(event) = batch.events.get(*index) else { continue };
             let Some(conversation) = event.fact.conversation() else { continue };
             let about = About { conversation, rev: event.fact.rev() };
-            let mut results: HashMap<(GroupKey, AsSeen, bool), Option<PendingPayload>> = HashMap::new();
+            let mut jobs: HashMap<(GroupKey, AsSeen, bool), Job> = HashMap::new();
             for (user, as_seen) in recipients {
                 let complete = last_of.get(user) == Some(index);
                 for subscription in self.roster.of(*user, conversation) {
                     let key = subscription.group;
-                    let result = results.entry((key, *as_seen, complete)).or_insert_with(|| {
+                    let job = jobs.entry((key, *as_seen, complete)).or_insert_with(|| {
                         let positions = if complete { &self.positions } else { before };
                         let cursor = cursors
                             .entry((key.filter, complete))
                             .or_insert_with(|| self.seal(key.filter, positions));
-                        let item = durable(cursor, event, *as_seen);
-                        self.roster.execution(key).map(|execution| execution.submit(item))
+                        Job::new(durable(cursor, event, *as_seen))
                     });
-                    if let Some(result) = result {
-                        self.put(subscription, Payload::Pending(result.clone()), Some(about));
-                    }
+                    self.place(job, subscription, Some(about));
+                }
+            }
+            for ((key, ..), job) in jobs {
+                if let Some(execution) = self.roster.execution(key) {
+                    execution.submit(job);
                 }
             }
         }
     }
 
-    fn put(&self, subscription: &Subscription, payload: Payload, about: Option<About>) {
+    fn placed(&self, item: EventItem, subscription: &Subscription, about: Option<About>) -> Job {
+        let mut job = Job::new(item);
+        self.place(&mut job, subscription, about);
+        job
+    }
+
+    fn place(&self, job: &mut Job, subscription: &Subscription, about: Option<About>) {
         // A closed socket ends its operations itself.
-        if subscription.open.outbound.next(&subscription.open.id, payload, about).is_ok() {
+        if job.place(&subscription.open, about).is_ok() {
             self.shared.metrics.deliveries.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -28,7 +28,7 @@ use crate::{
         error::bad_request,
         types::event::{AsSeen, EventBody, EventItem},
     },
-    websocket::{About, Closed, Payload},
+    websocket::{About, Closed},
 };
 
 /// Why everything is to be fetched anew while a subscription is open.
@@ -246,7 +246,7 @@ impl Opening<'_> {
         let item = EventItem { cursor, body: EventBody::StreamOpened };
         match self.plan.execute_once(self.shared, item).await {
             Ok(bytes) => {
-                Ok(self.open.outbound.next_paced(&self.open.id, Payload::Ready(bytes), None).await?)
+                Ok(self.open.outbound.next_paced(&self.open.id, bytes, None).await?)
             }
             Err(errors) => Err(Failure::Refused(errors)),
         }
@@ -262,7 +262,7 @@ impl Opening<'_> {
         if self.open.has_ended() {
             return Err(Failure::Gone);
         }
-        Ok(self.open.outbound.next_paced(&self.open.id, Payload::Ready(bytes), about).await?)
+        Ok(self.open.outbound.next_paced(&self.open.id, bytes, about).await?)
     }
 
     async fn resync(&self, missed: &Missed, reason: &'static str) -> Result<(), Failure> {

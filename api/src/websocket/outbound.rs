@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{
     close::Close,
     message,
-    queue::{Closed, Payload, Queue, Slot},
+    queue::{Closed, Payload, PendingPayload, Queue, Slot},
     sight::About,
 };
 
@@ -19,16 +19,22 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    /// Takes the next place in the queue and never waits. When the queue is full the socket is cut off as a slow reader.
-    /// A payload for an operation that has ended is dropped on its way out, and so is one about what the viewer may not see
-    /// any more.
-    pub fn next(
+    /// Takes the next place in the queue for what is still being made, and never waits. Its maker calls [`Self::wake`]; a writer that is awake for
+    /// something else waits for it by itself. When the queue is full the socket is cut off as a slow reader. A payload for an operation
+    /// that has ended is dropped on its way out, and so is one about what the viewer may not see any more.
+    pub fn place(
         &self,
         operation_id: &Arc<str>,
-        payload: Payload,
+        payload: PendingPayload,
         about: Option<About>,
     ) -> Result<(), Closed> {
-        self.queue.push(Slot::Next { id: Arc::clone(operation_id), payload, about })
+        let payload = Payload::Pending(payload);
+        self.queue.place(Slot::Next { id: Arc::clone(operation_id), payload, about })
+    }
+
+    /// Has the writer look at the queue.
+    pub fn wake(&self) {
+        self.queue.changed.notify_one();
     }
 
     /// Takes a place once half of the queue is free, so that what happens live still finds room. For what the reader
@@ -36,9 +42,10 @@ impl Outbound {
     pub async fn next_paced(
         &self,
         operation_id: &Arc<str>,
-        payload: Payload,
+        payload: Bytes,
         about: Option<About>,
     ) -> Result<(), Closed> {
+        let payload = Payload::Ready(payload);
         let slot = Slot::Next { id: Arc::clone(operation_id), payload, about };
         self.queue.push_paced(slot, self.queue.messages_max / 2, self.queue.bytes_max / 2).await
     }
@@ -81,7 +88,7 @@ impl Outbound {
     }
 }
 
-/// An execution result in the form that [`Payload`] takes.
+/// An execution result as sockets share it.
 pub fn serialise_response(response: &Response) -> Bytes {
     message::serialise(response)
 }

@@ -25,7 +25,7 @@ use super::{
 
 /// An execution result, serialised once and shared between sockets.
 #[derive(Clone, Debug)]
-pub enum Payload {
+pub(super) enum Payload {
     Ready(Bytes),
     /// Its place in the queue is taken; it is still being made. Its bytes count once it is there.
     Pending(PendingPayload),
@@ -219,6 +219,13 @@ impl Queue {
     }
 
     pub(super) fn push(&self, slot: Slot) -> Result<(), Closed> {
+        self.place(slot)?;
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Takes a place without waking the writer, which whoever makes the payload does when it is there.
+    pub(super) fn place(&self, slot: Slot) -> Result<(), Closed> {
         let mut state = self.state();
         if state.closing.is_some() {
             return Err(Closed);
@@ -232,8 +239,6 @@ impl Queue {
             return Err(Closed);
         }
         state.put(slot);
-        drop(state);
-        self.changed.notify_one();
         Ok(())
     }
 
