@@ -12,7 +12,7 @@ use std::{
 
 use domain::{Timestamp, port::Clock};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use reqwest::{Client, StatusCode};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::{ApnsSettings, Failure, Note, Outcome, http};
@@ -23,7 +23,7 @@ const TOKEN_SECONDS: i64 = 40 * 60;
 const KEPT_SECONDS: i64 = 24 * 60 * 60;
 
 pub struct Apns {
-    client: Client,
+    connections: http::Connections,
     settings: ApnsSettings,
     key: EncodingKey,
     clock: Arc<dyn Clock>,
@@ -38,9 +38,9 @@ impl Apns {
             std::fs::read(&settings.key).map_err(|error| format!("{}: {error}", settings.key.display()))?;
         let key =
             EncodingKey::from_ec_pem(&pem).map_err(|error| format!("{}: {error}", settings.key.display()))?;
-        let client = http::to_provider(&settings.url)?;
+        let connections = http::Connections::new(&settings.url)?;
         Ok(Self {
-            client,
+            connections,
             settings: settings.clone(),
             key,
             clock,
@@ -85,7 +85,8 @@ impl Apns {
             "messageId": note.message.to_string(),
         });
         let request = self
-            .client
+            .connections
+            .next()
             .post(format!("{}/3/device/{device}", self.settings.url))
             .bearer_auth(token)
             .header("apns-id", note.uuid())

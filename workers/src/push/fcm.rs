@@ -2,6 +2,8 @@
 //!
 //! Source: Google's "FCM HTTP v1 API" and "Using OAuth 2.0 for server to server applications".
 
+mod message;
+
 use std::{
     sync::{
         Arc,
@@ -12,10 +14,14 @@ use std::{
 
 use domain::{Timestamp, port::Clock};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{
+    StatusCode, Url,
+    header::{AUTHORIZATION, HeaderValue},
+};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
+use self::message::Body;
 use super::{Failure, FcmSettings, Note, Outcome, http};
 
 const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
@@ -24,16 +30,14 @@ const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const TOKEN_SECONDS: i64 = 60 * 60;
 /// A token is renewed so long before it ends.
 const MARGIN_SECONDS: i64 = 5 * 60;
-/// How long Google keeps a push for a device that is away.
-const KEPT: &str = "86400s";
-const KEPT_SECONDS: &str = "86400";
 
 pub struct Fcm {
-    client: Client,
+    connections: http::Connections,
     account: Account,
     url: Url,
     clock: Arc<dyn Clock>,
-    token: Mutex<Option<(Timestamp, String)>>,
+    /// As a header.
+    token: Mutex<Option<(Timestamp, HeaderValue)>>,
     /// Whether Google ever took anything from us.
     has_accepted: AtomicBool,
 }
@@ -61,10 +65,10 @@ impl Fcm {
     pub fn new(settings: &FcmSettings, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
         let account =
             Account::read(settings).map_err(|error| format!("{}: {error}", settings.account.display()))?;
-        let client = http::to_provider(&settings.url)?;
+        let connections = http::Connections::new(&settings.url)?;
         let url = Url::parse(&format!("{}/v1/projects/{}/messages:send", settings.url, account.project))?;
         Ok(Self {
-            client,
+            connections,
             account,
             url,
             clock,
@@ -73,7 +77,7 @@ impl Fcm {
         })
     }
 
-    async fn token(&self) -> Result<String, Failure> {
+    async fn token(&self) -> Result<HeaderValue, Failure> {
         // Held while it is asked for: nobody asks twice.
         let mut token = self.token.lock().await;
         let now = self.clock.now();
@@ -87,9 +91,11 @@ impl Fcm {
         let claims = json!({ "iss": email, "scope": SCOPE, "aud": token_url, "iat": iat, "exp": exp });
         let assertion = jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, key)?;
         let form = [("grant_type", GRANT), ("assertion", assertion.as_str())];
-        let response = self.client.post(token_url).form(&form).send().await?.error_for_status()?;
+        let response = self.connections.next().post(token_url).form(&form).send().await?.error_for_status()?;
         let answer: Value = response.json().await?;
-        let made = answer["access_token"].as_str().ok_or("no access token")?.to_owned();
+        let made = answer["access_token"].as_str().ok_or("no access token")?;
+        let mut made = HeaderValue::try_from(format!("Bearer {made}"))?;
+        made.set_sensitive(true);
         let seconds = answer["expires_in"].as_i64().unwrap_or(TOKEN_SECONDS).clamp(0, TOKEN_SECONDS);
         let until = now + Duration::from_secs(seconds.unsigned_abs());
         *token = Some((until, made.clone()));
@@ -102,23 +108,9 @@ impl Fcm {
             Err(error) => return Outcome::Closed(format!("no token for FCM: {error}"), None),
         };
         let conversation = note.conversation.to_string();
-        let body = json!({ "message": {
-            "token": device,
-            "notification": { "title": note.title, "body": note.body },
-            "data": { "conversationId": conversation, "messageId": note.message.to_string(), "pushId": note.uuid() },
-            "android": {
-                "collapse_key": conversation,
-                "priority": "HIGH",
-                "ttl": KEPT,
-                "notification": { "tag": conversation, "notification_count": note.badge },
-            },
-            "apns": {
-                "headers": { "apns-collapse-id": conversation },
-                "payload": { "aps": { "badge": note.badge, "sound": "default", "thread-id": conversation } },
-            },
-            "webpush": { "headers": { "TTL": KEPT_SECONDS }, "notification": { "tag": conversation } },
-        } });
-        let response = match self.client.post(self.url.clone()).bearer_auth(token).json(&body).send().await {
+        let body = Body::new(device, &conversation, note);
+        let request = self.connections.next().post(self.url.clone()).header(AUTHORIZATION, token);
+        let response = match request.json(&body).send().await {
             Ok(response) => response,
             Err(error) => return Outcome::Closed(error.to_string(), None),
         };

@@ -1,6 +1,13 @@
 //! The client for providers: no redirects, bounded in time, and no way into private networks for addresses that users bring.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use reqwest::{
     Client, Response, StatusCode,
@@ -12,6 +19,8 @@ use reqwest::{
 use super::{Failure, Outcome};
 use domain::push::is_public;
 
+/// To one provider. Google's and Apple's servers take about a hundred requests at once on a connection, and 256 are made.
+const CONNECTIONS: usize = 3;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Of those whose addresses users bring: they may be slow on purpose.
@@ -20,12 +29,31 @@ const IDLE: Duration = Duration::from_mins(5);
 /// What is read of an answer that explains a refusal.
 const ANSWER_BYTES_MAX: usize = 4096;
 
-/// For a provider whose address we were given by the operator.
-pub fn to_provider(url: &str) -> Result<Client, Failure> {
-    let builder = builder();
-    // Both providers speak HTTP/2 alone; without TLS nothing else says so.
-    let builder = if url.starts_with("http://") { builder.http2_prior_knowledge() } else { builder };
-    Ok(builder.build()?)
+/// The way to a provider whose address we were given by the operator: a few connections, used in turn. HTTP/2 servers take some hundred
+/// requests at once on each, and one connection is never busy on two cores.
+pub struct Connections {
+    clients: Vec<Client>,
+    turn: AtomicUsize,
+}
+
+impl Connections {
+    pub fn new(url: &str) -> Result<Self, Failure> {
+        let connection = || {
+            let builder = builder();
+            // Both providers speak HTTP/2 alone; without TLS nothing else says so.
+            if url.starts_with("http://") { builder.http2_prior_knowledge() } else { builder }.build()
+        };
+        let mut clients = Vec::with_capacity(CONNECTIONS);
+        for _ in 0..CONNECTIONS {
+            clients.push(connection()?);
+        }
+        Ok(Self { clients, turn: AtomicUsize::new(0) })
+    }
+
+    pub fn next(&self) -> &Client {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        &self.clients[turn % self.clients.len()]
+    }
 }
 
 /// For addresses that users bring.

@@ -35,7 +35,7 @@ use crate::{
 
 /// Records of a partition that are worked on or wait for their key. What was fetched beyond it is thrown away when the partition
 /// is paused, and fetched again.
-pub(super) const WINDOW: usize = 1024;
+pub(super) const WINDOW: usize = 4096;
 /// Tasks of a process that run at the same time. They share calls of the domain, so that many cost little more than few.
 const AT_ONCE: usize = 512;
 /// Tasks of one key that are done together when they wait for each other: what a crash in between may repeat.
