@@ -21,7 +21,7 @@ pub mod types;
 use std::sync::Arc;
 
 use async_graphql::{
-    Request, Response, SDLExportOptions, Schema, SchemaBuilder, ValidationMode,
+    ObjectType, Request, Response, SDLExportOptions, Schema, SchemaBuilder, SubscriptionType, ValidationMode,
     extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute},
 };
 use async_trait::async_trait;
@@ -92,8 +92,13 @@ pub fn sdl() -> String {
     builder().finish().sdl_with_options(options)
 }
 
-/// Answers a query or mutation.
-pub async fn execute(schema: &ChatSchema, request: Request) -> Response {
+/// Answers a query or mutation. Of any roots: those of the schema may stand beside others in a benchmark.
+pub async fn execute<Q, M, S>(schema: &Schema<Q, M, S>, request: Request) -> Response
+where
+    Q: ObjectType + 'static,
+    M: ObjectType + 'static,
+    S: SubscriptionType + 'static,
+{
     match Loaders::batches_of(&request) {
         Some(batches) => batches.drive(schema.execute(request)).await,
         None => schema.execute(request).await,

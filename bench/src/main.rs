@@ -1,20 +1,26 @@
-//! Benchmarks: `cargo run --release -p bench -- b5`. B3, B4 and B10 start the `confab` that was built beside this program.
+//! Benchmarks: `cargo run --release -p bench -- b5`. Some start the `confab` and the `calibration` that were built beside this program.
 //!
 //! Absolute times on shared machines mean nothing, so every figure is a ratio to a calibration that does the same work by
 //! the shortest way, interleaved with it round by round; the median of the rounds counts. CPU time stands beside it.
 //! Each run prints a table, writes JSON and an SVG beside `RESULTS.md`, and replaces its section there.
 
+mod closed_loop;
+mod connection;
 mod database;
 mod fan_out;
 mod fleet;
 mod large_group;
 mod list;
 mod measure;
+mod peer;
 mod push;
 mod raw;
 mod report;
+mod send;
+mod servers;
 mod small_groups;
 mod sockets;
+mod tax;
 mod write;
 
 use std::sync::Arc;
@@ -62,6 +68,10 @@ enum Name {
     B5h,
     /// The write engine on the embedded default against raw batched `SQLite`.
     B5s,
+    /// `sendMessage` over HTTP and WebSocket against a no-op while the database works as hard, and against Node.
+    B6,
+    /// A no-op `sendMessage` against a plain route of axum.
+    B6t,
     /// From the outbox over Kafka and a worker to a push provider, against a producer alone.
     B10,
     /// Conversation list and history page over GraphQL against the same rows by plain SQL.
@@ -87,6 +97,8 @@ async fn main() {
                 let bench = Arc::new(database::server(server.as_deref()).await);
                 large_group::b4(&bench, arguments.rounds, arguments.online).await
             }
+            Name::B6 => send::b6(&database::server(server.as_deref()).await, arguments.rounds).await,
+            Name::B6t => tax::b6t(&database::server(server.as_deref()).await, arguments.rounds).await,
             Name::B10 => {
                 let bench = Arc::new(database::server(server.as_deref()).await);
                 push::b10(&bench, arguments.rounds).await

@@ -51,6 +51,7 @@ pub enum Servers {
     /// All of this name, or none.
     Named(Option<&'static str>),
     Processes(Vec<u32>),
+    All(Vec<Self>),
 }
 
 impl From<Option<&'static str>> for Servers {
@@ -107,6 +108,7 @@ fn server_cpu(servers: &Servers) -> Duration {
     let name = match servers {
         Servers::Named(None) => return Duration::ZERO,
         Servers::Named(Some(name)) => *name,
+        Servers::All(all) => return all.iter().map(server_cpu).sum(),
         Servers::Processes(ids) => return ids.iter().map(|id| cpu_of(&id.to_string())).sum(),
     };
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();

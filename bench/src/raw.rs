@@ -2,13 +2,17 @@
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark waits for its tasks by itself")]
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement, TransactionTrait as _, Value};
 use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     database::Bench,
@@ -87,6 +91,37 @@ pub async fn batched(bench: &Bench, load: &Arc<Load>, rows: usize, writers: usiz
         raw.execute_raw(insert(raw.get_database_backend(), &load, batch)).await.expect("inserts");
     })
     .await
+}
+
+/// Inserts that go on beside something else.
+pub struct Busy {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Busy {
+    /// Returns when the last is done.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// A multi-row insert as often as this, until stopped.
+pub fn keep_busy(bench: &Bench, load: &Arc<Load>, batch: usize, every: Duration) -> Busy {
+    let busy = Busy { stop: CancellationToken::new(), tasks: TaskTracker::new() };
+    let (stop, tasks, raw, load) = (busy.stop.clone(), busy.tasks.clone(), bench.raw.clone(), load.clone());
+    busy.tasks.spawn(async move {
+        let mut ticks = tokio::time::interval(every);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            let (raw, load) = (raw.clone(), load.clone());
+            tasks.spawn(async move {
+                raw.execute_raw(insert(raw.get_database_backend(), &load, batch)).await.expect("inserts");
+            });
+        }
+    });
+    busy
 }
 
 /// One transaction a message in one conversation: lock and move its counter, insert, commit.

@@ -89,6 +89,36 @@ impl Report {
         self.note(format!("**Ratio {ratio:.2}** to {label} (dream {dream})."));
     }
 
+    /// Another ratio of rates, as a note.
+    pub fn note_rates(&mut self, measured: &str, calibration: &str) {
+        if let Some(ratio) = self.ratio_of(measured, calibration, |mine, raw| mine.rate() / raw.rate()) {
+            self.note(format!("{measured}: ratio {ratio:.2}."));
+        }
+    }
+
+    /// How many times as many operations, and how many times less CPU of the servers for each.
+    pub fn note_times(&mut self, measured: &str, other: &str) {
+        let rates = self.ratio_of(measured, other, |mine, theirs| mine.rate() / theirs.rate());
+        let cpu = |mine: &Round, theirs: &Round| theirs.server_cpu_micros() / mine.server_cpu_micros();
+        if let (Some(rates), Some(cpu)) = (rates, self.ratio_of(measured, other, cpu)) {
+            self.note(format!("{measured} against {other}: {rates:.1} × the rate, {cpu:.1} × less CPU."));
+        }
+    }
+
+    fn ratio_of(&self, measured: &str, other: &str, ratio: impl Fn(&Round, &Round) -> f64) -> Option<f64> {
+        let find = |label: &str| self.lines().find(|series| series.label == label);
+        let (mine, theirs) = (find(measured)?, find(other)?);
+        Some(median(mine.rounds.iter().zip(&theirs.rounds).map(|(mine, theirs)| ratio(mine, theirs))))
+    }
+
+    /// How much less CPU the servers of the calibration take for an operation: what the ratio of rates would be if clients cost nothing.
+    pub fn note_server_cpu(&mut self) {
+        let (Some(measured), Some(calibration)) = (&self.measured, &self.calibration) else { return };
+        let both = measured.rounds.iter().zip(&calibration.rounds);
+        let ratio = median(both.map(|(mine, raw)| raw.server_cpu_micros() / mine.server_cpu_micros()));
+        self.note(format!("By the servers' CPU time alone the ratio is {ratio:.2}."));
+    }
+
     pub fn note(&mut self, note: String) {
         self.notes.push(note);
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -53,6 +53,28 @@ pub async fn subscribe_all(ports: &[u16], tokens: &[&str]) -> io::Result<Vec<Soc
 
 impl Socket {
     async fn subscribe(from: Ipv4Addr, port: u16, token: &str) -> io::Result<Self> {
+        let authorization = format!("Bearer {token}");
+        let mut socket = Self::upgrade(from, port).await?;
+        socket.init(&json!({ "authorization": authorization })).await?;
+        let subscribe = json!({ "id": "1", "type": "subscribe", "payload": { "query": EVENTS } });
+        socket.text(&subscribe.to_string()).await?;
+        while !socket.hear(|text| find(text, b"\"StreamLive\"").is_some()).await? {}
+        Ok(socket)
+    }
+
+    /// Acknowledged, and idle.
+    pub async fn open(port: u16, payload: &Value) -> io::Result<Self> {
+        let mut socket = Self::upgrade(Ipv4Addr::LOCALHOST, port).await?;
+        socket.init(payload).await?;
+        while !socket.hear(|text| find(text, b"\"connection_ack\"").is_some()).await? {}
+        Ok(socket)
+    }
+
+    async fn init(&mut self, payload: &Value) -> io::Result<()> {
+        self.text(&json!({ "type": "connection_init", "payload": payload }).to_string()).await
+    }
+
+    async fn upgrade(from: Ipv4Addr, port: u16) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::from((from, 0)))?;
         let mut stream = socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
@@ -74,14 +96,11 @@ impl Socket {
         if !buffer.starts_with(b"HTTP/1.1 101") {
             return Err(io::Error::other(String::from_utf8_lossy(&buffer).into_owned()));
         }
-        let mut socket = Self { stream, buffer, begin: end };
-        let authorization = format!("Bearer {token}");
-        let init = json!({ "type": "connection_init", "payload": { "authorization": authorization } });
-        socket.say(TEXT, init.to_string().as_bytes()).await?;
-        let subscribe = json!({ "id": "1", "type": "subscribe", "payload": { "query": EVENTS } });
-        socket.say(TEXT, subscribe.to_string().as_bytes()).await?;
-        while !socket.hear(|text| find(text, b"\"StreamLive\"").is_some()).await? {}
-        Ok(socket)
+        Ok(Self { stream, buffer, begin: end })
+    }
+
+    pub async fn text(&mut self, message: &str) -> io::Result<()> {
+        self.say(TEXT, message.as_bytes()).await
     }
 
     /// A frame with a mask of zeros, which changes nothing.

@@ -101,7 +101,7 @@ pub struct Draft {
 }
 
 impl Load {
-    async fn new(bench: &Bench, count: usize) -> Arc<Self> {
+    pub async fn new(bench: &Bench, count: usize) -> Arc<Self> {
         let users = bench.users(200).await;
         let mut conversations = Vec::with_capacity(count);
         for index in 0..count {

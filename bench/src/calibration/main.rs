@@ -1,0 +1,64 @@
+//! The servers that requests are measured against: the edges of the product with a mutation that does nothing, and axum alone.
+//!
+//! Each is a process of its own, so that its CPU time is, and says on its first line which port it has.
+
+mod no_op;
+mod plain;
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+};
+
+use clap::{Parser, Subcommand};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    server: Server,
+}
+
+#[derive(Subcommand)]
+enum Server {
+    /// The edges of the product, and a `sendMessage` that does nothing.
+    NoOp {
+        /// A database with users.
+        #[arg(long)]
+        database: String,
+        /// The keys of their tokens.
+        #[arg(long)]
+        keys: PathBuf,
+    },
+    /// A route of axum that reads and answers JSON.
+    Plain,
+}
+
+#[tokio::main]
+async fn main() {
+    match Arguments::parse().server {
+        Server::NoOp { database, keys } => {
+            observe();
+            no_op::serve(&database, &keys).await;
+        }
+        Server::Plain => plain::serve().await,
+    }
+}
+
+/// Logs and metrics as the product has them, which every request pays for.
+fn observe() {
+    let lines = fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false);
+    tracing_subscriber::registry().with(EnvFilter::new("info")).with(lines.with_writer(io::stderr)).init();
+    PrometheusBuilder::new().install_recorder().expect("a recorder");
+}
+
+/// Tells who started it.
+fn listening(port: u16) {
+    let mut out = io::stdout();
+    writeln!(out, "{port}").and_then(|()| out.flush()).expect("somebody reads");
+}
