@@ -62,7 +62,9 @@ impl Load {
         }
         let warm_at = Instant::now() + WARM_UP;
         let mut warm = Vec::with_capacity(connected.len());
-        for one in futures_util::future::join_all(connected.into_iter().map(|one| ask(one, wanted, warm_at))).await {
+        for one in
+            futures_util::future::join_all(connected.into_iter().map(|one| ask(one, wanted, warm_at))).await
+        {
             warm.push(one?.0);
         }
         let watch = Stopwatch::start(servers);

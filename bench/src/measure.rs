@@ -60,7 +60,24 @@ impl From<Option<&'static str>> for Servers {
     }
 }
 
+impl Servers {
+    /// The processes that there are now, which is quicker to ask again.
+    pub fn of_now(&self) -> Self {
+        match self {
+            Self::Named(name) => Self::Processes(name.map(processes_named).unwrap_or_default()),
+            Self::Processes(ids) => Self::Processes(ids.clone()),
+            Self::All(all) => Self::All(all.iter().map(Self::of_now).collect()),
+        }
+    }
+}
+
 impl Stopwatch {
+    /// How many cores the servers have used in the mean.
+    pub fn cores_of_servers(&self) -> f64 {
+        let used = server_cpu(&self.servers).saturating_sub(self.server_cpu);
+        used.as_secs_f64() / self.started.elapsed().as_secs_f64()
+    }
+
     pub fn start(servers: impl Into<Servers>) -> Self {
         let servers = servers.into();
         Self { started: Instant::now(), cpu: cpu_of("self"), server_cpu: server_cpu(&servers), servers }
@@ -105,16 +122,19 @@ fn cpu_of(process: &str) -> Duration {
 }
 
 fn server_cpu(servers: &Servers) -> Duration {
-    let name = match servers {
-        Servers::Named(None) => return Duration::ZERO,
-        Servers::Named(Some(name)) => *name,
-        Servers::All(all) => return all.iter().map(server_cpu).sum(),
-        Servers::Processes(ids) => return ids.iter().map(|id| cpu_of(&id.to_string())).sum(),
-    };
+    match servers.of_now() {
+        Servers::Processes(ids) => ids.iter().map(|id| cpu_of(&id.to_string())).sum(),
+        Servers::All(all) => all.iter().map(server_cpu).sum(),
+        Servers::Named(_) => Duration::ZERO,
+    }
+}
+
+fn processes_named(name: &str) -> Vec<u32> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name))
-        .map(|pid| cpu_of(&pid))
-        .sum()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|id: &u32| {
+            fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|comm| comm.trim() == name)
+        })
+        .collect()
 }

@@ -11,12 +11,12 @@ use std::{
 };
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement, TransactionTrait as _, Value};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     database::Bench,
-    measure::{Round, Stopwatch, micros},
+    measure::{Round, Servers, Stopwatch, micros},
     write::Load,
 };
 
@@ -108,19 +108,24 @@ impl Busy {
     }
 }
 
-/// A multi-row insert as often as this, until stopped.
-pub fn keep_busy(bench: &Bench, load: &Arc<Load>, batch: usize, every: Duration) -> Busy {
+/// Multi-row inserts by two writers, as many as keep the server's process busy for so many cores in the mean, until stopped. What the
+/// server does after its answers, as it writes pages, counts as well.
+pub fn keep_busy(bench: &Bench, load: &Arc<Load>, batch: usize, cores: f64) -> Busy {
     let busy = Busy { stop: CancellationToken::new(), tasks: TaskTracker::new() };
-    let (stop, tasks, raw, load) = (busy.stop.clone(), busy.tasks.clone(), bench.raw.clone(), load.clone());
-    busy.tasks.spawn(async move {
-        let mut ticks = tokio::time::interval(every);
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            let (raw, load) = (raw.clone(), load.clone());
-            tasks.spawn(async move {
-                raw.execute_raw(insert(raw.get_database_backend(), &load, batch)).await.expect("inserts");
-            });
-        }
-    });
+    let watch = Arc::new(Stopwatch::start(Servers::from(bench.server_process).of_now()));
+    for _ in 0..2 {
+        let (stop, watch, raw, load) = (busy.stop.clone(), watch.clone(), bench.raw.clone(), load.clone());
+        busy.tasks.spawn(async move {
+            while !stop.is_cancelled() {
+                if watch.cores_of_servers() > cores {
+                    sleep(Duration::from_millis(2)).await;
+                } else {
+                    let rows = insert(raw.get_database_backend(), &load, batch);
+                    raw.execute_raw(rows).await.expect("inserts");
+                }
+            }
+        });
+    }
     busy
 }
 

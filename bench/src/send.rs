@@ -19,8 +19,7 @@ use crate::{
     database::{Bench, SignedIn, random},
     fleet::Fleet,
     measure::{Round, Servers, Stopwatch, histogram},
-    peer,
-    raw::{self, Busy},
+    peer, raw,
     report::{Report, Target},
     servers::no_op,
     write::{self, BODY},
@@ -31,10 +30,8 @@ pub const ROUND: Duration = Duration::from_millis(1200);
 /// What is in an answer that is no error.
 pub const SENT: &str = "\"seq\":";
 
-/// Rows of the inserts that keep the database busy, and of the run that says what one takes.
+/// Rows of the inserts that keep the database busy.
 const BATCH: usize = 200;
-const BATCH_ROWS: f64 = 200.0;
-const PROBE: usize = 40_000;
 
 const SEND: &str = "mutation Send($input: SendMessageInput!) { sendMessage(input: $input) { message { id seq createdAt } userErrors { code } } }";
 
@@ -70,10 +67,30 @@ fn with_key(before: String, after: &'static str) -> Body {
 
 /// The sides of each round, with what the report calls them.
 const SIDES: [Side; 4] = [
-    Side { transport: Transport::Http, clients: 256, sends: "sendMessage, HTTP, 256 clients", no_op: "no-op, HTTP, 256 clients" },
-    Side { transport: Transport::Http, clients: 64, sends: "sendMessage, HTTP, 64 clients", no_op: "no-op, HTTP, 64 clients" },
-    Side { transport: Transport::Socket, clients: 256, sends: "sendMessage, WebSocket, 256 clients", no_op: "no-op, WebSocket, 256 clients" },
-    Side { transport: Transport::Socket, clients: 64, sends: "sendMessage, WebSocket, 64 clients", no_op: "no-op, WebSocket, 64 clients" },
+    Side {
+        transport: Transport::Http,
+        clients: 256,
+        sends: "sendMessage, HTTP, 256 clients",
+        no_op: "no-op, HTTP, 256 clients",
+    },
+    Side {
+        transport: Transport::Http,
+        clients: 64,
+        sends: "sendMessage, HTTP, 64 clients",
+        no_op: "no-op, HTTP, 64 clients",
+    },
+    Side {
+        transport: Transport::Socket,
+        clients: 256,
+        sends: "sendMessage, WebSocket, 256 clients",
+        no_op: "no-op, WebSocket, 256 clients",
+    },
+    Side {
+        transport: Transport::Socket,
+        clients: 64,
+        sends: "sendMessage, WebSocket, 64 clients",
+        no_op: "no-op, WebSocket, 64 clients",
+    },
 ];
 /// Where the ratio of the page's heading comes from.
 const FIRST: usize = 0;
@@ -102,7 +119,7 @@ pub async fn b6(bench: &Bench, rounds: usize) -> Report {
         for (index, side) in SIDES.iter().enumerate() {
             let load = setup.load(side, fleet.ports()[0], with_database(fleet.processes()), false);
             let (sent, cores) = with_cores_of(&database, load.run()).await;
-            let busy = setup.keep_busy(cores);
+            let busy = raw::keep_busy(bench, &setup.raw, BATCH, cores);
             let load = setup.load(side, edges.port, edges.processes(), false);
             let (nothing, busy_cores) = with_cores_of(&database, load.run()).await;
             busy.stop().await;
@@ -137,26 +154,21 @@ pub async fn b6(bench: &Bench, rounds: usize) -> Report {
     report
 }
 
-struct Setup<'a> {
-    bench: &'a Bench,
+struct Setup {
     /// One sends in each.
     senders: Vec<(SignedIn, ConversationId)>,
     raw: Arc<write::Load>,
-    /// CPU time that a raw row takes of the database.
-    row: Duration,
 }
 
-impl<'a> Setup<'a> {
-    async fn new(bench: &'a Bench) -> Self {
+impl Setup {
+    async fn new(bench: &Bench) -> Self {
         let most = SIDES.iter().map(|side| side.clients).max().unwrap_or_default();
         let users = bench.signed_in(i64::try_from(most * 2).expect("few")).await;
         let groups = bench.groups_of(2, &users).await;
         let senders = users.into_iter().step_by(2).zip(groups).collect();
         let raw = write::Load::new(bench, 1000).await;
         raw::create_table(bench).await;
-        let probe = raw::batched(bench, &raw, PROBE, 4, BATCH).await;
-        let row = probe.server_cpu / u32::try_from(probe.operations).expect("few");
-        Self { bench, senders, raw, row }
+        Self { senders, raw }
     }
 
     fn load(&self, side: &Side, port: u16, servers: Servers, of_peer: bool) -> Load {
@@ -167,12 +179,6 @@ impl<'a> Setup<'a> {
         });
         let clients = clients.collect();
         Load { clients, transport: side.transport, wanted: SENT, lasts: ROUND, servers }
-    }
-
-    /// Inserts rows until told to stop, as many as take so much of the database's time.
-    fn keep_busy(&self, cores: f64) -> Busy {
-        let batches_a_second = cores / self.row.as_secs_f64() / BATCH_ROWS;
-        raw::keep_busy(self.bench, &self.raw, BATCH, Duration::from_secs_f64(1.0 / batches_a_second))
     }
 }
 
