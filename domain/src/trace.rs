@@ -104,12 +104,14 @@ impl fmt::Display for TraceId {
     }
 }
 
-/// Runs a future as a part of the trace: its log lines name it, and [`current`] answers it.
+/// Runs a future as a part of the trace: its log lines name it, and [`current`] answers it. What runs within the trace already has a span for
+/// its lines, which is kept: making one costs more than much of what it is made for.
 pub fn scope<F: Future>(
     context: TraceContext,
     future: F,
 ) -> Instrumented<TaskLocalFuture<Option<TraceContext>, F>> {
-    let span = context.id.span();
+    let within = current().is_some_and(|current| current.id == context.id);
+    let span = if within { Span::current() } else { context.id.span() };
     CURRENT.scope(Some(context), future).instrument(span)
 }
 
