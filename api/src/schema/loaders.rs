@@ -1,7 +1,11 @@
 //! Reads of one request, batched: what resolvers ask for one by one goes to a service as one list, so that permission
 //! checks run as everywhere. Nothing is cached, because a subscription is one request and lasts for days.
 
-use std::{any::TypeId, collections::HashMap, sync::Arc};
+use std::{
+    any::TypeId,
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use async_graphql::{
     Request,
@@ -14,29 +18,38 @@ use domain::{
 };
 
 use super::{
-    batching::{Batches, Queue, Stage},
+    batching::{Batches, Stage},
     error,
 };
 use crate::viewer::Viewer;
 
 pub struct Loaders {
+    chat: Chat,
+    viewer: Option<Caller>,
     batches: Arc<Batches>,
-    entities: DataLoader<Reads>,
-    users: DataLoader<Reads>,
+    /// Made when something is read: most mutations read nothing here.
+    entities: OnceLock<DataLoader<Reads>>,
+    users: OnceLock<DataLoader<Reads>>,
 }
 
 impl Loaders {
     pub fn new(chat: &Chat, viewer: Option<Caller>) -> Self {
-        let batches = Arc::new(Batches::default());
-        let loader = |queue: Queue| {
-            let reads = Reads { chat: chat.clone(), viewer: Viewer(viewer) };
-            DataLoader::new(reads, queue.clone(), queue)
-        };
-        Self {
-            entities: loader(batches.queue(Stage::Early)),
-            users: loader(batches.queue(Stage::Late)),
-            batches,
-        }
+        let (batches, entities, users) = (Arc::new(Batches::default()), OnceLock::new(), OnceLock::new());
+        Self { chat: chat.clone(), viewer, batches, entities, users }
+    }
+
+    fn entities(&self) -> &DataLoader<Reads> {
+        self.entities.get_or_init(|| self.loader(Stage::Early))
+    }
+
+    fn users(&self) -> &DataLoader<Reads> {
+        self.users.get_or_init(|| self.loader(Stage::Late))
+    }
+
+    fn loader(&self, stage: Stage) -> DataLoader<Reads> {
+        let reads = Reads { chat: self.chat.clone(), viewer: Viewer(self.viewer) };
+        let queue = self.batches.queue(stage);
+        DataLoader::new(reads, queue.clone(), queue)
     }
 
     /// The batches of the loaders in a request's data.
@@ -46,27 +59,27 @@ impl Loaders {
     }
 
     pub async fn user(&self, id: UserId) -> ServiceResult<Option<User>> {
-        self.users.load_one(UserKey(id)).await
+        self.users().load_one(UserKey(id)).await
     }
 
     pub async fn session(&self, id: SessionId) -> ServiceResult<Option<Session>> {
-        self.entities.load_one(SessionKey(id)).await
+        self.entities().load_one(SessionKey(id)).await
     }
 
     pub async fn push_provider(&self, id: SessionId) -> ServiceResult<Option<PushProvider>> {
-        self.entities.load_one(ProviderKey(id)).await
+        self.entities().load_one(ProviderKey(id)).await
     }
 
     pub async fn muted_until(&self, id: ConversationId) -> ServiceResult<Option<Timestamp>> {
-        self.entities.load_one(MuteKey(id)).await
+        self.entities().load_one(MuteKey(id)).await
     }
 
     pub async fn conversation(&self, id: ConversationId) -> ServiceResult<Option<ConversationView>> {
-        self.entities.load_one(ConversationKey(id)).await
+        self.entities().load_one(ConversationKey(id)).await
     }
 
     pub async fn member(&self, id: MemberId) -> ServiceResult<Option<Member>> {
-        self.entities.load_one(MemberKey(id)).await
+        self.entities().load_one(MemberKey(id)).await
     }
 
     pub async fn members(
@@ -74,7 +87,7 @@ impl Loaders {
         conversation: ConversationId,
         request: PageRequest<UserId>,
     ) -> ServiceResult<Page<Member>> {
-        let page = self.entities.load_one(MemberPageKey { conversation, request }).await?;
+        let page = self.entities().load_one(MemberPageKey { conversation, request }).await?;
         Ok(page.unwrap_or_else(Page::empty))
     }
 
@@ -83,12 +96,12 @@ impl Loaders {
         conversation: ConversationId,
         request: PageRequest<i32>,
     ) -> ServiceResult<Page<Arc<Message>>> {
-        let page = self.entities.load_one(HistoryKey(HistoryPage { conversation, request })).await?;
+        let page = self.entities().load_one(HistoryKey(HistoryPage { conversation, request })).await?;
         Ok(page.unwrap_or_else(Page::empty))
     }
 
     pub async fn message(&self, id: MessageId) -> ServiceResult<Option<Arc<Message>>> {
-        self.entities.load_one(MessageKey(id)).await
+        self.entities().load_one(MessageKey(id)).await
     }
 
     pub async fn message_at(
@@ -96,7 +109,7 @@ impl Loaders {
         conversation: ConversationId,
         seq: i32,
     ) -> ServiceResult<Option<Arc<Message>>> {
-        self.entities.load_one(PlaceKey(conversation, seq)).await
+        self.entities().load_one(PlaceKey(conversation, seq)).await
     }
 }
 
