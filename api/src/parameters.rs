@@ -1,9 +1,12 @@
 //! The parameters of a GraphQL request, as JSON brings them over HTTP and WebSocket.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use async_graphql::Variables;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 /// A request before anything is known about its document. Members beyond these are ignored.
@@ -43,18 +46,17 @@ pub enum Malformed {
 impl Parameters {
     /// From a JSON object whose size and nesting are known to be bounded.
     pub fn from_json(text: &str) -> Result<Self, Malformed> {
-        let members: BTreeMap<String, &RawValue> =
-            serde_json::from_str(text).map_err(|error| match error.is_data() {
-                true => Malformed::Envelope,
-                false => Malformed::Json,
-            })?;
-        let member = |name: &str| members.get(name).map(|value| value.get());
+        let members: Members<'_> = serde_json::from_str(text).map_err(|error| match error.is_data() {
+            true => Malformed::Envelope,
+            false => Malformed::Json,
+        })?;
+        let text = |member: Option<&RawValue>, malformed| read(member.map(RawValue::get), malformed);
         let texts = Texts {
-            query: read(member("query"), Malformed::Query)?,
-            document_id: read(member("documentId"), Malformed::DocumentId)?,
-            operation_name: read(member("operationName"), Malformed::OperationName)?,
+            query: text(members.query, Malformed::Query)?,
+            document_id: text(members.document_id, Malformed::DocumentId)?,
+            operation_name: text(members.operation_name, Malformed::OperationName)?,
         };
-        Self::assemble(texts, member("variables"), member("extensions"))
+        Self::assemble(texts, members.variables.map(RawValue::get), members.extensions.map(RawValue::get))
     }
 
     /// From the parameters of an address, of which empty ones count as absent.
@@ -97,6 +99,57 @@ impl Parameters {
             variables: read_variables(variables)?,
             wants_cost: extension("cost") == Some("true"),
         })
+    }
+}
+
+/// The members of a request as they are written; of two with one name the later counts.
+#[derive(Default)]
+struct Members<'a> {
+    query: Option<&'a RawValue>,
+    document_id: Option<&'a RawValue>,
+    operation_name: Option<&'a RawValue>,
+    variables: Option<&'a RawValue>,
+    extensions: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "camelCase")]
+enum Member {
+    Query,
+    DocumentId,
+    OperationName,
+    Variables,
+    Extensions,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self::default())
+    }
+}
+
+impl<'de> Visitor<'de> for Members<'de> {
+    type Value = Self;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Self, A::Error> {
+        while let Some(member) = members.next_key()? {
+            let value: &RawValue = members.next_value()?;
+            match member {
+                Member::Query => self.query = Some(value),
+                Member::DocumentId => self.document_id = Some(value),
+                Member::OperationName => self.operation_name = Some(value),
+                Member::Variables => self.variables = Some(value),
+                Member::Extensions => self.extensions = Some(value),
+                Member::Other => {}
+            }
+        }
+        Ok(self)
     }
 }
 
