@@ -30,6 +30,9 @@ pub struct Load {
     pub wanted: &'static str,
     pub lasts: Duration,
     pub servers: Servers,
+    /// Whether the clients' thread never sleeps. A server that answers a sleeping client pays for the wake, on a virtual machine as much as
+    /// for a whole request; with a core of their own clients can spare it that.
+    pub spins: bool,
 }
 
 pub struct Client {
@@ -44,14 +47,29 @@ impl Load {
         let (done, ran) = tokio::sync::oneshot::channel();
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let round = runtime.and_then(|runtime| runtime.block_on(self.drive()));
+            let round = runtime.and_then(|runtime| runtime.block_on(self.drive_or_spin()));
             let _ = done.send(round);
         });
         ran.await.expect("the clients' thread ends well").expect("every call is answered")
     }
 
+    async fn drive_or_spin(self) -> io::Result<Round> {
+        if !self.spins {
+            return self.drive().await;
+        }
+        let spin = async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            round = self.drive() => round,
+            () = spin => unreachable!("it has no end"),
+        }
+    }
+
     async fn drive(self) -> io::Result<Round> {
-        let Self { clients, transport, wanted, lasts, servers } = self;
+        let Self { clients, transport, wanted, lasts, servers, .. } = self;
         let mut connected = Vec::with_capacity(clients.len());
         for Client { endpoint, body } in clients {
             let connection = match transport {

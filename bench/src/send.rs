@@ -178,7 +178,7 @@ impl Setup {
             Client { endpoint, body: graphql_body(&conversation.to_string()) }
         });
         let clients = clients.collect();
-        Load { clients, transport: side.transport, wanted: SENT, lasts: ROUND, servers }
+        Load { clients, transport: side.transport, wanted: SENT, lasts: ROUND, servers, spins: false }
     }
 }
 

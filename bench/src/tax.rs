@@ -1,6 +1,7 @@
 //! B6t: what GraphQL costs. A signed-in `sendMessage` that does nothing, through the edges of the product, against a route of axum.
 //!
-//! The server has one core and the clients the other, so that neither takes from the other and the server is what limits.
+//! The server has one core and the clients the other, where they never sleep, so that neither takes from the other and the server is
+//! what limits. The clients' own CPU time says nothing here.
 
 use crate::{
     closed_loop::{Client, Load, Transport},
@@ -31,6 +32,7 @@ pub async fn b6t(bench: &Bench, rounds: usize) -> Report {
         wanted: SENT,
         lasts: ROUND,
         servers: server.processes(),
+        spins: true,
     };
     let plainly = |_: &SignedIn| {
         let endpoint = Endpoint { port: axum.port, path: "/messages", token: None };
