@@ -176,6 +176,9 @@ impl Edge {
     pub async fn invalid_trusted(&self) -> Option<(String, String)> {
         for (id, text) in self.trusted.iter().flat_map(Trusted::texts) {
             let problem = match self.documents.read(text) {
+                Ok(document) if !document.faults.is_empty() => {
+                    document.faults.first().map(|fault| fault.message.to_string())
+                }
                 Ok(document) => {
                     // Any of its operations will do: all are looked at.
                     let name = document.parsed.operations.iter().next().and_then(|(name, _)| name);
@@ -199,6 +202,9 @@ impl Edge {
         operation_name: Option<&str>,
         variables: Variables,
     ) -> Result<(Variables, u64), Vec<Refusal>> {
+        if !document.faults.is_empty() {
+            return Err(document.faults.clone());
+        }
         let types = self.documents.types();
         let (_, operation) = document.operation(operation_name).map_err(|refusal| vec![refusal])?;
         let operation = &operation.node;
