@@ -1,6 +1,6 @@
 //! Rules of the specification that the executor's own validator does not hold.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     socket::Socket,
@@ -102,5 +102,32 @@ async fn a_variable_that_only_a_meta_fields_directive_uses_is_used() {
             "{}",
             answer.text
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_with_many_faults_is_told_the_first_and_that_there_are_more() {
+    let server = TestServer::start().await;
+    let many = |count: usize, item: fn(usize) -> String| (0..count).map(item).collect::<String>();
+    for query in [
+        format!("{{ {} }}", "usernam ".repeat(1_990)),
+        format!("{{ {} }}", "__typename(a:1) ".repeat(280)),
+        format!("query({}) {{ __typename }}", many(400, |index| format!("$a{index}: Int "))),
+        format!("query({}) {{ __typename }}", many(300, |index| format!("$a{index}: Int! "))),
+        format!("{{ {} }}", many(49, |index| format!("a{index}: node(id: {{}}) {{ id }} "))),
+        format!(
+            "{{ __typename }} {}",
+            many(90, |index| format!("fragment F{index} on Query {{ __typename }} "))
+        ),
+    ] {
+        let answer = server.query(GRAPHQL_RESPONSE, &query, json!({})).await;
+        let name: String = query.chars().take(60).collect();
+        assert_eq!((answer.status, answer.code().as_str()), (400, "BAD_REQUEST"), "{name}: {}", answer.text);
+        assert!(answer.text.len() < 6_000, "{name}: {} bytes", answer.text.len());
+        let Value::Array(errors) = &answer.json()["errors"] else { panic!("{}", answer.text) };
+        if errors.len() > 1 {
+            assert_eq!(errors.len(), 21, "{name}");
+            assert_eq!(errors[20]["message"], "there are more errors: these are the first", "{name}");
+        }
     }
 }
