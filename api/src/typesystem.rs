@@ -32,6 +32,39 @@ pub struct TypeSystem {
     query: Name,
     mutation: Option<Name>,
     subscription: Option<Name>,
+    extent: Extent,
+}
+
+/// How much an introspection has to tell: lengths of its lists, rounded up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extent {
+    /// All types.
+    pub types: u64,
+    /// Fields of a type, on the average of all.
+    pub fields: u64,
+    /// Fields, input fields or values of the largest type.
+    pub largest: u64,
+}
+
+impl Extent {
+    fn of(types: &HashMap<Name, TypeDefinition>) -> Self {
+        let (mut fields, mut largest) = (0, 0);
+        for definition in types.values() {
+            let (selected, listed) = match &definition.kind {
+                TypeKind::Object(object) => (object.fields.len(), object.fields.len()),
+                TypeKind::Interface(interface) => (interface.fields.len(), interface.fields.len()),
+                TypeKind::InputObject(input) => (0, input.fields.len()),
+                TypeKind::Enum(definition) => (0, definition.values.len()),
+                TypeKind::Union(union) => (0, union.members.len()),
+                TypeKind::Scalar => (0, 0),
+            };
+            fields += selected;
+            largest = largest.max(listed);
+        }
+        let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+        let known = types.len().max(1);
+        Self { types: count(known), fields: count(fields.div_ceil(known)), largest: count(largest) }
+    }
 }
 
 impl TypeSystem {
@@ -54,11 +87,16 @@ impl TypeSystem {
         };
         let known = |name: &str| types.contains_key(name).then(|| Name::new(name));
         Ok(Self {
+            extent: Extent::of(&types),
             query: query.map_or_else(|| Name::new("Query"), |name| name.node),
             mutation: mutation.map(|name| name.node).or_else(|| known("Mutation")),
             subscription: subscription.map(|name| name.node).or_else(|| known("Subscription")),
             types,
         })
+    }
+
+    pub const fn extent(&self) -> Extent {
+        self.extent
     }
 
     pub fn query(&self) -> &Name {
