@@ -3,6 +3,7 @@
 //! Clients send the same few documents again and again, so that each is read once and kept for a while.
 
 mod subscription_root;
+mod typename;
 
 use std::sync::{
     Arc,
@@ -23,6 +24,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 use crate::{
     guard::{self, Limits},
     refusal::Refusal,
+    rules,
     typesystem::TypeSystem,
 };
 
@@ -33,6 +35,8 @@ pub struct Document {
     pub parsed: ExecutableDocument,
     /// Names the source text; nobody can make another text of the same hash.
     pub hash: u128,
+    /// What [`rules`] say is wrong with it; it runs only when that is nothing.
+    pub faults: Vec<Refusal>,
     valid: AtomicBool,
 }
 
@@ -133,10 +137,18 @@ impl Documents {
         guard::scan(source.as_bytes(), &self.limits)?;
         let mut parsed = parse_query(guard::write_out(source)).map_err(|error| syntax_error(&error))?;
         guard::measure(&parsed, &self.limits)?;
+        typename::set_directives_apart(&mut parsed);
         if let Some(root) = self.types.subscription() {
             subscription_root::flatten(&mut parsed, root)?;
         }
-        Ok(Document { source: source.into(), parsed, hash: hash(source), valid: AtomicBool::new(false) })
+        let faults = rules::check(&parsed, &self.types);
+        Ok(Document {
+            source: source.into(),
+            parsed,
+            hash: hash(source),
+            faults,
+            valid: AtomicBool::new(false),
+        })
     }
 }
 

@@ -175,9 +175,12 @@ async fn run(
     trace: TraceContext,
 ) -> Result<Answer, Answer> {
     let asker = Asker { caller, address };
+    let document_bytes = parameters.document_bytes();
     let found = match edge.find(&parameters).await {
         Ok(found) => found,
-        Err(refusal) => return Err(Answer::Refused(edge.refuse(vec![refusal], asker).await)),
+        Err(refusal) => {
+            return Err(Answer::Refused(edge.refuse(vec![refusal], document_bytes, asker).await));
+        }
     };
     let kind = found.kind;
     match kind {
@@ -194,7 +197,7 @@ async fn run(
     }
     let prepared = match edge.prepare(parameters, found, asker).await {
         Ok(prepared) => prepared,
-        Err(refusals) => return Err(Answer::Refused(edge.refuse(refusals, asker).await)),
+        Err(refusals) => return Err(Answer::Refused(edge.refuse(refusals, document_bytes, asker).await)),
     };
     let (paid, document) = (prepared.paid, Arc::clone(&prepared.document));
     let (done, answered) = oneshot::channel();
@@ -218,7 +221,7 @@ fn read(body: &[u8], limits: &Limits) -> Result<Parameters, Refusal> {
 
 /// What cannot be read costs its sender as much as what is refused later.
 async fn malformed(edge: &Edge, refusal: Refusal, asker: Asker) -> Answer {
-    let refusals = edge.refuse(vec![refusal.clone()], asker).await;
+    let refusals = edge.refuse(vec![refusal.clone()], 0, asker).await;
     match refusals.iter().any(|refusal| refusal.code == domain::ErrorCode::RateLimited) {
         true => Answer::Refused(refusals),
         false => Answer::Malformed(refusal),

@@ -1,8 +1,8 @@
 //! The GraphQL face of Confab: the only crate that knows GraphQL, HTTP and WebSocket.
 //!
 //! Two halves meet at `executor`. In front of it the edges: `server` listens, `http` and `websocket` speak the
-//! protocols, and what both do with a request is `edge`: `guard` it, read its `document`, coerce its variables
-//! (`coercion`, by the `typesystem`), count its `cost`. Behind it `schema` says what can be asked and how an answer is put together from
+//! protocols, and what both do with a request is `edge`: `guard` it, read its `document`, hold it against the `rules` of the
+//! `typesystem`, coerce its variables (`coercion`), count its `cost`. Behind it `schema` says what can be asked and how an answer is put together from
 //! `domain::Chat`; it holds no rule of the product. `viewer` is who asks; `connection` is what a socket gives to the
 //! requests that come over it.
 
@@ -20,6 +20,7 @@ pub mod hub;
 pub mod origin;
 pub mod parameters;
 pub mod refusal;
+pub mod rules;
 pub mod schema;
 pub mod server;
 pub mod settings;

@@ -44,6 +44,11 @@ pub enum Malformed {
 }
 
 impl Parameters {
+    /// Of the document that came along.
+    pub fn document_bytes(&self) -> usize {
+        self.query.as_ref().map_or(0, String::len)
+    }
+
     /// From a JSON object whose size and nesting are known to be bounded.
     pub fn from_json(text: &str) -> Result<Self, Malformed> {
         let members: Members<'_> = serde_json::from_str(text).map_err(|error| match error.is_data() {

@@ -7,7 +7,10 @@ use std::borrow::Cow;
 use async_graphql::{ErrorExtensionValues, Pos, Response, ServerError};
 use domain::{ErrorCode, ServiceError};
 
-use crate::schema::error::{log, retry_after_seconds};
+use crate::{
+    rules::{FAULTS_MAX, more_faults},
+    schema::error::{log, retry_after_seconds},
+};
 
 /// A request error: nothing ran.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,10 +90,14 @@ impl From<Refusal> for ServerError {
     }
 }
 
-/// Sees to it that every error has a code, and that a fault of the server can be found in the logs by its request id.
+/// Sees to it that no more errors of a document are told than anybody reads, that every error has a code, and that a fault of the server can be found in the logs by its request id.
 ///
 /// The executor's own errors have no code; all of them are about what the client asked.
 pub fn complete_errors(response: &mut Response, request_id: &str) {
+    if is_request_error(response) && response.errors.len() > FAULTS_MAX {
+        response.errors.truncate(FAULTS_MAX);
+        response.errors.push(more_faults().into());
+    }
     for error in &mut response.errors {
         let code = error.extensions.as_ref().and_then(|extensions| extensions.get("code"));
         match code {

@@ -113,7 +113,7 @@ pub fn execute_stream(schema: &ChatSchema, request: Request) -> BoxStream<'stati
     }
 }
 
-fn builder() -> SchemaBuilder<Query, Mutation, Subscription> {
+pub(crate) fn builder() -> SchemaBuilder<Query, Mutation, Subscription> {
     // Nothing returns `ConversationEvent` itself, so that it would be left out as unused.
     Schema::build(Query, Mutation, Subscription).register_output_type::<ConversationEvent>()
 }

@@ -83,9 +83,10 @@ impl Opener {
         };
         let trace = TraceId::generate(&*self.edge.random).into();
         let asker = Asker { caller: self.caller, address: self.address };
+        let document_bytes = parameters.document_bytes();
         match self.prepare(parameters, asker).await {
             Err(refusals) => {
-                let refusals = self.edge.refuse(refusals, asker).await;
+                let refusals = self.edge.refuse(refusals, document_bytes, asker).await;
                 let errors: Vec<ServerError> = refusals.into_iter().map(ServerError::from).collect();
                 self.outbound.refuse(&id, &errors);
             }

@@ -149,6 +149,50 @@ async fn what_is_refused_is_not_free_either() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refused_document_costs_the_more_the_longer_it_is() {
+    let text = |query: &str| json!({ "query": query });
+    let long = format!("{{ {} }}", "nothing ".repeat(1_900));
+    let ill_typed = format!("{{ node(id: {{}}) {{ id }} }} #{}", "x".repeat(20_000));
+    let unknown =
+        json!({ "query": long, "extensions": { "persistedQuery": { "version": 1, "sha256Hash": "x" } } });
+    for (body, expected) in [
+        (text("{ nothing }"), 1),
+        (text("{ nothing"), 1),
+        (text(&long), 60),
+        (text(&format!("{{ {long}")), 60),
+        (text(&ill_typed), 79),
+        (unknown, 60),
+        // Nobody reads what is too long.
+        (text(&"x".repeat(900_000)), 257),
+    ] {
+        let Node { server, .. } = node(limits(1000, 10_000), Shared::default()).await;
+        let remaining = async || {
+            let answer = ask(&server, None, text("{ rateLimit { remaining } }")).await.json();
+            answer["data"]["rateLimit"]["remaining"].as_i64().unwrap_or_else(|| panic!("{answer}"))
+        };
+        let before = remaining().await;
+        for _ in 0..2 {
+            let refused = ask(&server, None, body.clone()).await;
+            assert_eq!(refused.status, 400, "{}", refused.text);
+        }
+        let spent = before - remaining().await - 1;
+        let name: String = body["query"].as_str().unwrap_or_default().chars().take(30).collect();
+        assert!((2 * expected..=2 * expected + 2).contains(&spent), "{name}: {spent}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_document_costs_what_reading_it_takes_until_it_is_known() {
+    let Node { server, .. } = node(limits(1000, 10_000), Shared::default()).await;
+    let query = format!("{{ __typename }} #{}", "x".repeat(10_000));
+    let body = json!({ "query": query, "extensions": { "cost": true } });
+    for expected in [40, 1] {
+        let answer = ask(&server, None, body.clone()).await.json();
+        assert_eq!(answer["extensions"]["cost"]["requested"], expected, "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_share_a_redis_share_the_budgets() {
     let limits = limits(1000, 100_000);
     let Some(nodes) = redis::nodes(2, &limits).await else { return };

@@ -1,6 +1,7 @@
 //! What the edge does with operations that panic, take too long, or whose client goes away.
 
 use std::{
+    fs,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -213,4 +214,30 @@ async fn stopping_waits_for_what_runs() {
     });
     assert_eq!(answer, json!({"data": true}));
     timeout(PATIENCE, node.serving.wait()).await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trusted_document_that_breaks_a_rule_is_found_before_it_is_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sdl = "type Query { panics: Int waits: Int answers: Int }";
+    for (text, problem) in [
+        ("{ answers }", None),
+        ("{ nothing }", Some("Unknown field \"nothing\"")),
+        ("{ a: answers a: waits }", Some("Fields \"a\" conflict")),
+        ("{ __typename(a: 1) }", Some("Unknown argument \"a\"")),
+    ] {
+        let file = folder.path().join("manifest.json");
+        fs::write(&file, json!({ "one": text }).to_string()).expect("writes");
+        let settings = Settings { trusted_documents: vec![file], ..Settings::default() };
+        let [started, may_end, ended, dropped] = [0, 0, 0, 0].map(Semaphore::new);
+        let probe = Arc::new(Probe { started, may_end, ended, dropped });
+        let edge = Edge::new(settings, sdl, probe, Arc::new(SystemClock), Arc::new(SystemRandom));
+        let invalid = edge.expect("reads them").invalid_trusted().await;
+        let found = invalid.as_ref().map(|(id, problem)| (id.as_str(), problem.as_str()));
+        match (found, problem) {
+            (None, None) => {}
+            (Some(("one", found)), Some(problem)) => assert!(found.starts_with(problem), "{found}"),
+            _ => panic!("{text}: {found:?}"),
+        }
+    }
 }

@@ -33,3 +33,4 @@ mod test_server;
 mod tls;
 mod tokens;
 mod transport_rules;
+mod validation;
