@@ -245,9 +245,7 @@ impl Opening<'_> {
     async fn send_first(&self, cursor: Arc<str>) -> Result<(), Failure> {
         let item = EventItem { cursor, body: EventBody::StreamOpened };
         match self.plan.execute_once(self.shared, item).await {
-            Ok(bytes) => {
-                Ok(self.open.outbound.next_paced(&self.open.id, bytes, None).await?)
-            }
+            Ok(bytes) => Ok(self.open.outbound.next_paced(&self.open.id, bytes, None).await?),
             Err(errors) => Err(Failure::Refused(errors)),
         }
     }

@@ -25,8 +25,8 @@ use async_graphql::{
 };
 use async_trait::async_trait;
 use domain::{
-    Caller, Chat, Content, ConversationId, DocumentHash, Limits, MessageId, ServiceResult, Spent,
-    Timestamp, UserId,
+    Caller, Chat, Content, ConversationId, DocumentHash, Limits, MessageId, ServiceResult, Spent, Timestamp,
+    UserId,
     adapter::{
         ambient::{SystemClock, SystemRandom},
         sql::{PoolSettings, SqlStore},

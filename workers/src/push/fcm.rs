@@ -91,7 +91,8 @@ impl Fcm {
         let claims = json!({ "iss": email, "scope": SCOPE, "aud": token_url, "iat": iat, "exp": exp });
         let assertion = jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, key)?;
         let form = [("grant_type", GRANT), ("assertion", assertion.as_str())];
-        let response = self.connections.next().post(token_url).form(&form).send().await?.error_for_status()?;
+        let response =
+            self.connections.next().post(token_url).form(&form).send().await?.error_for_status()?;
         let answer: Value = response.json().await?;
         let made = answer["access_token"].as_str().ok_or("no access token")?;
         let mut made = HeaderValue::try_from(format!("Bearer {made}"))?;

@@ -33,11 +33,13 @@ struct Notification<'a> {
 
 /// What the app gets.
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
 struct Data<'a> {
-    conversation_id: &'a str,
-    message_id: String,
-    push_id: String,
+    #[serde(rename = "conversationId")]
+    conversation: &'a str,
+    #[serde(rename = "messageId")]
+    message: String,
+    #[serde(rename = "pushId")]
+    push: String,
 }
 
 #[derive(Serialize)]
@@ -102,11 +104,7 @@ impl<'a> Body<'a> {
         let message = Message {
             token: device,
             notification: Notification { title: &note.title, body: &note.body },
-            data: Data {
-                conversation_id: conversation,
-                message_id: note.message.to_string(),
-                push_id: note.uuid(),
-            },
+            data: Data { conversation, message: note.message.to_string(), push: note.uuid() },
             android: Android {
                 collapse_key: conversation,
                 priority: "HIGH",
