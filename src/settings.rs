@@ -292,6 +292,7 @@ mod tests {
             ("otlp_sampling_ratio", "2"),
             ("redis_url", "http://x"),
             ("kafka_brokers", "127.0.0.1"),
+            ("kafka_brokers", ",,"),
             ("send_timeout_ms", "0"),
         ]);
         let expected = [

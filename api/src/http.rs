@@ -73,6 +73,11 @@ pub async fn serve(
     response
 }
 
+/// Answers a request that does not say, once, which host it is for.
+pub fn without_host() -> Response {
+    Answer::WithoutHost.into_response(MediaType::Json, "")
+}
+
 /// What a browser asks before it sends what a form could not.
 fn preflight(allowed: bool) -> Response {
     if !allowed {
@@ -124,6 +129,9 @@ async fn post(
 ) -> Result<Answer, Answer> {
     if !answer::is_json(headers) {
         return Err(Answer::UnsupportedMediaType);
+    }
+    if !answer::is_plain(headers) {
+        return Err(Answer::UnsupportedCoding);
     }
     let body = body::read(headers, body, &edge.settings).await?;
     let caller = authenticate(edge, headers, trace).await?;

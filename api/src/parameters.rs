@@ -35,6 +35,8 @@ pub enum Malformed {
     DocumentId,
     #[error("\"extensions.persistedQuery\" must have \"version\" 1 and a \"sha256Hash\"")]
     PersistedQuery,
+    #[error("\"documentId\" and \"extensions.persistedQuery\" name two documents: send one of them")]
+    TwoDocuments,
     #[error("\"operationName\" must be a string")]
     OperationName,
     #[error("\"variables\" must be an object")]
@@ -85,11 +87,12 @@ impl Parameters {
         let persisted: Option<PersistedQuery> = read(extension("persistedQuery"), Malformed::PersistedQuery)?;
         let document_id = match (texts.document_id, persisted) {
             (Some(id), _) if id.is_empty() => return Err(Malformed::DocumentId),
+            (Some(_), Some(_)) => return Err(Malformed::TwoDocuments),
             (Some(id), None) => Some(id.strip_prefix("sha256:").map_or(id.clone(), str::to_owned)),
             (None, Some(persisted)) if persisted.version == 1 && !persisted.sha256_hash.is_empty() => {
                 Some(persisted.sha256_hash)
             }
-            (_, Some(_)) => return Err(Malformed::PersistedQuery),
+            (None, Some(_)) => return Err(Malformed::PersistedQuery),
             (None, None) => None,
         };
         // Some clients send an empty text along with a hash.
@@ -247,8 +250,8 @@ mod tests {
             ),
             (r#"{"extensions":{"persistedQuery":{"version":1}}}"#, Malformed::PersistedQuery),
             (
-                r#"{"documentId":"a","extensions":{"persistedQuery":{"version":1,"sha256Hash":"a"}}}"#,
-                Malformed::PersistedQuery,
+                r#"{"documentId":"a","extensions":{"persistedQuery":{"version":1,"sha256Hash":"b"}}}"#,
+                Malformed::TwoDocuments,
             ),
             (r#"{"documentId":""}"#, Malformed::DocumentId),
             (r#"{"documentId":7}"#, Malformed::DocumentId),

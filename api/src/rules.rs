@@ -1,8 +1,8 @@
 //! Rules of a document that the executor's validator does not hold, or holds at a price (GraphQL, chapter 5).
 //!
 //! It compares fields of one response key within one selection set only, does not look at `__typename`, and tells of every fault at length:
-//! two thousand unknown fields are 300 kB and 10 ms. So [`check`] goes first, once for a document: [`fields`] are there and their
-//! fragments too, and what they select under one key can be [merged](merge). The validator holds the rest, and sees
+//! two thousand unknown fields are 300 kB and 10 ms. So [`check`] goes first, once for a document: `fields` are there and their
+//! fragments too, and what they select under one key can be merged (`merge`). The validator holds the rest, and sees
 //! documents only that have passed here.
 
 mod fields;

@@ -19,7 +19,7 @@ use std::{
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header},
     response::{IntoResponse, Response},
 };
 use domain::measure;
@@ -257,6 +257,11 @@ fn protocols(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
 impl Routes {
     /// `place` is the connection's; an upgraded socket keeps it.
     async fn answer(&self, mut request: Request, peer: SocketAddr, place: Arc<Place>) -> Response {
+        if request.version() == Version::HTTP_11
+            && request.headers().get_all(header::HOST).iter().count() != 1
+        {
+            return http::without_host();
+        }
         name_host(&mut request);
         let address = Some(client_address(request.headers(), peer.ip(), self.edge.settings.trusted_hops));
         let path = request.uri().path();

@@ -63,6 +63,9 @@ impl Trusted {
             let problem = |problem: String| ManifestError { file: file.clone(), problem };
             let text = read(file).map_err(|error| problem(error.to_string()))?;
             for (id, body) in parse(&text).map_err(problem)? {
+                if id.is_empty() {
+                    return Err(problem("a document has an empty id".to_owned()));
+                }
                 let fault = |refusal: Refusal| problem(format!("the document {id}: {}", refusal.message));
                 documents.read(&body).map_err(fault)?;
                 let body: Arc<str> = body.into();
@@ -161,9 +164,15 @@ mod tests {
         assert!(trusted(&[]).expect("good").is_none());
         let other_version = APOLLO.replace("1,", "2,");
         let (deep, two) = (format!(r#"{{"x": "{}"}}"#, "{a".repeat(99)), r#"{"77aa": "{ b }"}"#);
-        for manifests in
-            [&["[]"][..], &["{"], &[r#"{"a": 1}"#], &[other_version.as_str()], &[&deep], &[RELAY, two]]
-        {
+        for manifests in [
+            &["[]"][..],
+            &["{"],
+            &[r#"{"a": 1}"#],
+            &[r#"{"": "{ a }"}"#],
+            &[other_version.as_str()],
+            &[&deep],
+            &[RELAY, two],
+        ] {
             assert!(trusted(manifests).is_err(), "{manifests:?}");
         }
     }

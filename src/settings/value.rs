@@ -145,7 +145,7 @@ impl Value for Option<Brokers> {
             let port = item.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains('/'));
             port.is_some_and(|(_, port)| port.parse::<u16>().is_ok())
         };
-        if items.iter().all(sound) {
+        if items.iter().all(sound) && (text.trim().is_empty() || !items.is_empty()) {
             Ok((!items.is_empty()).then(|| Brokers(items.join(","))))
         } else {
             Err("expected brokers such as 10.0.0.1:9092, separated by commas".to_owned())

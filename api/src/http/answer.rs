@@ -41,6 +41,10 @@ pub(super) enum Answer {
     TooLarge,
     TooSlow,
     UnsupportedMediaType,
+    /// A body that is compressed.
+    UnsupportedCoding,
+    /// Over HTTP/1.1 each request names its host, once (RFC 9112, section 3.2).
+    WithoutHost,
 }
 
 /// The type to answer with; `None` when the client takes neither. Of several ranges that match a type the most specific one
@@ -122,6 +126,14 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
     is_json && utf8 && given.next().is_none()
 }
 
+/// Whether the body is as it is, and not compressed.
+pub(super) fn is_plain(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
 impl Answer {
     pub(super) fn into_response(self, media: MediaType, request_id: &str) -> Response {
         // What failed before GraphQL came into it is no GraphQL response.
@@ -158,6 +170,15 @@ impl Answer {
             Self::TooSlow => {
                 let refusal = Refusal::bad_request("the body took too long");
                 (StatusCode::REQUEST_TIMEOUT, MediaType::Json, refusal)
+            }
+            Self::UnsupportedCoding => {
+                let refusal = Refusal::bad_request("send the body without Content-Encoding");
+                let response = failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, MediaType::Json, refusal);
+                return with_header(response, header::ACCEPT_ENCODING, "identity");
+            }
+            Self::WithoutHost => {
+                let refusal = Refusal::bad_request("name the host once, in a header Host");
+                (StatusCode::BAD_REQUEST, MediaType::Json, refusal)
             }
             Self::UnsupportedMediaType => {
                 let refusal = Refusal::bad_request("the content type must be application/json");

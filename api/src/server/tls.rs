@@ -117,7 +117,40 @@ fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&certificate)
         .collect::<Result<_, _>>()
         .map_err(|error| problem(&files.certificate, error.to_string()))?;
+    if chain.is_empty() {
+        return Err(problem(&files.certificate, "holds no certificate in PEM".to_owned()));
+    }
     let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| problem(&files.key, error.to_string()))?;
-    CertifiedKey::from_der(chain, key, &ring::default_provider())
-        .map_err(|error| problem(&files.key, error.to_string()))
+    CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| match error {
+        rustls::Error::InvalidCertificate(_) => problem(&files.certificate, error.to_string()),
+        rustls::Error::InconsistentKeys(_) => {
+            let certificate = files.certificate.display();
+            problem(&files.key, format!("it is not the key of the certificate in {certificate}"))
+        }
+        _ => problem(&files.key, error.to_string()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_that_is_broken_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = TlsFiles { certificate: folder.path().join("a.pem"), key: folder.path().join("a.key") };
+        // What is in them has the form of PEM, and means nothing.
+        let pem = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+        for (certificate, key, named) in [
+            ("nonsense".to_owned(), pem("PRIVATE KEY"), "a.pem"),
+            (String::new(), pem("PRIVATE KEY"), "a.pem"),
+            (pem("CERTIFICATE"), "nonsense".to_owned(), "a.key"),
+            (pem("CERTIFICATE"), pem("PRIVATE KEY"), "a.key"),
+        ] {
+            fs::write(&files.certificate, &certificate).expect("writes");
+            fs::write(&files.key, &key).expect("writes");
+            let error = read(&files).expect_err("broken").to_string();
+            assert!(error.contains(named), "{certificate} {key}: {error}");
+        }
+    }
 }

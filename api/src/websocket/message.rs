@@ -88,6 +88,7 @@ fn malformed(malformed: Malformed) -> Close {
         Malformed::OperationName => "\"payload.operationName\" must be a string",
         Malformed::Variables => "\"payload.variables\" must be an object",
         Malformed::Extensions => "\"payload.extensions\" must be an object",
+        Malformed::TwoDocuments => "\"documentId\" and \"persistedQuery\" name two documents",
     })
 }
 
@@ -106,8 +107,15 @@ fn object(payload: Option<&str>) -> Result<BTreeMap<String, &RawValue>, Close> {
 
 fn authorization(payload: Option<&str>) -> Result<Authorization, Close> {
     let payload = object(payload)?;
-    let Some(value) = payload.get("authorization").map(|value| value.get()).filter(|text| *text != "null")
-    else {
+    // As a header it has no case, and many clients write it as one.
+    let mut given = payload.iter().filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+    let given = given.by_ref().map(|(_, value)| value.get()).filter(|text| *text != "null");
+    let mut values: Vec<_> = given.collect();
+    values.dedup();
+    if values.len() > 1 {
+        return Ok(Authorization::Invalid);
+    }
+    let Some(value) = values.first() else {
         return Ok(Authorization::None);
     };
     Ok(match serde_json::from_str::<String>(value) {
@@ -227,6 +235,26 @@ mod tests {
             Ok(ClientMessage::ConnectionInit { authorization: none })
         );
         assert_eq!(read(r#"{"type":"ping","payload":null}"#), Ok(ClientMessage::Ping { payload: None }));
+    }
+
+    #[test]
+    fn the_authorization_has_no_case_and_one_value() {
+        let read = |payload: &str| match read(&format!(r#"{{"type":"connection_init","payload":{payload}}}"#))
+        {
+            Ok(ClientMessage::ConnectionInit { authorization }) => authorization,
+            other => panic!("{payload}: {other:?}"),
+        };
+        let token = || Authorization::Text("Bearer x".into());
+        for name in ["authorization", "Authorization", "AUTHORIZATION"] {
+            assert_eq!(read(&format!(r#"{{"{name}":"Bearer x"}}"#)), token(), "{name}");
+        }
+        assert_eq!(read(r#"{"authorization":null,"Authorization":"Bearer x"}"#), token());
+        assert_eq!(read(r#"{"authorization":"Bearer x","Authorization":"Bearer x"}"#), token());
+        assert_eq!(
+            read(r#"{"authorization":"Bearer x","Authorization":"Bearer y"}"#),
+            Authorization::Invalid
+        );
+        assert_eq!(read(r#"{"Authorization":7}"#), Authorization::Invalid);
     }
 
     #[test]

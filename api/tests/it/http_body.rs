@@ -68,6 +68,38 @@ async fn bodies_are_bounded_in_bytes_and_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_names_its_host_once() {
+    let server = TestServer::start().await;
+    for (hosts, expected) in [("", "400"), ("host: a\r\nhost: b\r\n", "400"), ("host: a\r\n", "200")] {
+        for path in ["/schema.graphql", "/graphql?query=%7B__typename%7D"] {
+            let mut stream = TcpStream::connect(server.address).await.expect("connects");
+            let preflight = "graphql-require-preflight: 1\r\nconnection: close\r\n";
+            let request = format!("GET {path} HTTP/1.1\r\n{hosts}{preflight}\r\n");
+            stream.write_all(request.as_bytes()).await.expect("writes");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.expect("an answer");
+            assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{hosts} {path}: {answer}");
+            assert_eq!(answer.contains("BAD_REQUEST"), expected == "400", "{answer}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compressed_body_is_415_and_says_what_is_taken() {
+    let server = TestServer::start().await;
+    for (coding, status) in [("gzip", 415), ("br", 415), ("identity", 200)] {
+        let answer = answer(server.post(JSON, QUERY).header(header::CONTENT_ENCODING, coding)).await;
+        assert_eq!(answer.status, status, "{coding}: {}", answer.text);
+        if status == 415 {
+            assert_eq!(
+                (answer.header("accept-encoding"), answer.code().as_str()),
+                ("identity", "BAD_REQUEST")
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_header_that_never_ends_is_cut() {
     let settings = Settings { header_timeout: Duration::from_millis(300), ..Settings::default() };
     let server = TestServer::with(settings).await;
