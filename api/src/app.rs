@@ -144,7 +144,7 @@ impl Executor for ChatExecutor {
         self.chat.keep_document(hash, text).await;
     }
 
-    async fn authenticate(&self, access_token: &str) -> ServiceResult<Caller> {
+    fn authenticate(&self, access_token: &str) -> ServiceResult<Caller> {
         self.chat.authenticate(access_token)
     }
 

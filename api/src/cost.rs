@@ -7,7 +7,7 @@
 //!
 //! The same figure is there for budgets and for telling clients; who spends what is not decided here.
 
-use std::collections::HashMap;
+use std::{cell::Cell, collections::HashMap};
 
 use async_graphql::{
     Name, Value, Variables,
@@ -37,10 +37,19 @@ pub fn cost(
     document: &ExecutableDocument,
     operation: &OperationDefinition,
     variables: &Variables,
-) -> u64 {
-    let Some(root) = types.root(operation.ty) else { return 0 };
-    let mut count = Count { types, document, variables, known: HashMap::new() };
-    count.selection_set(&operation.selection_set.node, root).in_lists_of(unstated())
+) -> Counted {
+    let Some(root) = types.root(operation.ty) else { return Counted { cost: 0, is_fixed: true } };
+    let mut count = Count { types, document, variables, known: HashMap::new(), is_fixed: Cell::new(true) };
+    let cost = count.selection_set(&operation.selection_set.node, root).in_lists_of(unstated());
+    Counted { cost, is_fixed: count.is_fixed.get() }
+}
+
+/// What an operation costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    pub cost: u64,
+    /// Whether it costs the same with any other variables: no page size and no list of ids comes from one.
+    pub is_fixed: bool,
 }
 
 /// What a selection set costs: once, and again for each item of a page that the field above it was asked for.
@@ -68,6 +77,7 @@ struct Count<'a> {
     document: &'a ExecutableDocument,
     variables: &'a Variables,
     known: HashMap<&'a Name, Cost>,
+    is_fixed: Cell<bool>,
 }
 
 impl<'a> Count<'a> {
@@ -183,6 +193,7 @@ impl<'a> Count<'a> {
         let value = field.get_argument(name)?.node.clone();
         value
             .into_const_with(|variable| {
+                self.is_fixed.set(false);
                 Ok::<_, std::convert::Infallible>(self.variables.get(&variable).cloned().unwrap_or_default())
             })
             .ok()
@@ -210,7 +221,13 @@ mod tests {
         let parsed = parse_query(document).expect("GraphQL");
         let (_, operation) = parsed.operations.iter().next().expect("an operation");
         let variables = coerce_variables(&types, &operation.node, Variables::from_json(variables));
-        cost(&types, &parsed, &operation.node, &variables.expect("good variables"))
+        let counted = cost(&types, &parsed, &operation.node, &variables.expect("good variables"));
+        assert_eq!(
+            counted.is_fixed,
+            !document.contains("(first: $") && !document.contains("(ids: $"),
+            "{document}"
+        );
+        counted.cost
     }
 
     #[test]
@@ -240,6 +257,15 @@ mod tests {
         let document = "query($n: Int = 30, $m: Int) { conversations(first: $n) { nodes { members(first: $m) { nodes { id } } } } }";
         assert_eq!(of(document, json!({})), 1 + 30 * (1 + 1 + 20));
         assert_eq!(of(document, json!({ "n": 2, "m": 3 })), 1 + 2 * (1 + 1 + 3));
+        let document = "query($ids: [ID!]!) { nodes(ids: $ids) { id } }";
+        assert_eq!(of(document, json!({ "ids": ["a", "b"] })), 2);
+        // A variable that is no size changes nothing.
+        assert_eq!(of("query($id: ID!) { conversation(id: $id) { id } }", json!({ "id": "a" })), 1);
+    }
+
+    #[test]
+    fn sizes_out_of_range_count_as_the_nearest_that_is_not() {
+        let document = "query($n: Int = 30, $m: Int) { conversations(first: $n) { nodes { members(first: $m) { nodes { id } } } } }";
         // Refused by the field, with a code of its own.
         assert_eq!(of(document, json!({ "n": 2_000_000_000, "m": -1 })), 1 + 100 * (1 + 1));
     }

@@ -6,7 +6,7 @@ mod subscription_root;
 mod typename;
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -38,6 +38,8 @@ pub struct Document {
     /// What [`rules`] say is wrong with it; it runs only when that is nothing.
     pub faults: Vec<Refusal>,
     valid: AtomicBool,
+    /// What its only operation costs, once that is known and does not depend on variables.
+    pub fixed_cost: OnceLock<u64>,
 }
 
 impl Document {
@@ -148,6 +150,7 @@ impl Documents {
             hash: hash(source),
             faults,
             valid: AtomicBool::new(false),
+            fixed_cost: OnceLock::new(),
         })
     }
 }

@@ -3,9 +3,17 @@
 //! [`Edge::find`] and [`Edge::prepare`] refuse what must not run; [`Edge::run`] runs the rest in a task of its own, which
 //! a client that goes away does not cancel: a transaction cut half way could take others' writes with it.
 
-use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    net::IpAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
-use async_graphql::{Request, Response, Value, Variables, parser::types::OperationType, value};
+use async_graphql::{
+    Request, Response, Value, Variables,
+    parser::types::{OperationDefinition, OperationType},
+    value,
+};
 use domain::{
     Caller, DocumentHash, ErrorCode, Spent, measure,
     port::{Clock, Random},
@@ -20,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     coercion::{check_arguments, coerce_variables},
-    cost::cost,
+    cost::{Counted, cost},
     document::{Document, Documents, kind_name},
     executor::{Executor, Operation, Paid},
     parameters::Parameters,
@@ -233,8 +241,11 @@ impl Edge {
             check_arguments(types, &document.parsed, operation, root, &variables)
                 .map_err(|refusal| vec![refusal])?;
         }
-        let (cost, max) =
-            (cost(types, &document.parsed, operation, &variables), self.settings.limits.cost_max);
+        let cost = match document.fixed_cost.get() {
+            Some(cost) => *cost,
+            None => self.count(document, operation, &variables),
+        };
+        let max = self.settings.limits.cost_max;
         if cost > max {
             let message = format!(
                 "the operation costs {cost}, more than {max}: ask for smaller pages, or for less in each item"
@@ -242,6 +253,14 @@ impl Edge {
             return Err(vec![Refusal::limit_exceeded(message)]);
         }
         Ok((variables, cost))
+    }
+
+    fn count(&self, document: &Document, operation: &OperationDefinition, variables: &Variables) -> u64 {
+        let Counted { cost, is_fixed } = cost(self.documents.types(), &document.parsed, operation, variables);
+        if is_fixed && document.parsed.operations.iter().len() == 1 {
+            document.fixed_cost.get_or_init(|| cost);
+        }
+        cost
     }
 
     async fn pay(&self, asker: Asker, cost: u32) -> Result<Option<Spent>, Refusal> {
@@ -334,18 +353,14 @@ impl Edge {
         self.tasks.spawn(trace::scope(trace, span.around(work)));
     }
 
-    /// Who a token speaks for, asked in a task of its own.
-    pub async fn authenticate(&self, access_token: &str, trace: TraceContext) -> Result<Caller, Refusal> {
-        let executor = Arc::clone(&self.executor);
-        let token = access_token.to_owned();
-        let asked = async move { executor.authenticate(&token).await };
-        let asked = self.tasks.spawn(trace::scope(trace, asked));
-        match timeout(self.settings.operation_timeout, asked).await {
-            Ok(Ok(Ok(caller))) if caller.expires_at > self.clock.now() => Ok(caller),
-            Ok(Ok(Ok(_))) => Err(Refusal::unauthenticated()),
-            Ok(Ok(Err(error))) => Err(Refusal::from(&error)),
-            Ok(Err(_)) => Err(Refusal::new(ErrorCode::Internal, "internal error")),
-            Err(_) => Err(Refusal::late()),
+    /// Who a token speaks for.
+    pub fn authenticate(&self, access_token: &str) -> Result<Caller, Refusal> {
+        let asked = catch_unwind(AssertUnwindSafe(|| self.executor.authenticate(access_token)));
+        match asked {
+            Ok(Ok(caller)) if caller.expires_at > self.clock.now() => Ok(caller),
+            Ok(Ok(_)) => Err(Refusal::unauthenticated()),
+            Ok(Err(error)) => Err(Refusal::from(&error)),
+            Err(_) => Err(Refusal::new(ErrorCode::Internal, "internal error")),
         }
     }
 }

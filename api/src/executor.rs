@@ -35,8 +35,8 @@ pub trait Executor: Send + Sync {
     /// Registers a valid document on all nodes.
     async fn keep_document(&self, hash: DocumentHash, text: &str);
 
-    /// Who an access token speaks for.
-    async fn authenticate(&self, access_token: &str) -> ServiceResult<Caller>;
+    /// Who an access token speaks for. Every request asks, so it is known here, without waiting for anybody.
+    fn authenticate(&self, access_token: &str) -> ServiceResult<Caller>;
 
     /// Feeds a subscription until what it returns is dropped. Returns at once; what is wrong with the operation goes to
     /// [`Outbound::error`].

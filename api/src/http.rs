@@ -134,7 +134,7 @@ async fn post(
         return Err(Answer::UnsupportedCoding);
     }
     let body = body::read(headers, body, &edge.settings).await?;
-    let caller = authenticate(edge, headers, trace).await?;
+    let caller = authenticate(edge, headers)?;
     match read(&body, edge.documents.limits()) {
         Ok(parameters) => run(edge, parameters, Method::POST, caller, address, trace).await,
         Err(refusal) => Err(malformed(edge, refusal, Asker { caller, address }).await),
@@ -151,7 +151,7 @@ async fn get(
     if !csrf::is_safe(headers) {
         return Err(Answer::Forgeable);
     }
-    let caller = authenticate(edge, headers, trace).await?;
+    let caller = authenticate(edge, headers)?;
     match query_string::read(query, edge.documents.limits()) {
         Ok(parameters) => run(edge, parameters, Method::GET, caller, address, trace).await,
         Err(refusal) => Err(malformed(edge, refusal, Asker { caller, address }).await),
@@ -159,19 +159,12 @@ async fn get(
 }
 
 /// A token that is there must be good: nobody is anonymous by mistake.
-async fn authenticate(
-    edge: &Arc<Edge>,
-    headers: &HeaderMap,
-    trace: TraceContext,
-) -> Result<Option<Caller>, Answer> {
+fn authenticate(edge: &Edge, headers: &HeaderMap) -> Result<Option<Caller>, Answer> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let Some(first) = given.next() else { return Ok(None) };
     let token = first.to_str().ok().and_then(bearer).filter(|_| given.next().is_none());
     let token = token.ok_or_else(|| Answer::Refused(vec![Refusal::unauthenticated()]))?;
-    match edge.authenticate(token, trace).await {
-        Ok(caller) => Ok(Some(caller)),
-        Err(refusal) => Err(Answer::Refused(vec![refusal])),
-    }
+    edge.authenticate(token).map(Some).map_err(|refusal| Answer::Refused(vec![refusal]))
 }
 
 async fn run(

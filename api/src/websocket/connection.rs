@@ -198,9 +198,7 @@ impl<'a> Connection<'a> {
 
     async fn act(&mut self, message: ClientMessage) -> Result<(), Close> {
         match (message, &self.phase) {
-            (ClientMessage::ConnectionInit { authorization }, Phase::Opened) => {
-                self.init(authorization).await
-            }
+            (ClientMessage::ConnectionInit { authorization }, Phase::Opened) => self.init(&authorization),
             (ClientMessage::ConnectionInit { .. }, _) => Err(SECOND_INIT),
             (ClientMessage::Ping { payload }, _) => {
                 self.queue.control(message::pong(payload.as_deref()));
@@ -220,8 +218,8 @@ impl<'a> Connection<'a> {
         }
     }
 
-    async fn init(&mut self, authorization: Authorization) -> Result<(), Close> {
-        let token = match &authorization {
+    fn init(&mut self, authorization: &Authorization) -> Result<(), Close> {
+        let token = match authorization {
             Authorization::None => None,
             Authorization::Text(text) => Some(bearer(text).ok_or(FORBIDDEN)?),
             Authorization::Invalid => return Err(FORBIDDEN),
@@ -229,10 +227,10 @@ impl<'a> Connection<'a> {
         match token {
             None => self.phase = Phase::Anonymous,
             Some(token) => {
-                let caller = self.authenticate(token).await?;
+                let caller = self.authenticate(token)?;
                 self.place.identify(caller)?;
                 // A revocation between the two would have found no socket to close.
-                let caller = self.authenticate(token).await?;
+                let caller = self.authenticate(token)?;
                 self.phase = Phase::SignedIn(self.opener.start(caller));
             }
         }
@@ -241,8 +239,8 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    async fn authenticate(&self, token: &str) -> Result<Caller, Close> {
-        self.edge.authenticate(token, self.trace).await.map_err(|refusal| match refusal.code {
+    fn authenticate(&self, token: &str) -> Result<Caller, Close> {
+        self.edge.authenticate(token).map_err(|refusal| match refusal.code {
             ErrorCode::Unauthenticated => FORBIDDEN,
             _ => TRY_AGAIN,
         })

@@ -74,7 +74,7 @@ impl Executor for Probe {
 
     async fn keep_document(&self, _: DocumentHash, _: &str) {}
 
-    async fn authenticate(&self, _: &str) -> ServiceResult<Caller> {
+    fn authenticate(&self, _: &str) -> ServiceResult<Caller> {
         Err(ServiceError::unavailable("nobody is known here"))
     }
 

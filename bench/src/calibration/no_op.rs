@@ -144,7 +144,7 @@ impl Executor for NoOpExecutor {
 
     async fn keep_document(&self, _: DocumentHash, _: &str) {}
 
-    async fn authenticate(&self, access_token: &str) -> ServiceResult<Caller> {
+    fn authenticate(&self, access_token: &str) -> ServiceResult<Caller> {
         self.chat.authenticate(access_token)
     }
 
