@@ -134,7 +134,7 @@ async fn post(
         return Err(Answer::UnsupportedCoding);
     }
     let body = body::read(headers, body, &edge.settings).await?;
-    let caller = authenticate(edge, headers)?;
+    let caller = authenticate(edge, headers).map_err(|refusal| Answer::Refused(vec![refusal]))?;
     match read(&body, edge.documents.limits()) {
         Ok(parameters) => run(edge, parameters, Method::POST, caller, address, trace).await,
         Err(refusal) => Err(malformed(edge, refusal, Asker { caller, address }).await),
@@ -151,7 +151,7 @@ async fn get(
     if !csrf::is_safe(headers) {
         return Err(Answer::Forgeable);
     }
-    let caller = authenticate(edge, headers)?;
+    let caller = authenticate(edge, headers).map_err(|refusal| Answer::Refused(vec![refusal]))?;
     match query_string::read(query, edge.documents.limits()) {
         Ok(parameters) => run(edge, parameters, Method::GET, caller, address, trace).await,
         Err(refusal) => Err(malformed(edge, refusal, Asker { caller, address }).await),
@@ -159,12 +159,11 @@ async fn get(
 }
 
 /// A token that is there must be good: nobody is anonymous by mistake.
-fn authenticate(edge: &Edge, headers: &HeaderMap) -> Result<Option<Caller>, Answer> {
+fn authenticate(edge: &Edge, headers: &HeaderMap) -> Result<Option<Caller>, Refusal> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let Some(first) = given.next() else { return Ok(None) };
     let token = first.to_str().ok().and_then(bearer).filter(|_| given.next().is_none());
-    let token = token.ok_or_else(|| Answer::Refused(vec![Refusal::unauthenticated()]))?;
-    edge.authenticate(token).map(Some).map_err(|refusal| Answer::Refused(vec![refusal]))
+    edge.authenticate(token.ok_or_else(Refusal::unauthenticated)?).map(Some)
 }
 
 async fn run(
