@@ -292,7 +292,6 @@ mod tests {
             ("otlp_sampling_ratio", "2"),
             ("redis_url", "http://x"),
             ("kafka_brokers", "127.0.0.1"),
-            ("kafka_brokers", ",,"),
             ("send_timeout_ms", "0"),
         ]);
         let expected = [
@@ -309,6 +308,21 @@ mod tests {
         let mut problems = problems.expect_err("problems");
         problems.sort();
         assert_eq!(problems, expected);
+    }
+
+    #[test]
+    fn brokers_are_hosts_with_ports_or_none_at_all() {
+        for (text, sound) in [
+            ("", true),
+            (" ", true),
+            ("a:9092, b:9092,", true),
+            (",", false),
+            (",,", false),
+            ("a", false),
+            (":9092", false),
+        ] {
+            assert_eq!(load(&[("kafka_brokers", text)]).is_ok(), sound, "{text}");
+        }
     }
 
     #[test]
