@@ -43,8 +43,8 @@ use crate::{
 /// What registering a document costs beyond its operation: as much as a write.
 const REGISTRATION: u32 = 10;
 
-/// Bytes of a document that are read and held against the rules for one. The dearest documents take about 5 µs for each byte of a
-/// token, an object read from a database several times as long as one of these.
+/// Bytes of a document that are read and held against the rules for one. A choice, so that what is refused has an end and what is
+/// read in earnest is not dear: no document was timed against it.
 const BYTES_FOR_ONE: usize = 256;
 
 /// What the edges are made of.

@@ -108,9 +108,8 @@ fn object(payload: Option<&str>) -> Result<BTreeMap<String, &RawValue>, Close> {
 fn authorization(payload: Option<&str>) -> Result<Authorization, Close> {
     let payload = object(payload)?;
     // As a header it has no case, and many clients write it as one.
-    let mut given = payload.iter().filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
-    let given = given.by_ref().map(|(_, value)| value.get()).filter(|text| *text != "null");
-    let mut values: Vec<_> = given.collect();
+    let given = payload.iter().filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+    let mut values: Vec<_> = given.map(|(_, value)| value.get()).filter(|text| *text != "null").collect();
     values.dedup();
     if values.len() > 1 {
         return Ok(Authorization::Invalid);

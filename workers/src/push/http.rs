@@ -19,7 +19,8 @@ use reqwest::{
 use super::{Failure, Outcome};
 use domain::push::is_public;
 
-/// To one provider. Google's and Apple's servers take about a hundred requests at once on a connection, and 256 are made.
+/// To one provider. Servers take at least a hundred requests at once on a connection where they follow RFC 9113 (6.5.2), and 256 are
+/// made.
 const CONNECTIONS: usize = 3;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,8 +30,8 @@ const IDLE: Duration = Duration::from_mins(5);
 /// What is read of an answer that explains a refusal.
 const ANSWER_BYTES_MAX: usize = 4096;
 
-/// The way to a provider whose address we were given by the operator: a few connections, used in turn. HTTP/2 servers take some hundred
-/// requests at once on each, and one connection is never busy on two cores.
+/// The way to a provider whose address we were given by the operator: a few connections, used in turn, as one has room for fewer
+/// requests than are made.
 pub struct Connections {
     clients: Vec<Client>,
     turn: AtomicUsize,

@@ -34,8 +34,8 @@ use crate::{
 };
 
 /// Records of a partition that are worked on or wait for their key. What was fetched beyond it is thrown away when the partition
-/// is paused, and fetched again. With a quarter of it each key has one run at a time, all of them ask, push and are noted in step, and
-/// the database and the provider take turns (`bench b10`: 0.45 of the producer instead of 0.58).
+/// is paused, and fetched again. With a quarter of it each key had one run at a time, and all of them asked, pushed and were noted in
+/// step, so that the database and the provider took turns (seen in `bench b10`).
 pub(super) const WINDOW: usize = 4096;
 /// Tasks of a process that run at the same time. They share calls of the domain, so that many cost little more than few.
 const AT_ONCE: usize = 512;
