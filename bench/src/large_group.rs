@@ -32,6 +32,9 @@ const SMALL: usize = 10;
 const EVENTS: usize = 20;
 /// An event of B4 as it is framed.
 const EVENT_BYTES: usize = 700;
+/// Between one message and the next, for the group of 10 as well: who writes to it right after the last answer finds everything awake and
+/// warm, which says nothing of the size of a group.
+const PAUSE: Duration = Duration::from_millis(50);
 const RECEIVED_WITHIN: Duration = Duration::from_secs(30);
 
 struct Load {
@@ -161,6 +164,7 @@ impl Load {
         // A member of both groups: the last user, who has made the small one among them.
         let sender = &self.users[self.users.len() - SMALL];
         for number in first..first + EVENTS {
+            sleep(PAUSE).await;
             self.board.send(number, Instant::now());
             let key = key_of(&self.prefix, number);
             let (fleet, board, token) = (self.fleet.clone(), self.board.clone(), sender.token.clone());
