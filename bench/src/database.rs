@@ -16,7 +16,7 @@ use domain::{
 };
 use futures_util::{StreamExt as _, stream};
 use migration::{Migrator, MigratorTrait as _, SCHEMA_VERSION};
-use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection};
+use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DbBackend, Statement};
 use sha2::{Digest as _, Sha256};
 
 pub struct Bench {
@@ -73,6 +73,16 @@ async fn open(url: String, server_process: Option<&'static str>, folder: Option<
     let limits = Limits { rate_limits: false, ..Limits::default() };
     let chat = Wiring::new(store.clone(), ring, limits).build();
     Bench { chat, store, raw, server_process, url, _folder: folder, keys }
+}
+
+impl Bench {
+    /// The two sizes that decide how long a database can be written to before it has to stop for its pages, in MiB.
+    pub async fn sizes_of_server(&self) -> String {
+        let sql = "SELECT CONCAT('a redo log of ', @@innodb_log_file_size DIV 1048576, ' MiB and a buffer pool of ', @@innodb_buffer_pool_size DIV 1048576, ' MiB')";
+        let row = self.raw.query_one_raw(Statement::from_string(DbBackend::MySql, sql)).await;
+        let row = row.expect("the server answers").expect("a row");
+        row.try_get_by_index(0).expect("a text")
+    }
 }
 
 pub fn random() -> u32 {

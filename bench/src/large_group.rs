@@ -86,6 +86,7 @@ pub async fn b4(bench: &Arc<Bench>, rounds: usize, online: usize) -> Report {
         sender,
     };
     let (mut large_effort, mut small_effort) = (Vec::new(), Vec::new());
+    let (mut large_acks, mut small_acks) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         let first = round * EVENTS;
         report
@@ -93,9 +94,11 @@ pub async fn b4(bench: &Arc<Bench>, rounds: usize, online: usize) -> Report {
         let (last, ack, effort) = load.run(large, first, load.online).await;
         println!("round {round}: {last:?}");
         report.measured("sendMessage, to the last recipient", last);
+        large_acks.push(ack.p50);
         report.also("ack, group of 10,000", ack);
         large_effort.push(effort);
         let (_, ack, effort) = load.run(small, (rounds + round) * EVENTS, 0).await;
+        small_acks.push(ack.p50);
         report.also("ack, group of 10", ack);
         small_effort.push(effort);
     }
@@ -108,6 +111,9 @@ pub async fn b4(bench: &Arc<Bench>, rounds: usize, online: usize) -> Report {
         "ack, group of 10,000",
         "ack, group of 10",
     );
+    report.note(format!(
+        "Acks by rounds, p50: group of 10,000 {large_acks:.1?}; group of 10 {small_acks:.1?}."
+    ));
     for (name, efforts) in [("10,000", &large_effort), ("10", &small_effort)] {
         let rows: Vec<String> = efforts.iter().map(|effort| per_event(effort.rows)).collect();
         let micros: Vec<String> = efforts.iter().map(|effort| per_event(effort.redis_micros)).collect();

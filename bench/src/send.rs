@@ -143,6 +143,7 @@ pub async fn b6(bench: &Bench, rounds: usize) -> Report {
             report.also(label, load.run().await);
         }
     }
+    report.note(format!("MariaDB has {}.", bench.sizes_of_server().await));
     for side in &SIDES {
         report.note_rates(side.sends, side.no_op);
     }
