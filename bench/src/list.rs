@@ -9,7 +9,7 @@ use api::{
     settings::Settings,
 };
 use async_graphql::Request;
-use domain::{Caller, ClientKey, ConversationId, MessageText, service::send_message::SendMessage};
+use domain::{Caller, ClientKey, ConversationId, Mentions, MessageText, service::send_message::SendMessage};
 use futures_util::future::join_all;
 use sea_orm::{ConnectionTrait as _, DbBackend, QueryResult, Statement, Value};
 use tokio::time::Instant;
@@ -71,7 +71,12 @@ async fn fill(bench: &Bench) -> (Caller, Vec<ConversationId>) {
         async move {
             let client_key = ClientKey::new(&[], format!("{prefix:08x}{index}")).expect("a key");
             let text = MessageText::new(&[], BODY.to_owned()).expect("a text");
-            chat.send_message(&caller, SendMessage { conversation, client_key, text }).await.expect("sent");
+            chat.send_message(
+                &caller,
+                SendMessage { conversation, client_key, text, mentions: Mentions::default() },
+            )
+            .await
+            .expect("sent");
         }
     };
     join_all(conversations.iter().enumerate().map(|(index, one)| send(index, *one))).await;

@@ -11,7 +11,9 @@ use std::{
 
 use axum::{Router, extract::State, routing::post, serve::ListenerExt as _};
 use bench::cluster::service;
-use domain::{ClientKey, ConversationId, MessageText, PushAddress, service::send_message::SendMessage};
+use domain::{
+    ClientKey, ConversationId, Mentions, MessageText, PushAddress, service::send_message::SendMessage,
+};
 use futures_util::{StreamExt as _, stream};
 use rdkafka::{
     ClientConfig,
@@ -167,7 +169,7 @@ impl Load {
             let name = format!("{prefix}-{number}");
             let client_key = ClientKey::new(&[], name.clone()).expect("a key");
             let text = MessageText::new(&[], format!("{name} {BODY}")).expect("a text");
-            let command = SendMessage { conversation, client_key, text };
+            let command = SendMessage { conversation, client_key, text, mentions: Mentions::default() };
             async move { self.bench.chat.send_message(&sender.caller, command).await.expect("sent") }
         });
         stream::iter(sends).buffer_unordered(IN_FLIGHT).for_each(async |_| {}).await;

@@ -7,7 +7,9 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use domain::{Caller, Chat, ClientKey, ConversationId, MessageText, service::send_message::SendMessage};
+use domain::{
+    Caller, Chat, ClientKey, ConversationId, Mentions, MessageText, service::send_message::SendMessage,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -174,6 +176,7 @@ impl Sender {
                 conversation: draft.conversation,
                 client_key: ClientKey::new(&[], draft.key).expect("a key"),
                 text: MessageText::new(&[], BODY.to_owned()).expect("a text"),
+                mentions: Mentions::default(),
             };
             let started = Instant::now();
             self.chat.send_message(&draft.sender, command).await.expect("a committed message");

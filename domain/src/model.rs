@@ -28,7 +28,7 @@ pub use id::{ConversationId, IdError, MemberId, MessageId, SessionId, UserId};
 pub use lane::{LaneId, LaneLayout, Positions};
 pub use limits::{DocumentBounds, Limits, Rate};
 pub use member::{Member, MemberRole};
-pub use message::{Content, Message, MessageDraft};
+pub use message::{Content, MENTIONS_MAX, Mentions, Message, MessageDraft};
 pub use network::Network;
 pub use page::{Direction, Page, PageRequest};
 pub use push::{

@@ -16,6 +16,8 @@ pub struct Model {
     /// 0 text, 1 system.
     pub kind: i16,
     pub body: String,
+    /// Users of 8 bytes each, big-endian; null for none.
+    pub mentions: Option<Vec<u8>>,
     pub created_at: i64,
     pub countable: i32,
     pub rev: i32,

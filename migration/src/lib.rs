@@ -15,9 +15,10 @@ mod m0005_relay;
 mod m0006_push;
 mod m0007_familiar_networks;
 mod m0008_unused_sessions;
+mod m0009_mentions;
 
 /// The schema version this binary needs: how many of the migrations below it relies on.
-pub const SCHEMA_VERSION: i32 = 8;
+pub const SCHEMA_VERSION: i32 = 9;
 
 pub struct Migrator;
 
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_push::Migration),
             Box::new(m0007_familiar_networks::Migration),
             Box::new(m0008_unused_sessions::Migration),
+            Box::new(m0009_mentions::Migration),
         ]
     }
 }

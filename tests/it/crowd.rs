@@ -1,8 +1,8 @@
 //! More people than can register one by one: made in this process, by the domain itself, on an installation's database.
 
 use domain::{
-    Caller, Chat, ClientKey, ConversationId, Limits, Message, MessageText, PushAddress, Session, SessionId,
-    Timestamp, Title, User, UserId,
+    Caller, Chat, ClientKey, ConversationId, Limits, Mentions, Message, MessageText, PushAddress, Session,
+    SessionId, Timestamp, Title, User, UserId,
     adapter::{
         ambient::{SystemClock, SystemRandom},
         sql::{PoolSettings, SqlStore},
@@ -86,7 +86,7 @@ impl Crowd {
     pub async fn send(&self, sender: &Caller, conversation: ConversationId, key: &str) -> Message {
         let client_key = ClientKey::new(&["clientMessageId"], key.to_owned()).expect("a key");
         let text = MessageText::new(&["text"], key.to_owned()).expect("a text");
-        let command = SendMessage { conversation, client_key, text };
+        let command = SendMessage { conversation, client_key, text, mentions: Mentions::default() };
         let message = self.chat.send_message(sender, command).await.expect("sent");
         Message::clone(&message)
     }

@@ -124,6 +124,14 @@ async fn nobody_is_pushed_who_is_there_or_does_not_want_it_or_has_left() {
     assert_eq!(providers.devices_shown(&first), away);
     assert_eq!(providers.devices_shown(&second), away);
 
+    // Mia is told when somebody means her.
+    let content = json!({ "text": { "text": "@mia", "mentions": [mia.user] } });
+    let input = json!({ "conversationId": group, "clientMessageId": "mention", "content": content });
+    let sent = site.done(ada, "sendMessage", input, "message { id }").await;
+    let mention = sent["message"]["id"].as_str().expect("an id").to_owned();
+    providers.until_shown(&mention, away.len() + 1).await;
+    assert_eq!(providers.devices_shown(&mention), ["lenas-phone", "mia", "nils", "quentin", "wendy"]);
+
     // And each is pushed again when the reason is gone.
     drop(listener);
     mute(site, mia, &group, json!("2020-01-01T00:00:00Z")).await;

@@ -62,6 +62,7 @@ pub const SHAREABLE: &[&str] = &[
     "StreamOpened.cursor",
     "Subscription.events",
     "SystemContent.text",
+    "TextContent.mentions",
     "TextContent.text",
     "User.displayName",
     "User.id",

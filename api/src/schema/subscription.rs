@@ -62,8 +62,8 @@ mod tests {
 
     use async_graphql::{Request, value};
     use domain::{
-        Content, Conversation, ConversationId, ConversationKind, Event, Fact, Message, MessageId, Timestamp,
-        UserId,
+        Content, Conversation, ConversationId, ConversationKind, Event, Fact, Mentions, Message, MessageId,
+        Timestamp, UserId,
     };
     use futures_util::stream;
 
@@ -103,6 +103,7 @@ mod tests {
             client_key: None,
             content_hash: [0; 16],
             content: Content::Text("hello".into()),
+            mentions: Mentions::default(),
             created_at: Timestamp::from_micros(1_234_567),
             countable: 3,
         })

@@ -7,7 +7,7 @@ use api::{
     settings::{Settings, SocketSettings},
 };
 use domain::{
-    Caller, ClientKey, ConversationId, Credentials, Limits, MessageText, Title,
+    Caller, ClientKey, ConversationId, Credentials, Limits, Mentions, MessageText, Title,
     adapter::ambient::SystemClock,
     service::{
         create_group::CreateGroup,
@@ -89,7 +89,10 @@ impl TestServer {
         let client_key = ClientKey::new(&[], key.to_owned()).expect("a key");
         let text = MessageText::new(&[], text.to_owned()).expect("a text");
         self.chat
-            .send_message(&sender.caller, SendMessage { conversation, client_key, text })
+            .send_message(
+                &sender.caller,
+                SendMessage { conversation, client_key, text, mentions: Mentions::default() },
+            )
             .await
             .expect("sent");
     }

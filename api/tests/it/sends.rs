@@ -69,6 +69,42 @@ async fn the_same_key_a_hundred_times_at_once_is_one_message_and_one_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_text_mentions_members_each_once_and_nobody_else() {
+    const MENTION: &str = "mutation($input: SendMessageInput!) { sendMessage(input: $input) {
+        message { content { ... on TextContent { mentions { username } } } } userErrors { code field } } }";
+    const SEEN: &str = "subscription { events { __typename ... on MessageSent {
+        message { content { ... on TextContent { text mentions { username } } } } } } }";
+    let node = node().await;
+    let (ada, bob, eve) = (node.person("ada").await, node.person("bob").await, node.person("eve").await);
+    let id = node.group(&ada, &bob).await;
+    let (mut socket, _) = node.subscribe(&bob, SEEN, json!({})).await;
+    let [ada_id, bob_id, eve_id] = [&ada, &bob, &eve].map(|person| person.caller.user.to_string());
+    let send = async |key: &str, mentions: Value| {
+        let content = json!({ "text": { "text": "@bob", "mentions": mentions } });
+        let input = json!({ "conversationId": id.to_string(), "clientMessageId": key, "content": content });
+        let body = json!({ "query": MENTION, "variables": { "input": input } }).to_string();
+        let answer: Value = answer(node.post(JSON, body).bearer_auth(&ada.token)).await.json();
+        answer["data"]["sendMessage"].clone()
+    };
+    let sent = send("k", json!([bob_id, eve_id, ada_id, bob_id])).await;
+    let names = &sent["message"]["content"]["mentions"];
+    assert_eq!(names, &json!([{ "username": "ada" }, { "username": "bob" }]), "{sent}");
+    let seen = socket.event().await;
+    assert_eq!(&seen["message"]["content"]["mentions"], names, "{seen}");
+    assert_eq!(send("k", json!([ada_id, bob_id, eve_id])).await, sent, "the same message");
+
+    let refused = |code: &str, field: Value| json!([{ "code": code, "field": field }]);
+    let other = send("k", json!([bob_id])).await;
+    assert_eq!(other["userErrors"], refused("IDEMPOTENCY_CONFLICT", json!(["clientMessageId"])));
+    let place = json!(["content", "text", "mentions"]);
+    let many = (1..=51).map(|number| UserId(number).to_string()).collect::<Vec<_>>();
+    for wrong in [json!(many), json!(["bob"]), json!([id.to_string()])] {
+        let answer = send("wrong", wrong.clone()).await;
+        assert_eq!(answer["userErrors"], refused("INVALID_INPUT", place.clone()), "{wrong}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_senders_over_http_leave_no_hole() {
     let limits = Limits { rate_limits: false, ids_max: SENDERS, ..Limits::default() };
     let settings = Settings::default();

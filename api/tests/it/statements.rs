@@ -10,7 +10,7 @@ use api::{
 };
 use async_graphql::{Request, Variables};
 use domain::{
-    Caller, Chat, ClientKey, ConversationId, Limits, MessageText, Title,
+    Caller, Chat, ClientKey, ConversationId, Limits, Mentions, MessageText, Title,
     adapter::{
         ambient::{SystemClock, SystemRandom},
         sql::{PoolSettings, SqlStore},
@@ -90,7 +90,7 @@ impl Quiet {
     async fn send(&self, sender: &Caller, conversation: ConversationId, text: String) {
         let client_key = ClientKey::new(&[], text.clone()).expect("a key");
         let text = MessageText::new(&[], text).expect("a text");
-        let command = SendMessage { conversation, client_key, text };
+        let command = SendMessage { conversation, client_key, text, mentions: Mentions::default() };
         self.chat.send_message(sender, command).await.expect("sent");
     }
 

@@ -25,8 +25,8 @@ use async_graphql::{
 };
 use async_trait::async_trait;
 use domain::{
-    Caller, Chat, Content, ConversationId, DocumentHash, Limits, MessageId, ServiceResult, Spent, Timestamp,
-    UserId,
+    Caller, Chat, Content, ConversationId, DocumentHash, Limits, Mentions, MessageId, ServiceResult, Spent,
+    Timestamp, UserId,
     adapter::{
         ambient::{SystemClock, SystemRandom},
         sql::{PoolSettings, SqlStore},
@@ -99,6 +99,7 @@ fn committed() -> domain::Message {
         client_key: None,
         content_hash: [0; 16],
         content: Content::Text("sent".into()),
+        mentions: Mentions::default(),
         created_at: Timestamp(1),
         countable: 1,
     }

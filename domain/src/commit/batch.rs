@@ -1,7 +1,7 @@
 //! What one group commit does: from what waits and what the locked rows say to rows, events and answers.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -91,6 +91,7 @@ pub(super) async fn decide(
     let known = tx.messages_by_key(&doubtful.collect::<Vec<_>>()).await?;
 
     let mut plan = Plan::new(now, receipts_members_max, heads, members, known);
+    plan.mentionable = mentionable(tx, items).await?;
     let wanted = plan.indexes_wanted(items);
     for (conversation, seq, countable) in tx.countable_at(&wanted).await? {
         plan.countable_at.insert((conversation, seq), countable);
@@ -139,6 +140,21 @@ async fn current(
     Ok((heads, members))
 }
 
+/// Those who are mentioned and are members. Read each time: a message mentions somebody seldom.
+async fn mentionable(tx: &mut dyn LaneTransaction, items: &[Item]) -> Result<HashSet<MemberId>, StoreError> {
+    let mentioned = items.iter().filter_map(|item| match item {
+        Item::Send { draft, .. } => Some(draft),
+        Item::Read { .. } => None,
+    });
+    let mentioned: BTreeSet<MemberId> = mentioned
+        .flat_map(|draft| {
+            draft.mentions.iter().map(|user| MemberId { conversation: draft.conversation, user })
+        })
+        .collect();
+    let members = tx.members(&mentioned.into_iter().collect::<Vec<_>>()).await?;
+    Ok(members.iter().filter(|member| member.is_active()).map(Member::id).collect())
+}
+
 /// The memberships of senders who gave way to others among the recent ones: they have to be written now. Read before the
 /// heads are, so that they still hold what those senders have read.
 async fn displaced(
@@ -172,6 +188,7 @@ struct Plan {
     members: HashMap<MemberId, Member>,
     known: HashMap<(UserId, ClientKey), Arc<Message>>,
     countable_at: HashMap<(ConversationId, i32), i32>,
+    mentionable: HashSet<MemberId>,
     /// The `rev` that all read marks of this batch share in a conversation too large for receipts.
     shared_marks: HashMap<ConversationId, i32>,
     messages: Vec<Arc<Message>>,
@@ -201,6 +218,7 @@ impl Plan {
                 .filter_map(|message| Some((key(&message)?, Arc::new(message))))
                 .collect(),
             countable_at: HashMap::new(),
+            mentionable: HashSet::new(),
             shared_marks: HashMap::new(),
             messages: Vec::new(),
             changed_heads: BTreeSet::new(),
@@ -245,6 +263,9 @@ impl Plan {
         if let Some(silent) = head.senders.note(position) {
             self.displaced.insert(MemberId { conversation: draft.conversation, user: silent.user });
         }
+        let is_mentionable = |user: &UserId| {
+            self.mentionable.contains(&MemberId { conversation: draft.conversation, user: *user })
+        };
         let message = Arc::new(Message {
             id,
             conversation: draft.conversation,
@@ -256,6 +277,7 @@ impl Plan {
             client_key: Some(draft.client_key.clone()),
             content_hash: draft.content_hash,
             content: Content::Text(draft.text.as_str().into()),
+            mentions: draft.mentions.iter().filter(is_mentionable).collect(),
             created_at: self.now,
             countable: head.countable,
         });
@@ -322,6 +344,17 @@ impl Plan {
         Ok(Answer::Read(view(head, reader).into()))
     }
 
+    /// The newest message that mentions each.
+    fn mentioned(&self) -> Vec<(MemberId, i32)> {
+        let mut newest = BTreeMap::new();
+        for message in &self.messages {
+            for user in message.mentions.iter() {
+                newest.insert(MemberId { conversation: message.conversation, user }, message.seq);
+            }
+        }
+        newest.into_iter().collect()
+    }
+
     async fn write(
         &mut self,
         tx: &mut dyn LaneTransaction,
@@ -330,6 +363,7 @@ impl Plan {
         // In the order of the primary key, so that neighbours in the table are written together.
         self.messages.sort_unstable_by_key(|message| (message.conversation, message.seq));
         tx.insert_messages(&self.messages).await?;
+        tx.put_mentions(&self.mentioned()).await?;
         let heads = self.changed_heads.iter().filter_map(|id| self.heads.get(id));
         tx.update_heads(&heads.cloned().collect::<Vec<_>>()).await?;
         let marked = self.marked.iter().filter_map(|id| self.members.get(id)).cloned();

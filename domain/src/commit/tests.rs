@@ -14,8 +14,8 @@ use tokio_util::task::TaskTracker;
 use self::fake::{FakeLog, Handle, POISON, Portion, SilentBus};
 use super::{Committers, CommittersSetup, IdSource};
 use crate::{
-    ClientKey, Content, ConversationId, ErrorCode, Limits, MemberId, Message, MessageDraft, MessageId,
-    MessageText, ServiceResult, Timestamp, UserId,
+    ClientKey, Content, ConversationId, ErrorCode, Limits, MemberId, Mentions, Message, MessageDraft,
+    MessageId, MessageText, ServiceResult, Timestamp, UserId,
     lifeline::Lifeline,
     model::message::content_hash,
     port::Clock,
@@ -44,7 +44,7 @@ fn start(log: &Arc<FakeLog>, lifeline: &Lifeline) -> Committers {
 fn draft(user: i64, key: &str, text: &str) -> MessageDraft {
     let key = ClientKey::new(&[], key.to_owned()).expect("a key");
     let text = MessageText::new(&[], text.to_owned()).expect("a text");
-    MessageDraft::new(group(), UserId(user), key, text, None)
+    MessageDraft::new(group(), UserId(user), key, text, Mentions::default(), None)
 }
 
 /// As another process has stored it.
@@ -60,6 +60,7 @@ fn stored(user: i64, key: &str, text: &str, seq: i32) -> Message {
         client_key: Some(ClientKey::new(&[], key.to_owned()).expect("a key")),
         content_hash: content_hash("text", text.as_bytes()),
         content: Content::Text(text.into()),
+        mentions: Mentions::default(),
         created_at: Timestamp(1),
         countable: seq,
     }

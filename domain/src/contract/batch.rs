@@ -62,6 +62,7 @@ mod tests {
                 client_key: ClientKey::from_stored(b"k".to_vec()),
                 content_hash: [7; 16],
                 content,
+                mentions: [UserId(9)].into_iter().collect(),
                 created_at: Timestamp(2),
                 countable: 2,
             })

@@ -216,6 +216,7 @@ macro_rules! calls {
                     conversation: command.conversation.to_proto(),
                     client_key: command.client_key.as_str().to_owned(),
                     text: command.text.into_string(),
+                    mentions: command.mentions.iter().map(|user| user.0).collect(),
                 }) | request => (send_command(request)?)
                 by Route::Conversation(command.conversation), again Always;
 

@@ -4,8 +4,9 @@ use std::{collections::HashMap, hash::Hash, net::IpAddr, sync::Arc};
 
 use crate::{
     ClientKey, ConversationId, ConversationView, Credentials, DeadTask, Direction, LoggedBatch, Member,
-    MemberId, Message, MessageId, MessageText, Page, PageRequest, Positions, PushBatch, PushProvider,
-    PushTask, QuietHours, RelayBacklog, RelayLane, Session, SessionId, Timestamp, Title, User, UserId,
+    MemberId, Mentions, Message, MessageId, MessageText, Page, PageRequest, Positions, PushBatch,
+    PushProvider, PushTask, QuietHours, RelayBacklog, RelayLane, Session, SessionId, Timestamp, Title, User,
+    UserId,
     contract::{
         WireError, proto,
         wire::{Wire, required},
@@ -406,5 +407,7 @@ pub(super) fn send_command(request: proto::SendMessageRequest) -> Result<SendMes
         conversation: Wire::from_proto(request.conversation)?,
         client_key: client_key(request.client_key)?,
         text: MessageText::new(&["text"], request.text).map_err(|_| WireError::Unsound("text"))?,
+        mentions: Mentions::new(&["mentions"], request.mentions.into_iter().map(UserId))
+            .map_err(|_| WireError::Unsound("mentions"))?,
     })
 }

@@ -183,6 +183,7 @@ impl Remote {
             conversation: command.conversation.to_proto(),
             client_key: command.client_key.as_str().to_owned(),
             text: command.text.into_string(),
+            mentions: command.mentions.iter().map(|user| user.0).collect(),
         };
         let request = proto::SendMessagesRequest {
             number: 0,

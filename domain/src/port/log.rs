@@ -125,6 +125,9 @@ pub trait LaneTransaction: Send {
 
     async fn insert_messages(&mut self, messages: &[Arc<Message>]) -> Result<(), StoreError>;
 
+    /// Notes the newest message that mentions each of these members.
+    async fn put_mentions(&mut self, mentioned: &[(MemberId, i32)]) -> Result<(), StoreError>;
+
     /// Writes the changing part of heads: title, `last_seq`, `rev`, counts, `active_at`, positions.
     async fn update_heads(&mut self, heads: &[Conversation]) -> Result<(), StoreError>;
 

@@ -20,6 +20,9 @@ pub struct Candidate {
     /// The newest message that it was pushed; zero for none.
     pub pushed_seq: i32,
     pub quiet_hours: Option<QuietHours>,
+    pub is_muted: bool,
+    /// The newest message that mentions its user; zero for none.
+    pub mentioned_seq: i32,
 }
 
 impl Candidate {
@@ -40,8 +43,8 @@ pub trait Pushes: Send + Sync {
         runs: u32,
     ) -> Result<Vec<UserId>, StoreError>;
 
-    /// Devices of active members in any of the ranges who have not muted the conversation. By conversation and user, at most
-    /// `limit`. Who has read all that the ranges are about may be left out.
+    /// Devices of active members in any of the ranges. By conversation and user, at most `limit`. Who has read all that the ranges
+    /// are about may be left out, and so may who has muted the conversation and is not mentioned in it since.
     async fn candidates(
         &self,
         ranges: &[PushRange],

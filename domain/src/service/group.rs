@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     Content, Conversation, ConversationId, ConversationKind, ConversationView, Domain, Event, Fact, Member,
-    MemberId, MemberRole, Message, MessageId, ServiceError, ServiceResult, Timestamp, UserId,
+    MemberId, MemberRole, Mentions, Message, MessageId, ServiceError, ServiceResult, Timestamp, UserId,
     commit::{ChangeError, Changed},
     model::message::{SystemAction, SystemContent, content_hash},
     port::LaneTransaction,
@@ -157,6 +157,7 @@ impl Group {
             client_key: None,
             content_hash: content_hash("system", content.text.as_bytes()),
             content: Content::System(content),
+            mentions: Mentions::default(),
             created_at: self.now,
             countable: self.head.countable,
         });

@@ -41,8 +41,8 @@ impl Domain {
         Ok(self.services.pushes.member_runs(conversation, after, size.max(1), runs).await?)
     }
 
-    /// Who is due a push about its message now, of the first devices in each range: away, neither muted nor in quiet hours, and
-    /// has not read it. One answer for each range; those that there was no room for are answered by where they begin.
+    /// Who is due a push about its message now, of the first devices in each range: away, not in quiet hours,
+    /// has not read it, and has not muted the conversation or is mentioned in what they have not read. One answer for each range; those that there was no room for are answered by where they begin.
     pub async fn due_pushes(&self, ranges: Vec<PushRange>) -> ServiceResult<Vec<PushBatch>> {
         let Services { conversations, pushes, presence, clock, .. } = &*self.services;
         let now = clock.now();
@@ -209,10 +209,10 @@ impl Seen {
         let begin = self.candidates.partition_point(|one| one.place() <= (conversation, after));
         let those = self.candidates[begin..].iter().take_while(|one| one.place() <= (conversation, upto));
         let due = |one: &&Candidate| {
-            one.conversation == conversation
-                && one.target.user != sender
-                && one.read_seq < seq
-                && one.pushed_seq < seq
+            let known = one.read_seq.max(one.pushed_seq);
+            // Who has muted the conversation hears of nothing before somebody mentions them.
+            let is_wanted = !one.is_muted || (known + 1..=seq).contains(&one.mentioned_seq);
+            one.conversation == conversation && one.target.user != sender && known < seq && is_wanted
         };
         let mut targets: Vec<&Candidate> = those.filter(due).take(DEVICES_AT_ONCE + 1).collect();
         if targets.len() > DEVICES_AT_ONCE {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Caller, ClientKey, ConversationId, Domain, Message, MessageDraft, MessageText, ServiceResult, trace,
+    Caller, ClientKey, ConversationId, Domain, Mentions, Message, MessageDraft, MessageText, ServiceResult,
+    trace,
 };
 
 #[derive(Clone, Debug)]
@@ -12,6 +13,8 @@ pub struct SendMessage {
     /// The same key again, at any time, gives the same message.
     pub client_key: ClientKey,
     pub text: MessageText,
+    /// Who is told although they have muted the conversation; those who are no members are left out.
+    pub mentions: Mentions,
 }
 
 impl Domain {
@@ -23,8 +26,9 @@ impl Domain {
         caller: &Caller,
         command: SendMessage,
     ) -> ServiceResult<impl Future<Output = ServiceResult<Arc<Message>>> + Send + use<>> {
-        let SendMessage { conversation, client_key, text } = command;
-        let draft = MessageDraft::new(conversation, caller.user, client_key, text, trace::current());
+        let SendMessage { conversation, client_key, text, mentions } = command;
+        let draft =
+            MessageDraft::new(conversation, caller.user, client_key, text, mentions, trace::current());
         self.services.committers.send(draft)
     }
 

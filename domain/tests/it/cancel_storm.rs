@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use domain::{ConversationId, Message, PageRequest, service::send_message::SendMessage};
+use domain::{ConversationId, Mentions, Message, PageRequest, service::send_message::SendMessage};
 use sea_orm::{ConnectionTrait as _, Statement};
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -24,8 +24,12 @@ async fn storm(db: &TestDatabase, calls: usize) {
         let conversation = conversations[index % conversations.len()];
         tasks.spawn(async move {
             let _permit = permit;
-            let command =
-                SendMessage { conversation, client_key: key(format!("k{index}")), text: text("storm") };
+            let command = SendMessage {
+                conversation,
+                client_key: key(format!("k{index}")),
+                text: text("storm"),
+                mentions: Mentions::default(),
+            };
             let dropped_after = (index % 2 == 0).then(|| Duration::from_micros(random_number() % 20_000));
             let send = async {
                 // Reading transactions are cancelled too.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use domain::{
-    Caller, Chat, ConversationId, Limits, UserId,
+    Caller, Chat, ConversationId, Limits, Mentions, UserId,
     adapter::redis::{RedisBus, RedisBusSetup, RedisCache},
     measure,
     port::Cache,
@@ -78,7 +78,7 @@ on_every_database! {
         let (here, there) = (node(&db, &server.url()).await, node(&db, &server.url()).await);
         let (ada, bob) = (db.user("ada").await, db.user("bob").await);
         let conversation = group(&here.chat, &ada, &[bob]).await;
-        let command = SendMessage { conversation, client_key: key("one"), text: text("hello") };
+        let command = SendMessage { conversation, client_key: key("one"), text: text("hello"), mentions: Mentions::default() };
         let sent = here.chat.send_message(&ada, command.clone()).await.expect("a message");
         assert_eq!(name(&there.chat, &bob, ada.user).await, "ada");
         server.ask::<()>(&["FLUSHALL"]).await.expect("flushes");
@@ -159,8 +159,12 @@ async fn a_key_that_another_node_committed_spoils_no_batch() {
     let conversation = group(&here.chat, &ada, &[]).await;
     let mut heard = there.chat.live();
     for number in 0..20 {
-        let command =
-            SendMessage { conversation, client_key: key(format!("k{number}")), text: text("hello") };
+        let command = SendMessage {
+            conversation,
+            client_key: key(format!("k{number}")),
+            text: text("hello"),
+            mentions: Mentions::default(),
+        };
         let sent = here.chat.send_message(&ada, command.clone()).await.expect("a message");
         while !heard
             .recv()
@@ -176,7 +180,12 @@ async fn a_key_that_another_node_committed_spoils_no_batch() {
     assert_eq!(counters.sum(measure::COMMITS_SPOILED, &[]), 0);
     // One that knows of nothing finds out by the unique index.
     let stranger = db.chat();
-    let command = SendMessage { conversation, client_key: key("k0"), text: text("hello") };
+    let command = SendMessage {
+        conversation,
+        client_key: key("k0"),
+        text: text("hello"),
+        mentions: Mentions::default(),
+    };
     stranger.send_message(&ada, command).await.expect("the same message");
     assert_eq!(counters.sum(measure::COMMITS_SPOILED, &[]), 1);
 }

@@ -1,7 +1,7 @@
 //! Groups and direct conversations: who may do what, what each change counts, and what happens twice.
 
 use domain::{
-    Caller, Chat, ConversationId, ErrorCode, MemberId, MemberRole, ServiceError,
+    Caller, Chat, ConversationId, ErrorCode, MemberId, MemberRole, Mentions, ServiceError,
     service::{
         add_members::AddMembers, create_group::CreateGroup, mark_read::MarkRead, remove_member::RemoveMember,
         send_message::SendMessage, set_member_role::SetMemberRole, update_group::UpdateGroup,
@@ -139,7 +139,7 @@ on_every_database! {
             // A process that has not seen it before.
             db.reopen().await
         };
-        let send = |key_text: &str| SendMessage { conversation: id, client_key: key(key_text), text: text("x") };
+        let send = |key_text: &str| SendMessage { conversation: id, client_key: key(key_text), text: text("x"), mentions: Mentions::default() };
         let chat = set("last_seq").await;
         let last = chat.send_message(&users[0], send("last")).await.expect("one more");
         assert_eq!(last.seq, i32::MAX);

@@ -15,7 +15,8 @@ use std::{
 };
 
 use domain::{
-    Caller, Chat, ClientKey, ConversationId, Limits, MessageText, SessionId, Timestamp, Title, User, UserId,
+    Caller, Chat, ClientKey, ConversationId, Limits, Mentions, MessageText, SessionId, Timestamp, Title,
+    User, UserId,
     adapter::{
         ambient::{SystemClock, SystemRandom},
         sql::{PoolSettings, SqlStore},
@@ -240,7 +241,11 @@ pub async fn send(
     conversation: ConversationId,
     body: &str,
 ) -> Arc<domain::Message> {
-    let command =
-        SendMessage { conversation, client_key: key(format!("{:x}", random_number())), text: text(body) };
+    let command = SendMessage {
+        conversation,
+        client_key: key(format!("{:x}", random_number())),
+        text: text(body),
+        mentions: Mentions::default(),
+    };
     chat.send_message(sender, command).await.expect("a message")
 }

@@ -1,15 +1,15 @@
 //! Who is due a push, what is noted of it, and what waits.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use domain::{
-    Caller, Chat, ConversationId, ErrorCode, LaneId, PushAddress, PushBatch, PushProvider, PushRange,
-    PushTask, Pushed, QuietHours, SessionId, Timestamp, UserId,
-    service::{mark_read::MarkRead, remove_member::RemoveMember},
+    Caller, Chat, ConversationId, ErrorCode, LaneId, Mentions, Message, PushAddress, PushBatch, PushProvider,
+    PushRange, PushTask, Pushed, QuietHours, SessionId, Timestamp, UserId,
+    service::{mark_read::MarkRead, remove_member::RemoveMember, send_message::SendMessage},
 };
 
 use crate::{
-    harness::{ManualClock, group, send},
+    harness::{ManualClock, group, key, random_number, send, text},
     on_every_database,
 };
 
@@ -45,6 +45,19 @@ async fn group_with_devices(chat: &Chat, users: &[Caller]) -> ConversationId {
         register(chat, user).await;
     }
     group(chat, &users[0], &users[1..]).await
+}
+
+async fn mention(
+    chat: &Chat,
+    sender: &Caller,
+    conversation: ConversationId,
+    body: &str,
+    users: &[&Caller],
+) -> Arc<Message> {
+    let (client_key, text) = (key(format!("{:x}", random_number())), text(body));
+    let mentions = Mentions::new(&[], users.iter().map(|caller| caller.user)).expect("few");
+    let command = SendMessage { conversation, client_key, text, mentions };
+    chat.send_message(sender, command).await.expect("a message")
 }
 
 on_every_database! {
@@ -89,6 +102,35 @@ on_every_database! {
         chat.remove_member(&users[0], RemoveMember { conversation: id, user: one.user }).await.expect("removes");
         chat.sign_out(two, None).await.expect("ends");
         assert_eq!(due(&chat, id, next).await, those(&[]));
+    }
+
+    async fn who_is_mentioned_hears_of_it_though_they_have_muted_the_conversation(db: TestDatabase) {
+        let chat = db.chat();
+        let users = db.users(5).await;
+        let id = group_with_devices(&chat, &users[..4]).await;
+        let [one, two, three, stranger] = [&users[1], &users[2], &users[3], &users[4]];
+        register(&chat, stranger).await;
+        for user in [two, three] {
+            chat.mute_conversation(user, id, Timestamp::FAR).await.expect("mutes");
+        }
+        let before = send(&chat, &users[0], id, "before").await.seq;
+        assert_eq!(due(&chat, id, before).await, those(&[one]), "two and three have muted it");
+        let mentioned = mention(&chat, &users[0], id, "@two", &[two, stranger]).await;
+        assert_eq!(mentioned.mentions, [two.user].into_iter().collect(), "a stranger is left out");
+        let (mentioned, after) = (mentioned.seq, send(&chat, &users[0], id, "after").await.seq);
+        assert_eq!(due(&chat, id, before).await, those(&[one]), "not with what came sooner");
+        assert_eq!(due(&chat, id, mentioned).await, those(&[one, two]));
+        assert_eq!(due(&chat, id, after).await, those(&[one, two]), "tasks may be one, of the newest");
+
+        let told = Pushed { conversation: id, seq: mentioned, sent: vec![two.session], gone: Vec::new() };
+        chat.note_pushed(vec![told]).await.expect("notes");
+        assert_eq!(due(&chat, id, after).await, those(&[one]), "two was told, and of the rest has muted it");
+        let again = mention(&chat, one, id, "@two @three", &[two, three]).await.seq;
+        assert_eq!(due(&chat, id, again).await, [&users[0], two, three].map(|user| user.session).into());
+        chat.mark_read(three, MarkRead { conversation: id, seq: again }).await.expect("reads");
+        send(&chat, two, id, "read by who answers").await;
+        let last = send(&chat, &users[0], id, "last").await.seq;
+        assert_eq!(due(&chat, id, last).await, those(&[one]), "both have read that they were mentioned");
     }
 
     async fn the_badge_is_all_that_is_unread(db: TestDatabase) {

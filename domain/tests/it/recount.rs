@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{
-    Caller, Chat, Content, ConversationId, Direction, Fact, Message, PageRequest,
+    Caller, Chat, Content, ConversationId, Direction, Fact, Mentions, Message, PageRequest,
     port::Log as _,
     service::{
         add_members::AddMembers, mark_read::MarkRead, remove_member::RemoveMember, send_message::SendMessage,
@@ -70,7 +70,12 @@ impl Stage {
                 }
                 _ => {
                     let name = format!("{actor}-{step}");
-                    let command = SendMessage { conversation, client_key: key(&*name), text: text(&name) };
+                    let command = SendMessage {
+                        conversation,
+                        client_key: key(&*name),
+                        text: text(&name),
+                        mentions: Mentions::default(),
+                    };
                     let Ok(sent) = here.send_message(user, command.clone()).await else { continue };
                     if dice.roll(4) == 0 {
                         let again = there.send_message(user, command).await.expect("sent before");

@@ -8,7 +8,7 @@ use std::{
 };
 
 use domain::{
-    Chat, ErrorCode, Limits,
+    Chat, ErrorCode, Limits, Mentions,
     grpc::{
         Remote, RemoteSetup,
         metadata::ServiceSecret,
@@ -224,7 +224,12 @@ async fn nine_hundred_sends_of_sixteen_kib_at_once_are_answered_or_may_be_made_a
         let mut sends = JoinSet::new();
         for number in open.drain(..) {
             let (chat, sender, text) = (far.chat.clone(), users[0], text(&body));
-            let command = SendMessage { conversation, client_key: key(format!("k{number}")), text };
+            let command = SendMessage {
+                conversation,
+                client_key: key(format!("k{number}")),
+                text,
+                mentions: Mentions::default(),
+            };
             sends.spawn(async move { (number, chat.send_message(&sender, command).await) });
         }
         while let Some(sent) = sends.join_next().await {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use domain::{
-    ErrorCode, Member, MemberId, MemberRole, Timestamp,
+    ErrorCode, Member, MemberId, MemberRole, Mentions, Timestamp,
     adapter::sql::{ConnectError, PoolSettings, SqlStore},
     port::{Log as _, StoreError},
     service::{
@@ -145,7 +145,7 @@ on_every_database! {
             let conversation = id;
             calls.push(async move {
                 let (client_key, text) = (key(format!("k{round}")), text("x"));
-                chat.send_message(&sender, SendMessage { conversation, client_key, text }).await.err().map(|error| error.code())
+                chat.send_message(&sender, SendMessage { conversation, client_key, text, mentions: Mentions::default() }).await.err().map(|error| error.code())
             }.boxed());
             let chat = nodes[(round + 1) % 2].clone();
             calls.push(match round % 4 {
@@ -195,6 +195,7 @@ async fn fifty_writers_and_readers_on_sqlite_never_meet_a_lock() {
                     conversation: id,
                     client_key: key(format!("k{writer}-{index}")),
                     text: text("x"),
+                    mentions: Mentions::default(),
                 };
                 chat.send_message(&user, command).await.expect("sent");
                 chat.missed(&user, None, None).await.expect("read");
@@ -303,7 +304,12 @@ async fn keys_that_differ_in_case_or_trailing_characters_are_different_keys() {
         let users = db.users(2).await;
         let id = group(&chat, &users[0], &users[1..]).await;
         for (seq, name) in ["k", "K", "k.", "k~"].into_iter().enumerate() {
-            let command = SendMessage { conversation: id, client_key: key(name), text: text(name) };
+            let command = SendMessage {
+                conversation: id,
+                client_key: key(name),
+                text: text(name),
+                mentions: Mentions::default(),
+            };
             let sent = chat.send_message(&users[0], command).await.expect("sent");
             assert_eq!(usize::try_from(sent.seq).expect("small"), seq + 1, "{kind:?} {name}");
         }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use domain::{
-    ErrorCode, LaneId, Limits, PageRequest,
+    ErrorCode, LaneId, Limits, Mentions, PageRequest,
     adapter::sql::{PoolSettings, SqlStore},
     port::{Log as _, StoreError},
     service::send_message::SendMessage,
@@ -236,7 +236,12 @@ async fn a_commit_whose_answer_vanishes_is_found_by_its_key(db: TestDatabase) {
     let users = db.users(2).await;
     let conversation = group(&chat, &users[0], &users[1..]).await;
     send(&chat, &users[0], conversation, "sound").await;
-    let command = || SendMessage { conversation, client_key: key("once"), text: text("unknown") };
+    let command = || SendMessage {
+        conversation,
+        client_key: key("once"),
+        text: text("unknown"),
+        mentions: Mentions::default(),
+    };
 
     link.vanish_after_commit();
     let unknown = ends(chat.send_message(&users[0], command())).await.expect_err("no answer");

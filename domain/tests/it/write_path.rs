@@ -6,7 +6,7 @@ use std::{
 };
 
 use domain::{
-    Caller, ErrorCode, Limits, PageRequest,
+    Caller, ErrorCode, Limits, Mentions, PageRequest,
     port::Log as _,
     service::{
         add_members::AddMembers, mark_read::MarkRead, remove_member::RemoveMember, send_message::SendMessage,
@@ -42,7 +42,7 @@ on_every_database! {
         let chat = db.chat();
         let users = db.users(2).await;
         let id = group(&chat, &users[0], &users[1..]).await;
-        let command = SendMessage { conversation: id, client_key: key("k"), text: text("hello") };
+        let command = SendMessage { conversation: id, client_key: key("k"), text: text("hello"), mentions: Mentions::default() };
         let answers = join_all((0..100).map(|_| chat.send_message(&users[0], command.clone()))).await;
         let answers: Vec<_> = answers.into_iter().map(|answer| answer.expect("sent")).collect();
         let first = &answers[0];
@@ -63,7 +63,7 @@ on_every_database! {
         let users = db.users(2).await;
         let id = group(&nodes[0], &users[0], &users[1..]).await;
         for round in 0..20 {
-            let command = SendMessage { conversation: id, client_key: key(format!("k{round}")), text: text("hello") };
+            let command = SendMessage { conversation: id, client_key: key(format!("k{round}")), text: text("hello"), mentions: Mentions::default() };
             let answers = join_all(nodes.iter().map(|chat| chat.send_message(&users[0], command.clone()))).await;
             let ids: BTreeSet<_> = answers.into_iter().map(|answer| answer.expect("sent").id).collect();
             assert_eq!(ids.len(), 1, "round {round}");
@@ -83,7 +83,7 @@ on_every_database! {
         }
         let before = chat.conversations(&users[0], &[id]).await.expect("reads").remove(&id).expect("theirs").conversation.last_seq;
         let sends = users.iter().enumerate().map(|(index, user)| {
-            let command = SendMessage { conversation: id, client_key: key(format!("k{index}")), text: text("x") };
+            let command = SendMessage { conversation: id, client_key: key(format!("k{index}")), text: text("x"), mentions: Mentions::default() };
             let chat = chat.clone();
             async move { chat.send_message(user, command).await }
         });
@@ -110,7 +110,7 @@ on_every_database! {
         // The committer takes some of them, at most a batch, and waits for its lane.
         let refusal = loop {
             assert!(waiting.len() < 300, "the queue is never full");
-            let command = SendMessage { conversation: id, client_key: key(format!("k{}", waiting.len())), text: text("x") };
+            let command = SendMessage { conversation: id, client_key: key(format!("k{}", waiting.len())), text: text("x"), mentions: Mentions::default() };
             match chat.enqueue_message(&users[0], command) {
                 Ok(pending) => waiting.push(pending),
                 Err(refusal) => break refusal,
@@ -126,7 +126,7 @@ on_every_database! {
         held.rollback().await;
         let mut seqs = BTreeSet::new();
         for index in 0..=count {
-            let command = SendMessage { conversation: id, client_key: key(format!("k{index}")), text: text("x") };
+            let command = SendMessage { conversation: id, client_key: key(format!("k{index}")), text: text("x"), mentions: Mentions::default() };
             // What waited may still be on its way while the committer goes on.
             let sent = loop {
                 match chat.send_message(&users[0], command.clone()).await {
@@ -162,7 +162,7 @@ on_every_database! {
         let missing = domain::ConversationId::group(12_345);
         let mut refusals = Vec::new();
         for conversation in [id, missing] {
-            let command = SendMessage { conversation, client_key: key("k"), text: text("x") };
+            let command = SendMessage { conversation, client_key: key("k"), text: text("x"), mentions: Mentions::default() };
             let refusal = chat.send_message(&users[2], command).await.expect_err("no member");
             refusals.push((refusal.code(), refusal.message().to_owned(), refusal.field()));
         }
@@ -207,7 +207,7 @@ on_every_database! {
         let users = db.users(3).await;
         let id = group(&here, &users[0], &users[1..]).await;
         let send_as = async |user: &Caller| {
-            let command = SendMessage { conversation: id, client_key: key(format!("{:x}", random_number())), text: text("x") };
+            let command = SendMessage { conversation: id, client_key: key(format!("{:x}", random_number())), text: text("x"), mentions: Mentions::default() };
             here.send_message(user, command).await.map_err(|error| error.code())
         };
         assert_eq!(send_as(&users[1]).await.expect("a member").seq, 1);

@@ -1,7 +1,9 @@
 //! The write path, seen from outside.
 
 use async_graphql::{Context, ID, InputObject, OneofObject, SimpleObject};
-use domain::{ClientKey, MessageText, ServiceResult, service::send_message::SendMessage};
+use domain::{
+    ClientKey, MENTIONS_MAX, Mentions, MessageText, ServiceResult, service::send_message::SendMessage,
+};
 
 use crate::{
     connection::SendTurn,
@@ -12,6 +14,8 @@ use crate::{
         types::{message::Message, user_error::UserError},
     },
 };
+
+const MENTIONS: &[&str] = &["content", "text", "mentions"];
 
 /// What to send where.
 #[derive(InputObject)]
@@ -38,6 +42,10 @@ pub enum MessageContentInput {
 pub struct TextContentInput {
     /// 1 to 16,384 bytes of UTF-8, any Unicode but U+0000; delivered byte for byte.
     text: String,
+    /// Members whom the text mentions, at most 50. They get a push even if they have muted the conversation, though not in their
+    /// quiet hours. Who is no member is left out.
+    #[graphql(default)]
+    mentions: Vec<ID>,
 }
 
 /// The answer to `sendMessage`.
@@ -75,5 +83,6 @@ fn command(input: SendMessageInput) -> ServiceResult<SendMessage> {
         conversation: id::input(&["conversationId"], &input.conversation_id)?,
         client_key: ClientKey::new(&["clientMessageId"], input.client_message_id)?,
         text: MessageText::new(&["content", "text", "text"], content.text)?,
+        mentions: Mentions::new(MENTIONS, id::inputs(MENTIONS, &content.mentions, MENTIONS_MAX)?)?,
     })
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, ID, Object, SimpleObject, Union};
-use domain::{Content, ServiceError};
+use domain::{Content, Mentions, ServiceError};
+use futures_util::future::try_join_all;
 
 use super::{connection::connection, conversation::Conversation, scalars::DateTime, user::User};
 use crate::schema::{
@@ -77,7 +78,13 @@ impl Message {
 
     /// What it says. Later versions may add kinds of content: show a placeholder for those you do not know.
     async fn content(&self) -> Option<MessageContent> {
-        Some((&self.message.content).into())
+        Some(match &self.message.content {
+            Content::Text(text) => MessageContent::Text(TextContent {
+                text: text.to_string(),
+                mentions: self.message.mentions.clone(),
+            }),
+            Content::System(content) => MessageContent::System(SystemContent { text: content.text.clone() }),
+        })
     }
 
     /// When it was committed. For show only: `seq` gives the order.
@@ -94,10 +101,25 @@ pub enum MessageContent {
 }
 
 /// Text written by a person.
-#[derive(SimpleObject)]
 pub struct TextContent {
-    /// The text as it was sent, byte for byte: 1 to 16,384 bytes of UTF-8, any Unicode but U+0000.
     text: String,
+    mentions: Mentions,
+}
+
+/// Text written by a person.
+#[Object]
+impl TextContent {
+    /// The text as it was sent, byte for byte: 1 to 16,384 bytes of UTF-8, any Unicode but U+0000.
+    async fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whom it mentions, at most 50: those of `mentions` who were members when it was sent.
+    async fn mentions(&self, ctx: &Context<'_>) -> Result<Vec<User>> {
+        let users = self.mentions.iter().map(|user| ctx.loaders().user(user));
+        let users = try_join_all(users).await?;
+        Ok(users.into_iter().flatten().map(User::from).collect())
+    }
 }
 
 /// A note that the server wrote into the history, for instance that somebody joined. Never counted as unread.
@@ -105,15 +127,6 @@ pub struct TextContent {
 pub struct SystemContent {
     /// What happened, in plain English.
     text: String,
-}
-
-impl From<&Content> for MessageContent {
-    fn from(content: &Content) -> Self {
-        match content {
-            Content::Text(text) => Self::Text(TextContent { text: text.to_string() }),
-            Content::System(content) => Self::System(SystemContent { text: content.text.clone() }),
-        }
-    }
 }
 
 connection! {

@@ -65,7 +65,7 @@ fn spans(ranges: &[PushRange]) -> Vec<PushRange> {
     spans.into_iter().map(span).collect()
 }
 
-fn candidate(row: &QueryResult) -> Result<Candidate, StoreError> {
+fn candidate(row: &QueryResult, now: Timestamp) -> Result<Candidate, StoreError> {
     let mut row = Row::new(row);
     let conversation = row.conversation_id()?;
     let senders = row.senders()?;
@@ -80,7 +80,17 @@ fn candidate(row: &QueryResult) -> Result<Candidate, StoreError> {
     let time_zone: Option<String> = row.get()?;
     let quiet_hours = starts.zip(ends).zip(time_zone);
     let quiet_hours = quiet_hours.map(|((starts, ends), time_zone)| QuietHours { starts, ends, time_zone });
-    Ok(Candidate { conversation, target, read_seq, pushed_seq: pushed_seq.unwrap_or(0), quiet_hours })
+    let muted_until: Option<i64> = row.get()?;
+    let mentioned_seq: Option<i32> = row.get()?;
+    Ok(Candidate {
+        conversation,
+        target,
+        read_seq,
+        pushed_seq: pushed_seq.unwrap_or(0),
+        quiet_hours,
+        is_muted: muted_until.is_some_and(|until| until > now.0),
+        mentioned_seq: mentioned_seq.unwrap_or(0),
+    })
 }
 
 /// A mark never goes back: a worker that slept through its task may come late.
@@ -161,19 +171,20 @@ impl Pushes for SqlStore {
             .push(in_this_order)
             .push(
                 "m.conversation_id, c.senders, m.user_id, m.read_seq, k.seq, d.session_id, d.provider, d.address, \
-                 d.p256dh, d.auth, h.starts, h.ends, h.time_zone FROM member m ",
+                 d.p256dh, d.auth, h.starts, h.ends, h.time_zone, q.until, n.seq FROM member m ",
             )
             .push(by_place)
             .push(
                 "JOIN conversation c ON c.id = m.conversation_id JOIN device d ON d.user_id = m.user_id \
                  JOIN session s ON s.id = d.session_id AND s.ended_at IS NULL \
                  LEFT JOIN muted_conversation q ON q.user_id = m.user_id AND q.conversation_id = m.conversation_id \
+                 LEFT JOIN mention n ON n.conversation_id = m.conversation_id AND n.user_id = m.user_id \
                  LEFT JOIN quiet_hours h ON h.user_id = m.user_id \
                  LEFT JOIN push_mark k ON k.session_id = d.session_id AND k.conversation_id = m.conversation_id \
                  WHERE m.removed_rev IS NULL AND (q.until IS NULL OR q.until <= ",
             )
             .bind(now.0)
-            .push(") AND (");
+            .push(" OR (n.seq > m.read_seq AND (k.seq IS NULL OR n.seq > k.seq))) AND (");
         // Padded, so that there are few distinct texts.
         let padded = spans.iter().chain(iter::repeat(last)).take(spans.len().next_power_of_two());
         for (index, span) in padded.enumerate() {
@@ -193,7 +204,7 @@ impl Pushes for SqlStore {
             .bind(i64::from(limit))
             .all(&self.reader)
             .await?;
-        rows.iter().map(candidate).collect()
+        rows.iter().map(|row| candidate(row, now)).collect()
     }
 
     async fn unread(&self, users: &[UserId]) -> Result<HashMap<UserId, i32>, StoreError> {

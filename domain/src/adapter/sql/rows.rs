@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use sea_orm::{QueryResult, TryGetable, Value};
+use entity::member;
+use sea_orm::{ActiveValue::Set, QueryResult, TryGetable, Value};
 
 use super::dialect::store_error;
 use crate::{
-    ClientKey, Content, Conversation, ConversationId, ConversationKind, Member, MemberRole, Message,
-    MessageId, RecentSenders, SenderPosition, Timestamp, User, UserId, commit::BATCH_MESSAGES_CEILING,
-    model::message::SystemContent, port::StoreError,
+    ClientKey, Content, Conversation, ConversationId, ConversationKind, Member, MemberRole, Mentions,
+    Message, MessageId, RecentSenders, SenderPosition, Timestamp, User, UserId,
+    commit::BATCH_MESSAGES_CEILING, model::message::SystemContent, port::StoreError,
 };
 
 pub(super) const CONVERSATION: &str = "c.id, c.kind, c.title, c.created_at, c.last_seq, c.rev, c.countable, \
@@ -18,7 +19,7 @@ pub(super) const MEMBER: &str = "m.conversation_id, m.user_id, m.role, m.read_se
     m.joined_rev, m.joined_pos, m.removed_rev, m.removed_pos, m.role_rev, m.role_pos, m.read_rev, m.read_pos, (SELECT h.senders FROM conversation h WHERE h.id = m.conversation_id)";
 
 pub(super) const MESSAGE: &str = "g.conversation_id, g.seq, g.id, g.sender_id, g.client_message_id, g.content_hash, \
-    g.kind, g.body, g.created_at, g.countable, g.rev, g.created_rev, g.pos";
+    g.kind, g.body, g.mentions, g.created_at, g.countable, g.rev, g.created_rev, g.pos";
 
 pub(super) const USER: &str = "u.id, u.username, u.display_name, u.created_at";
 
@@ -117,6 +118,9 @@ impl<'a> Row<'a> {
         let content_hash = self.bytes()?;
         let kind: i16 = self.get()?;
         let body: String = self.get()?;
+        let mentions: Option<Vec<u8>> = self.get()?;
+        let mentions = mentions.unwrap_or_default();
+        let mentions = mentions.as_chunks().0.iter().map(|user| UserId(i64::from_be_bytes(*user)));
         Ok(Message {
             id,
             conversation,
@@ -125,6 +129,7 @@ impl<'a> Row<'a> {
             client_key,
             content_hash,
             content: content(kind, body)?,
+            mentions: mentions.collect(),
             created_at: self.time()?,
             countable: self.get()?,
             rev: self.get()?,
@@ -177,12 +182,18 @@ pub(super) fn senders_value(senders: &RecentSenders) -> Value {
     Value::from(bytes.collect::<Vec<u8>>())
 }
 
+/// Users of 8 bytes each, big-endian; null where nobody is mentioned.
+fn mentions_value(mentions: &Mentions) -> Value {
+    let bytes = || mentions.iter().flat_map(|user| user.0.to_be_bytes()).collect::<Vec<u8>>();
+    (!mentions.is_empty()).then(bytes).into()
+}
+
 pub(super) fn id_value(id: ConversationId) -> Value {
     Value::from(id.as_bytes().to_vec())
 }
 
 /// Columns of a message, the widest row that a batch writes.
-const MESSAGE_COLUMNS: usize = 13;
+const MESSAGE_COLUMNS: usize = 14;
 /// Values that a statement may bind: `SQLite` 32,766 (`SQLITE_MAX_VARIABLE_NUMBER`), the others 65,535.
 const BOUND_VALUES_MAX: usize = 32_766;
 const _: () =
@@ -205,10 +216,32 @@ pub(super) fn message_values(message: &Message) -> Result<[Value; MESSAGE_COLUMN
         message.content_hash.to_vec().into(),
         kind.into(),
         body.into(),
+        mentions_value(&message.mentions),
         message.created_at.0.into(),
         message.countable.into(),
         message.rev.into(),
         message.created_rev.into(),
         message.pos.into(),
     ])
+}
+
+/// A membership, whole.
+pub(super) fn member_row(member: &Member) -> member::ActiveModel {
+    member::ActiveModel {
+        conversation_id: Set(member.conversation.as_bytes().to_vec()),
+        user_id: Set(member.user.0),
+        role: Set(role_number(member.role)),
+        read_seq: Set(member.read_seq),
+        read_countable: Set(member.read_countable),
+        joined_at: Set(member.joined_at.0),
+        joined_rev: Set(member.joined_rev),
+        joined_pos: Set(member.joined_pos),
+        removed_rev: Set(member.removed_rev),
+        removed_pos: Set(member.removed_pos),
+        role_rev: Set(member.role_rev),
+        role_pos: Set(member.role_pos),
+        read_rev: Set(member.read_rev),
+        read_pos: Set(member.read_pos),
+        pos: Set(member.pos()),
+    }
 }

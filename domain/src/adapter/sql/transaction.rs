@@ -13,12 +13,12 @@ use sea_orm::{
 use super::{
     devices::remove_devices,
     dialect::{
-        Dialect, MEMBER_PAIRS, MESSAGE_KEYS, MESSAGE_PLACES, RowUpdate, lane_number, statement_rows,
-        store_error,
+        Dialect, MEMBER_PAIRS, MESSAGE_KEYS, MESSAGE_PLACES, Otherwise, RowUpdate, lane_number,
+        statement_rows, store_error,
     },
     kept::{Kept, Line},
     log::read_entries,
-    rows::{CONVERSATION, MEMBER, MESSAGE, Row, id_value, message_values, role_number, senders_value},
+    rows::{CONVERSATION, MEMBER, MESSAGE, Row, id_value, member_row, message_values, senders_value},
     statement::{Sql, push_hex},
 };
 use crate::{
@@ -74,6 +74,12 @@ const READS: RowUpdate<7> = RowUpdate {
     keys: 2,
     // A sender who gives way to another may have been written like this before.
     unused: None,
+};
+
+const KEEP_THE_NEWER_MENTION: Otherwise = Otherwise {
+    mysql: " ON DUPLICATE KEY UPDATE seq = VALUES(seq)",
+    postgres: " ON CONFLICT (conversation_id, user_id) DO UPDATE SET seq = excluded.seq",
+    sqlite: " ON CONFLICT (conversation_id, user_id) DO UPDATE SET seq = excluded.seq",
 };
 
 impl SqlTransaction {
@@ -255,6 +261,20 @@ impl LaneTransaction for SqlTransaction {
         Ok(())
     }
 
+    async fn put_mentions(&mut self, mentioned: &[(MemberId, i32)]) -> Result<(), StoreError> {
+        if mentioned.is_empty() {
+            return Ok(());
+        }
+        let rows =
+            mentioned.iter().map(|(id, seq)| [id_value(id.conversation), id.user.0.into(), (*seq).into()]);
+        self.sql("INSERT INTO mention (conversation_id, user_id, seq) VALUES ")
+            .rows(rows)
+            .push(self.dialect.otherwise(&KEEP_THE_NEWER_MENTION))
+            .run(&self.line.connection)
+            .await
+            .map(drop)
+    }
+
     async fn update_heads(&mut self, heads: &[Conversation]) -> Result<(), StoreError> {
         if heads.is_empty() {
             return Ok(());
@@ -407,24 +427,4 @@ fn of_commit(error: DbErr) -> StoreError {
 
 fn places(at: &[(ConversationId, i32)]) -> impl Iterator<Item = [Value; 2]> {
     at.iter().map(|(conversation, seq)| [id_value(*conversation), (*seq).into()])
-}
-
-fn member_row(member: &Member) -> member::ActiveModel {
-    member::ActiveModel {
-        conversation_id: Set(member.conversation.as_bytes().to_vec()),
-        user_id: Set(member.user.0),
-        role: Set(role_number(member.role)),
-        read_seq: Set(member.read_seq),
-        read_countable: Set(member.read_countable),
-        joined_at: Set(member.joined_at.0),
-        joined_rev: Set(member.joined_rev),
-        joined_pos: Set(member.joined_pos),
-        removed_rev: Set(member.removed_rev),
-        removed_pos: Set(member.removed_pos),
-        role_rev: Set(member.role_rev),
-        role_pos: Set(member.role_pos),
-        read_rev: Set(member.read_rev),
-        read_pos: Set(member.read_pos),
-        pos: Set(member.pos()),
-    }
 }

@@ -310,6 +310,11 @@ impl LaneTransaction for FakeTransaction {
         if messages.iter().any(is_taken) { Err(StoreError::Duplicate("taken".into())) } else { Ok(()) }
     }
 
+    async fn put_mentions(&mut self, mentioned: &[(MemberId, i32)]) -> Result<(), StoreError> {
+        assert!(mentioned.is_empty(), "no test here mentions anybody");
+        Ok(())
+    }
+
     async fn update_heads(&mut self, heads: &[Conversation]) -> Result<(), StoreError> {
         let fewer = |left: u32| left.checked_sub(1);
         if self.log.conflicts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok() {

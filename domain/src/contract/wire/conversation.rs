@@ -81,6 +81,7 @@ impl Wire for Message {
             system,
             created_at: self.created_at.0,
             countable: self.countable,
+            mentions: self.mentions.iter().map(|user| user.0).collect(),
         }
     }
 
@@ -105,6 +106,7 @@ impl Wire for Message {
             client_key: message.client_key.and_then(ClientKey::from_stored),
             content_hash: content_hash.map_err(|_| WireError::Unsound("hash of the content"))?,
             content,
+            mentions: message.mentions.into_iter().map(UserId).collect(),
             created_at: Timestamp(message.created_at),
             countable: message.countable,
         })
