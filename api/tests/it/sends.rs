@@ -86,12 +86,12 @@ async fn a_text_mentions_members_each_once_and_nobody_else() {
         let answer: Value = answer(node.post(JSON, body).bearer_auth(&ada.token)).await.json();
         answer["data"]["sendMessage"].clone()
     };
-    let sent = send("k", json!([bob_id, eve_id, ada_id, bob_id])).await;
-    let names = &sent["message"]["content"]["mentions"];
-    assert_eq!(names, &json!([{ "username": "ada" }, { "username": "bob" }]), "{sent}");
+    let first = send("k", json!([bob_id, eve_id, ada_id, bob_id])).await;
+    let names = &first["message"]["content"]["mentions"];
+    assert_eq!(names, &json!([{ "username": "ada" }, { "username": "bob" }]), "{first}");
     let seen = socket.event().await;
     assert_eq!(&seen["message"]["content"]["mentions"], names, "{seen}");
-    assert_eq!(send("k", json!([ada_id, bob_id, eve_id])).await, sent, "the same message");
+    assert_eq!(send("k", json!([ada_id, bob_id, eve_id])).await, first, "the same message");
 
     let refused = |code: &str, field: Value| json!([{ "code": code, "field": field }]);
     let other = send("k", json!([bob_id])).await;
