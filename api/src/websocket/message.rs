@@ -145,7 +145,7 @@ pub(super) fn serialise(value: &impl Serialize) -> Bytes {
             // Answers are trees of plain values; only a broken `Serialize` gets here.
             tracing::error!(error.chain = %error, "an answer cannot be serialised");
             Bytes::from_static(
-                br#"{"errors":[{"message":"internal error","extensions":{"code":"INTERNAL"}}]}"#,
+                br#"{"errors":[{"message":"internal error","extensions":{"code":"INTERNAL","retryable":false}}]}"#,
             )
         }
     }

@@ -101,14 +101,15 @@ fn root_field(mut request: Request) -> String {
     }
 }
 
-struct Node {
+pub struct Node {
     probe: Arc<Probe>,
-    address: SocketAddr,
+    pub address: SocketAddr,
     stop: CancellationToken,
     serving: TaskTracker,
 }
 
-async fn start(operation_timeout: Duration, operations_max: usize) -> Node {
+/// Without the schema of the product: its fields panic, wait or answer.
+pub async fn start(operation_timeout: Duration, operations_max: usize) -> Node {
     let [started, may_end, ended, dropped] = [0, 0, 0, 0].map(Semaphore::new);
     let probe = Arc::new(Probe { started, may_end, ended, dropped });
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
