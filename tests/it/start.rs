@@ -98,7 +98,7 @@ fn certificates_and_manifests_that_are_none_are_named() {
     for (name, manifest, problem) in [
         ("broken.json", "{", "broken.json: neither a manifest of Apollo's"),
         ("syntax.json", r#"{"d1": "{"}"#, "syntax.json: the document d1: syntax error"),
-        ("unknown.json", r#"{"d2": "{ viewer { nothing } }"}"#, "the document d2 is not valid: "),
+        ("unknown.json", r#"{"d2": "{ viewer { nothing } }"}"#, "unknown.json: the document d2 is not valid: "),
     ] {
         let mut command = embedded(&folder);
         command.env("CONFAB_TRUSTED_DOCUMENTS", file(name, manifest));
