@@ -277,6 +277,33 @@ fn a_schema_of_a_later_release_is_left_alone_by_migrate_and_refused_where_it_doe
 }
 
 #[test]
+fn a_folder_of_keys_that_is_not_there_is_named_with_the_way_out_or_made_and_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = folder.path().join("elsewhere/keys");
+    let with_keys = || {
+        let mut command = embedded(&folder);
+        command.env("CONFAB_KEYS_DIR", &keys);
+        command
+    };
+    let with_database = || {
+        let mut command = with_keys();
+        command.env("CONFAB_DATABASE_URL", format!("sqlite://{}/a.sqlite", folder.path().display()));
+        command
+    };
+    assert!(with_database().arg("migrate").status().expect("runs").success());
+    let (code, text) = outcome(with_database());
+    assert_eq!(code, Some(1));
+    for word in ["elsewhere/keys is not there", "`confab keys new`", "CONFAB_KEYS_DIR"] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    let log = folder.path().join("log");
+    let mut server = Server::start_logging(with_keys(), fs::File::create(&log).expect("a file"));
+    assert_eq!(server.terminate(), Some(0));
+    let text = fs::read_to_string(&log).expect("the log");
+    assert!(text.contains("made the first signing key") && text.contains("elsewhere/keys"), "{text}");
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("file");
