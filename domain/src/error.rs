@@ -197,6 +197,16 @@ impl ServiceError {
         Self::new(ErrorCode::Unavailable, message)
     }
 
+    /// What a call needs is away or has no room; it did not happen, or may be made again all the same.
+    pub fn away() -> Self {
+        Self::unavailable("the service is busy or away; try again")
+    }
+
+    /// Nobody knows what became of a call.
+    pub fn unknown_fate() -> Self {
+        Self::unavailable("no answer in time; it may still happen")
+    }
+
     /// Turns a failure of ours into `INTERNAL`, on purpose. The cause is for the logs alone.
     pub fn internal(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { source: Some(Arc::from(source.into())), ..Self::new(ErrorCode::Internal, "internal error") }
