@@ -1,6 +1,7 @@
 //! The database of the settings: its folder, its lock, its schema.
 
 use std::{
+    collections::BTreeSet,
     error::Error,
     fs::{self, File, OpenOptions, TryLockError},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -16,7 +17,7 @@ use domain::{
     error::chain,
     port::{Clock as _, Log as _},
 };
-use migration::{Migrator, MigratorTrait as _, SCHEMA_VERSION};
+use migration::{Migration, Migrator, MigratorTrait as _, SCHEMA_VERSION};
 use tokio::time::{Instant, sleep};
 
 use crate::{readiness::Readiness, settings::Settings};
@@ -99,7 +100,7 @@ pub async fn open_patiently(settings: &Settings, readiness: &Readiness) -> Outco
 /// `confab migrate`.
 pub async fn migrate(settings: &Settings, restored: bool) -> Outcome<()> {
     let _folder = if settings.is_embedded() { Some(take_data_folder(settings)?) } else { None };
-    bring_up_to_date(settings).await?;
+    let schema = bring_up_to_date(settings).await?;
     let store = open_now(settings).await.map_err(|error| named(&error))?;
     if restored {
         let epoch = store.heads().await?.epoch;
@@ -115,18 +116,46 @@ pub async fn migrate(settings: &Settings, restored: bool) -> Outcome<()> {
         println!("the topics are there ({})", names.join(", "));
     }
     store.close().await;
-    println!("the schema is up to date (version {SCHEMA_VERSION})");
+    match schema {
+        Schema::Ours => println!("the schema is up to date (version {SCHEMA_VERSION})"),
+        Schema::Newer => println!(
+            "the schema is of a later release and still fits this binary (version {SCHEMA_VERSION}); nothing was changed"
+        ),
+    }
     Ok(())
 }
 
-async fn bring_up_to_date(settings: &Settings) -> Outcome<()> {
+/// Who made the schema what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Schema {
+    Ours,
+    /// A later release, which did all that this one would. Whether it left what this one uses, `SqlStore::open` finds out.
+    Newer,
+}
+
+async fn bring_up_to_date(settings: &Settings) -> Outcome<Schema> {
     let connection = SqlStore::connect_raw(&settings.database_url(), pool(settings)).await;
     let connection = connection.map_err(|error| named(&error))?;
-    Migrator::up(&connection, None)
-        .await
-        .map_err(|error| format!("CONFAB_DATABASE_URL: the schema cannot be changed: {}", chain(&error)))?;
+    let failed = |error: &(dyn Error + 'static)| {
+        format!("CONFAB_DATABASE_URL: the schema cannot be changed: {}", chain(error))
+    };
+    let done = Migrator::get_migration_models(&connection).await.map_err(|error| failed(&error))?;
+    let done: BTreeSet<&str> = done.iter().map(|migration| migration.version.as_str()).collect();
+    let known = Migrator::get_migration_files();
+    let known: BTreeSet<&str> = known.iter().map(Migration::name).collect();
+    let unknown: Vec<&str> = done.difference(&known).copied().collect();
+    let schema = if unknown.is_empty() {
+        Migrator::up(&connection, None).await.map_err(|error| failed(&error))?;
+        Schema::Ours
+    } else if known.is_subset(&done) {
+        Schema::Newer
+    } else {
+        let unknown = unknown.join(", ");
+        let text = "this binary is too old for the schema, or of another line of releases: it does not know";
+        return Err(format!("CONFAB_DATABASE_URL: {text} {unknown}").into());
+    };
     connection.close().await?;
-    Ok(())
+    Ok(schema)
 }
 
 pub fn pool(settings: &Settings) -> PoolSettings {

@@ -400,7 +400,9 @@ pub fn open_keys(settings: &Settings) -> Result<KeyRing, KeyError> {
     let folder = settings.keys_folder();
     match KeyRing::open(&folder) {
         Err(error) if error.is_none_yet() && makes_keys(settings) => {
-            KeyRing::create(&folder, &SystemClock, &SystemRandom)?;
+            let id = KeyRing::create(&folder, &SystemClock, &SystemRandom)?;
+            // Whoever meant another folder (CONFAB_KEYS_DIR) finds out here, and not by tokens that no other node takes.
+            tracing::info!(keys.folder = %folder.display(), keys.id = id, "made the first signing key");
             KeyRing::open(&folder)
         }
         outcome => outcome,

@@ -28,8 +28,6 @@ pub enum StartError {
     Domain(#[from] ServiceError),
     #[error("trusted documents: {0}")]
     Trusted(#[from] ManifestError),
-    #[error("trusted documents: the document {id} is not valid: {problem}")]
-    TrustedInvalid { id: String, problem: String },
     #[error("cannot listen")]
     Listen(#[source] io::Error),
     #[error("TLS: {0}")]
@@ -91,8 +89,8 @@ pub async fn start(setup: ApiSetup) -> Result<(Server, Hub), StartError> {
     let executor =
         Arc::new(ChatExecutor { chat, schema, of_valid, rules: schema::rules(), hub: hub.clone() });
     let edge = Arc::new(Edge::new(settings, &sdl, executor, clock, random)?);
-    if let Some((id, problem)) = edge.invalid_trusted().await {
-        return Err(StartError::TrustedInvalid { id, problem });
+    if let Some(invalid) = edge.invalid_trusted().await {
+        return Err(invalid.into());
     }
     let server = Server::bind(edge, sockets, sdl.into()).await?;
     Ok((server, hub))

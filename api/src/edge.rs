@@ -200,27 +200,24 @@ impl Edge {
     }
 
     /// The first trusted document that the schema refuses, with the reason.
-    pub async fn invalid_trusted(&self) -> Option<(String, String)> {
-        for (id, text) in self.trusted.iter().flat_map(Trusted::texts) {
-            let problem = match self.documents.read(text) {
-                Ok(document) if !document.faults.is_empty() => {
-                    document.faults.first().map(|fault| fault.message.to_string())
-                }
-                Ok(document) => {
-                    // Any of its operations will do: all are looked at.
-                    let name = document.parsed.operations.iter().next().and_then(|(name, _)| name);
-                    let mut request = Request::new(String::new());
-                    request.operation_name = name.map(ToString::to_string);
-                    request.set_parsed_query(document.parsed.clone());
-                    self.executor.validate(request).await.into_iter().next().map(|error| error.message)
-                }
-                Err(refusal) => Some(refusal.message.into_owned()),
-            };
-            if let Some(problem) = problem {
-                return Some((id.to_owned(), problem));
-            }
+    pub async fn invalid_trusted(&self) -> Option<ManifestError> {
+        self.trusted.as_ref()?.first_fault(async |text| self.fault_of(text).await).await
+    }
+
+    async fn fault_of(&self, text: &str) -> Option<String> {
+        let document = match self.documents.read(text) {
+            Ok(document) => document,
+            Err(refusal) => return Some(refusal.message.into_owned()),
+        };
+        if let Some(fault) = document.faults.first() {
+            return Some(fault.message.to_string());
         }
-        None
+        // Any of its operations will do: all are looked at.
+        let name = document.parsed.operations.iter().next().and_then(|(name, _)| name);
+        let mut request = Request::new(String::new());
+        request.operation_name = name.map(ToString::to_string);
+        request.set_parsed_query(document.parsed.clone());
+        self.executor.validate(request).await.into_iter().next().map(|error| error.message)
     }
 
     fn check(

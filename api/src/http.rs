@@ -49,14 +49,14 @@ pub async fn serve(
 ) -> Response {
     let trace = trace::of(request.headers(), &*edge.random);
     let origin = origins.allowed(request.headers()).cloned();
-    let compresses = compression::is_taken(request.headers());
+    let coding = compression::negotiate(request.headers());
     let mut response = if request.method() == Method::OPTIONS {
         preflight(origin.is_some())
     } else {
         domain::trace::scope(trace, answer(edge, request, address, trace)).await
     };
-    if compresses {
-        response = compression::compress(response).await;
+    if let Some(coding) = coding {
+        response = compression::compress(response, coding).await;
     }
     let headers = response.headers_mut();
     headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding, origin"));

@@ -34,8 +34,15 @@ pub struct ManifestError {
 /// The documents that may run.
 #[derive(Debug)]
 pub struct Trusted {
-    by_id: HashMap<String, Arc<str>>,
+    by_id: HashMap<String, Listed>,
     by_hash: HashMap<DocumentHash, Arc<str>>,
+}
+
+/// A document, and the manifest that lists it.
+#[derive(Debug)]
+struct Listed {
+    text: Arc<str>,
+    file: Arc<Path>,
 }
 
 #[derive(Deserialize)]
@@ -53,7 +60,7 @@ struct ApolloOperation {
 
 impl Trusted {
     /// `None` without manifests: everything runs. Each document has to be within the limits of `documents`; whether it fits the
-    /// schema, [`Self::texts`] lets the caller find out.
+    /// schema, [`Self::first_fault`] lets the caller find out.
     pub fn read(files: &[PathBuf], documents: &Documents) -> Result<Option<Self>, ManifestError> {
         if files.is_empty() {
             return Ok(None);
@@ -61,6 +68,7 @@ impl Trusted {
         let mut trusted = Self { by_id: HashMap::new(), by_hash: HashMap::new() };
         for file in files {
             let problem = |problem: String| ManifestError { file: file.clone(), problem };
+            let listed_in: Arc<Path> = file.as_path().into();
             let text = read(file).map_err(|error| problem(error.to_string()))?;
             for (id, body) in parse(&text).map_err(problem)? {
                 if id.is_empty() {
@@ -70,7 +78,8 @@ impl Trusted {
                 documents.read(&body).map_err(fault)?;
                 let body: Arc<str> = body.into();
                 trusted.by_hash.insert(DocumentHash::of(&body), body.clone());
-                if trusted.by_id.insert(id.clone(), body.clone()).is_some_and(|other| other != body) {
+                let listed = Listed { text: body.clone(), file: listed_in.clone() };
+                if trusted.by_id.insert(id.clone(), listed).is_some_and(|other| other.text != body) {
                     return Err(problem(format!("the id {id} stands for two documents")));
                 }
             }
@@ -84,6 +93,7 @@ impl Trusted {
             (Some(id), _) => self
                 .by_id
                 .get(id)
+                .map(|listed| &listed.text)
                 .or_else(|| self.by_hash.get(&DocumentHash::parse(id)?))
                 .filter(|found| text.is_none_or(|text| *text == ***found)),
             (None, Some(text)) => self.by_hash.get(&DocumentHash::of(text)),
@@ -92,9 +102,18 @@ impl Trusted {
         found.ok_or_else(Refusal::not_trusted)
     }
 
-    /// Every document with its id.
-    pub fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.by_id.iter().map(|(id, text)| (id.as_str(), &**text))
+    /// Asks of every document what is wrong with it, until something is.
+    pub async fn first_fault(
+        &self,
+        mut fault_of: impl AsyncFnMut(&str) -> Option<String>,
+    ) -> Option<ManifestError> {
+        for (id, Listed { text, file }) in &self.by_id {
+            if let Some(fault) = fault_of(text).await {
+                let problem = format!("the document {id} is not valid: {fault}");
+                return Some(ManifestError { file: file.to_path_buf(), problem });
+            }
+        }
+        None
     }
 }
 

@@ -31,11 +31,30 @@ pub enum Surface {
     Both,
 }
 
+/// What a process that calls the domain over gRPC sees: a canonical code of gRPC, by its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrpcStatus {
+    InvalidArgument = 3,
+    NotFound = 5,
+    AlreadyExists = 6,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    FailedPrecondition = 9,
+    Aborted = 10,
+    OutOfRange = 11,
+    Internal = 13,
+    Unavailable = 14,
+    Unauthenticated = 16,
+}
+
 /// A row of the error table.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeInfo {
     pub name: &'static str,
     pub surface: Surface,
+    /// Over HTTP when nothing has run; 200 where something always has.
+    pub http_status: u16,
+    pub grpc_status: GrpcStatus,
     /// Whether the same call may succeed later without a change.
     pub retryable: bool,
     pub cause: &'static str,
@@ -43,7 +62,7 @@ pub struct CodeInfo {
 }
 
 macro_rules! error_codes {
-    ($($variant:ident, $name:literal, $surface:ident, $retryable:literal, $cause:literal, $remedy:literal;)*) => {
+    ($($variant:ident, $name:literal, $surface:ident, $http:literal, $grpc:ident, $retryable:literal, $cause:literal, $remedy:literal;)*) => {
         /// What went wrong, as a client sees it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum ErrorCode {
@@ -58,6 +77,8 @@ macro_rules! error_codes {
                     $(Self::$variant => CodeInfo {
                         name: $name,
                         surface: Surface::$surface,
+                        http_status: $http,
+                        grpc_status: GrpcStatus::$grpc,
                         retryable: $retryable,
                         cause: $cause,
                         remedy: $remedy,
@@ -69,61 +90,61 @@ macro_rules! error_codes {
 }
 
 error_codes! {
-    UsernameTaken, "USERNAME_TAKEN", Payload, false,
+    UsernameTaken, "USERNAME_TAKEN", Payload, 200, AlreadyExists, false,
         "Another user has this username, or one that differs only in case or width.",
         "Choose another username.";
-    InvalidCredentials, "INVALID_CREDENTIALS", Payload, false,
+    InvalidCredentials, "INVALID_CREDENTIALS", Payload, 200, Unauthenticated, false,
         "Username and password do not match, or the refresh token is unknown, spent or expired.",
         "Ask for the password again.";
-    InvalidInput, "INVALID_INPUT", Payload, false,
+    InvalidInput, "INVALID_INPUT", Payload, 200, InvalidArgument, false,
         "A value breaks a rule: its length, its characters, its type or its range. `field` names it.",
         "Correct the named field.";
-    NotAMember, "NOT_A_MEMBER", Payload, false,
+    NotAMember, "NOT_A_MEMBER", Payload, 200, FailedPrecondition, false,
         "The user named as the target is not a member of the conversation.",
         "Refetch the members.";
-    Forbidden, "FORBIDDEN", Payload, false,
+    Forbidden, "FORBIDDEN", Payload, 200, PermissionDenied, false,
         "The caller is a member but lacks the role for this.",
         "Ask an admin or owner of the group.";
-    IdempotencyConflict, "IDEMPOTENCY_CONFLICT", Payload, false,
+    IdempotencyConflict, "IDEMPOTENCY_CONFLICT", Payload, 200, Aborted, false,
         "The same `clientMessageId` or `clientKey` was used before with other content or another conversation.",
         "Use a new key for a new message.";
-    TooManyMembers, "TOO_MANY_MEMBERS", Payload, false,
+    TooManyMembers, "TOO_MANY_MEMBERS", Payload, 200, ResourceExhausted, false,
         "The group would have more members than allowed.",
         "Add fewer members, or open another group.";
-    LastOwner, "LAST_OWNER", Payload, false,
+    LastOwner, "LAST_OWNER", Payload, 200, FailedPrecondition, false,
         "The group would be left without an owner.",
         "Make another member owner first.";
-    ConversationFull, "CONVERSATION_FULL", Payload, false,
+    ConversationFull, "CONVERSATION_FULL", Payload, 200, ResourceExhausted, false,
         "The conversation holds 2147483647 messages or changes, the most it can.",
         "Open a new conversation.";
-    NotFound, "NOT_FOUND", Both, false,
+    NotFound, "NOT_FOUND", Both, 200, NotFound, false,
         "There is no such thing, or the caller may not see it. Both look the same on purpose.",
         "Check the id; refetch the list it came from.";
-    RateLimited, "RATE_LIMITED", Both, true,
+    RateLimited, "RATE_LIMITED", Both, 429, ResourceExhausted, true,
         "Too many calls of this kind in a short time.",
         "Wait the `retryAfterSeconds` of the user error or of the error's `extensions`, then try again.";
-    Unavailable, "UNAVAILABLE", TopLevel, true,
+    Unavailable, "UNAVAILABLE", TopLevel, 503, Unavailable, true,
         "A queue is full, a deadline passed, or a backend is away. A send may or may not have been committed.",
         "Send the same call again with the same key; nothing happens twice.";
-    Unauthenticated, "UNAUTHENTICATED", TopLevel, false,
+    Unauthenticated, "UNAUTHENTICATED", TopLevel, 401, Unauthenticated, false,
         "The operation needs a signed-in caller, or the access token is invalid, expired or revoked.",
         "Refresh the session, then try again.";
-    BadRequest, "BAD_REQUEST", TopLevel, false,
+    BadRequest, "BAD_REQUEST", TopLevel, 400, InvalidArgument, false,
         "The request is malformed: its document, variables, an argument, or a cursor.",
         "Correct the request.";
-    PageSizeOutOfRange, "PAGE_SIZE_OUT_OF_RANGE", TopLevel, false,
+    PageSizeOutOfRange, "PAGE_SIZE_OUT_OF_RANGE", TopLevel, 200, OutOfRange, false,
         "`first` or `last` is not between 1 and 100, or both are given.",
         "Ask for 1 to 100 items, in one direction.";
-    LimitExceeded, "LIMIT_EXCEEDED", TopLevel, false,
+    LimitExceeded, "LIMIT_EXCEEDED", TopLevel, 400, ResourceExhausted, false,
         "The document, its variables or the connection goes past a published bound.",
         "Send a smaller document, ask for smaller pages, or for fewer operations at once.";
-    PersistedQueryNotFound, "PERSISTED_QUERY_NOT_FOUND", TopLevel, false,
+    PersistedQueryNotFound, "PERSISTED_QUERY_NOT_FOUND", TopLevel, 400, NotFound, false,
         "No document is known by this hash: it was never registered here, or was forgotten since.",
         "Send the document's text together with the hash, once.";
-    DocumentNotTrusted, "DOCUMENT_NOT_TRUSTED", TopLevel, false,
+    DocumentNotTrusted, "DOCUMENT_NOT_TRUSTED", TopLevel, 400, PermissionDenied, false,
         "This server runs the documents of its manifests alone, and this is none of them.",
         "Send the `documentId` of a document that was released; ask the operator to add yours.";
-    Internal, "INTERNAL", TopLevel, false,
+    Internal, "INTERNAL", TopLevel, 500, Internal, false,
         "A fault of the server. The request id finds it in the logs.",
         "Report it with the request id.";
 }
@@ -174,6 +195,16 @@ impl ServiceError {
 
     pub fn unavailable(message: &'static str) -> Self {
         Self::new(ErrorCode::Unavailable, message)
+    }
+
+    /// What a call needs is away or has no room; it did not happen, or may be made again all the same.
+    pub fn away() -> Self {
+        Self::unavailable("the service is busy or away; try again")
+    }
+
+    /// Nobody knows what became of a call.
+    pub fn unknown_fate() -> Self {
+        Self::unavailable("no answer in time; it may still happen")
     }
 
     /// Turns a failure of ours into `INTERNAL`, on purpose. The cause is for the logs alone.

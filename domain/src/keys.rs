@@ -42,6 +42,11 @@ pub enum KeyError {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "{} is not there; make it and its first key with `confab keys new`, or set CONFAB_KEYS_DIR to the folder that the other nodes have",
+        .0.display()
+    )]
+    Missing(PathBuf),
     #[error("{} holds no signing key; make one with `confab keys new`", .0.display())]
     Empty(PathBuf),
     #[error("{} can be read by others than its owner (mode {mode:03o}); set it to 600", path.display())]
@@ -58,11 +63,7 @@ pub enum KeyError {
 impl KeyError {
     /// Nothing is wrong with the folder, but that it holds no key, or is not there, yet.
     pub fn is_none_yet(&self) -> bool {
-        match self {
-            Self::Empty(_) => true,
-            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
-            _ => false,
-        }
+        matches!(self, Self::Empty(_) | Self::Missing(_))
     }
 }
 

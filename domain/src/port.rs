@@ -54,9 +54,7 @@ pub enum StoreError {
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) | StoreError::Conflict(_) => {
-                Self::unavailable("the database is busy or away; try again").caused_by(error)
-            }
+            StoreError::Unavailable(_) | StoreError::Conflict(_) => Self::away().caused_by(error),
             StoreError::Duplicate(_) | StoreError::Fault(_) => Self::internal(error),
         }
     }

@@ -5,7 +5,7 @@
 
 use sea_orm_migration::{prelude::*, sea_orm::DbBackend};
 
-pub use sea_orm_migration::MigratorTrait;
+pub use sea_orm_migration::{Migration, MigratorTrait};
 
 mod m0001_installation;
 mod m0002_accounts;

@@ -302,9 +302,13 @@ fn error_catalogue() -> String {
          Generated from `domain/src/error.rs`; do not edit. Handle codes, never texts.\n\n\
          - *payload*: in `userErrors` of a mutation's payload, with `field` where one is at fault.\n\
          - *top level*: in `errors`, as `extensions.code`.\n\
-         - *retryable*: the same call may succeed later without a change (`extensions.retryable`).\n\n\
-         | Code | Where | Retryable | Cause | Remedy |\n\
-         |---|---|---|---|---|\n",
+         - *retryable*: the same call may succeed later without a change (`extensions.retryable`).\n\
+         - *HTTP*: the status when nothing has run, for `application/graphql-response+json`; under `application/json` it is 200, but for 401\n  \
+         and 429. An answer with `data` is 200, whatever errors are beside it. What is wrong with the HTTP request itself has its own: 400, 403,\n  \
+         405, 406, 408, 413, 414 or 415 under both.\n\
+         - *gRPC*: the status between `confab api` and `confab domain`.\n\n\
+         | Code | Where | Retryable | HTTP | gRPC | Cause | Remedy |\n\
+         |---|---|---|---|---|---|---|\n",
     );
     for info in ErrorCode::ALL.iter().map(|code| code.info()) {
         let place = match info.surface {
@@ -314,8 +318,12 @@ fn error_catalogue() -> String {
         };
         let retryable = if info.retryable { "yes" } else { "no" };
         let cells = [info.cause, info.remedy].map(|cell| cell.replace('|', "\\|"));
-        writeln!(page, "| `{}` | {place} | {retryable} | {} | {} |", info.name, cells[0], cells[1])
-            .expect("a string takes everything");
+        writeln!(
+            page,
+            "| `{}` | {place} | {retryable} | {} | {:?} | {} | {} |",
+            info.name, info.http_status, info.grpc_status, cells[0], cells[1]
+        )
+        .expect("a string takes everything");
     }
     page
 }

@@ -1,5 +1,6 @@
 //! The binary as its operator sees it: started, killed, stopped, misconfigured.
 
+mod away;
 mod back_ends;
 mod broker;
 mod collector;

@@ -98,7 +98,11 @@ fn certificates_and_manifests_that_are_none_are_named() {
     for (name, manifest, problem) in [
         ("broken.json", "{", "broken.json: neither a manifest of Apollo's"),
         ("syntax.json", r#"{"d1": "{"}"#, "syntax.json: the document d1: syntax error"),
-        ("unknown.json", r#"{"d2": "{ viewer { nothing } }"}"#, "the document d2 is not valid: "),
+        (
+            "unknown.json",
+            r#"{"d2": "{ viewer { nothing } }"}"#,
+            "unknown.json: the document d2 is not valid: ",
+        ),
     ] {
         let mut command = embedded(&folder);
         command.env("CONFAB_TRUSTED_DOCUMENTS", file(name, manifest));
@@ -247,6 +251,56 @@ fn a_schema_that_is_not_there_is_refused_with_the_way_out() {
     let (code, text) = outcome(with_database());
     assert_eq!(code, Some(1));
     assert!(text.contains("this binary is too old for the schema, which allows version 1000"), "{text}");
+}
+
+#[test]
+fn a_schema_of_a_later_release_is_left_alone_by_migrate_and_refused_where_it_does_not_fit() {
+    let Some(database) = mariadb() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let migrate = || {
+        let mut command = embedded(&folder);
+        let output = command.env("CONFAB_DATABASE_URL", &database).arg("migrate").output().expect("runs");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    assert_eq!(migrate().0, Some(0));
+    sql(&database, "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9999_later', 1)");
+    let (code, said) = migrate();
+    assert!(code == Some(0) && said.contains("of a later release and still fits"), "{code:?} {said}");
+    sql(&database, "UPDATE confab_meta SET binary_min = 1000");
+    let (code, said) = migrate();
+    let too_old = "CONFAB_DATABASE_URL: this binary is too old for the schema, which allows version 1000";
+    assert!(code == Some(1) && said.contains(too_old), "{code:?} {said}");
+    sql(&database, "DELETE FROM seaql_migrations WHERE version LIKE 'm0008%'");
+    let (code, said) = migrate();
+    assert!(code == Some(1) && said.contains("it does not know m9999_later"), "{code:?} {said}");
+}
+
+#[test]
+fn a_folder_of_keys_that_is_not_there_is_named_with_the_way_out_or_made_and_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = folder.path().join("elsewhere/keys");
+    let with_keys = || {
+        let mut command = embedded(&folder);
+        command.env("CONFAB_KEYS_DIR", &keys);
+        command
+    };
+    let with_database = || {
+        let mut command = with_keys();
+        command.env("CONFAB_DATABASE_URL", format!("sqlite://{}/a.sqlite", folder.path().display()));
+        command
+    };
+    assert!(with_database().arg("migrate").status().expect("runs").success());
+    let (code, text) = outcome(with_database());
+    assert_eq!(code, Some(1));
+    for word in ["elsewhere/keys is not there", "`confab keys new`", "CONFAB_KEYS_DIR"] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    let log = folder.path().join("log");
+    let mut server = Server::start_logging(with_keys(), fs::File::create(&log).expect("a file"));
+    assert_eq!(server.terminate(), Some(0));
+    let text = fs::read_to_string(&log).expect("the log");
+    assert!(text.contains("made the first signing key") && text.contains("elsewhere/keys"), "{text}");
 }
 
 #[test]

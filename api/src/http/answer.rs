@@ -212,12 +212,13 @@ fn request_error(errors: &[ServerError], media: MediaType) -> Response {
         _ => None,
     };
     let status = match (code, media) {
-        (Some(ErrorCode::Unauthenticated), _) => StatusCode::UNAUTHORIZED,
-        (Some(ErrorCode::RateLimited), _) => StatusCode::TOO_MANY_REQUESTS,
+        // Old clients are told these two by the status as well.
+        (Some(code @ (ErrorCode::Unauthenticated | ErrorCode::RateLimited)), MediaType::Json) => {
+            of_table(code)
+        }
         (_, MediaType::Json) => StatusCode::OK,
-        (Some(ErrorCode::Unavailable), _) => StatusCode::SERVICE_UNAVAILABLE,
-        (Some(ErrorCode::Internal), _) => StatusCode::INTERNAL_SERVER_ERROR,
-        _ => StatusCode::BAD_REQUEST,
+        (Some(code), MediaType::GraphQlResponse) => of_table(code),
+        (None, MediaType::GraphQlResponse) => StatusCode::BAD_REQUEST,
     };
     let retry_after = extension("retryAfterSeconds").map(ToString::to_string);
     let mut response = body(status, media, errors_body(errors));
@@ -228,6 +229,10 @@ fn request_error(errors: &[ServerError], media: MediaType) -> Response {
         Some(seconds) => with_header(response, header::RETRY_AFTER, &seconds),
         None => response,
     }
+}
+
+fn of_table(code: ErrorCode) -> StatusCode {
+    StatusCode::from_u16(code.info().http_status).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
 fn failure(status: StatusCode, media: MediaType, refusal: Refusal) -> Response {

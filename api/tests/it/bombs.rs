@@ -1,19 +1,36 @@
 //! What is made to keep a server busy costs it next to nothing, over HTTP and sockets.
 //!
-//! Client and server share one thread here, whose time on a processor the kernel counts.
+//! Where it is counted, client and server share one thread, whose time on a processor the kernel knows.
 
-use std::{fmt::Write as _, fs, thread, time::Duration};
+use std::{
+    fmt::Write as _,
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
-use api::settings::SocketSettings;
+use reqwest::RequestBuilder;
 use serde_json::{Value, json};
+use tokio::{
+    runtime,
+    task::{self, JoinHandle},
+    time::{Instant, MissedTickBehavior, interval},
+};
 
 use crate::{
     socket::Socket,
-    test_server::{GRAPHQL_RESPONSE, JSON, TestServer, answer},
+    test_server::{GRAPHQL_RESPONSE, JSON, TestServer, answer, client},
 };
 
 /// Of client and server together. A build without optimisation takes several times as long.
 const CPU_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 60 } else { 10 });
+
+/// A larger message closes its socket, whatever it holds; with some room for what is around the document.
+const MESSAGE_BYTES_MAX: usize = 256 * 1024 - 1000;
 
 /// What this thread has had of a processor.
 fn cpu() -> Duration {
@@ -23,7 +40,7 @@ fn cpu() -> Duration {
     Duration::from_nanos(text.split(' ').next().and_then(|first| first.parse().ok()).expect("nanoseconds"))
 }
 
-/// Documents with the code that refuses them; all below the bound of a socket's message.
+/// Documents that are refused for a bound; all below that of a socket's message.
 fn documents() -> Vec<(String, String)> {
     let mut bombs = Vec::new();
     let mut bomb = |name: String, text: String| bombs.push((name, text));
@@ -66,6 +83,15 @@ fn documents() -> Vec<(String, String)> {
     bombs
 }
 
+/// Documents within every bound that keep no rule; the server looks for what each name may have meant.
+fn faulty() -> Vec<(String, String)> {
+    let fields = |field: fn(usize) -> String| format!("{{ {} }}", (0..1990).map(field).collect::<String>());
+    vec![
+        ("1,990 unknown fields".into(), fields(|_| "viewr ".into())),
+        ("1,990 unknown fields, each another one".into(), fields(|index| format!("viewer{index} "))),
+    ]
+}
+
 /// Runs something and holds its cost against the bound. The first of a kind pays for what is made once.
 async fn cheap<T>(name: &str, costs: &mut Vec<(Duration, String)>, mut work: impl AsyncFnMut() -> T) -> T {
     let mut least = Duration::MAX;
@@ -90,17 +116,14 @@ fn tell(mut costs: Vec<(Duration, String)>) {
 async fn bombs_over_http_are_refused_for_next_to_nothing() {
     let server = TestServer::start().await;
     let mut costs = Vec::new();
-    for (name, document) in documents() {
-        let body = json!({ "query": document }).to_string();
-        let refused =
-            cheap(&name, &mut costs, async || answer(server.post(GRAPHQL_RESPONSE, body.clone())).await)
-                .await;
-        assert_eq!(
-            (refused.status, refused.code().as_str()),
-            (400, "LIMIT_EXCEEDED"),
-            "{name}: {}",
-            refused.text
-        );
+    for (bombs, code) in [(documents(), "LIMIT_EXCEEDED"), (faulty(), "BAD_REQUEST")] {
+        for (name, document) in bombs {
+            let body = json!({ "query": document }).to_string();
+            let refused =
+                cheap(&name, &mut costs, async || answer(server.post(GRAPHQL_RESPONSE, body.clone())).await)
+                    .await;
+            assert_eq!((refused.status, refused.code().as_str()), (400, code), "{name}: {}", refused.text);
+        }
     }
     let deep = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
     for levels in [40, 10_000, 100_000] {
@@ -132,16 +155,16 @@ async fn bombs_over_a_socket_are_refused_for_next_to_nothing() {
     let server = TestServer::start().await;
     let mut socket = Socket::initialised(&server, None).await;
     let mut costs = Vec::new();
-    // Larger messages close the socket, whatever they hold.
-    let message_bytes_max = SocketSettings::default().message_bytes_max - 1000;
-    for (name, document) in documents().into_iter().filter(|(_, text)| text.len() < message_bytes_max) {
-        let refused: Value = cheap(&name, &mut costs, async || {
-            socket.subscribe("b", &document, json!({})).await;
-            socket.hear().await
-        })
-        .await;
-        assert_eq!(refused["type"], "error", "{name}: {refused}");
-        assert_eq!(refused["payload"][0]["extensions"]["code"], "LIMIT_EXCEEDED", "{name}: {refused}");
+    for (bombs, code) in [(documents(), "LIMIT_EXCEEDED"), (faulty(), "BAD_REQUEST")] {
+        for (name, document) in bombs.into_iter().filter(|(_, text)| text.len() < MESSAGE_BYTES_MAX) {
+            let refused: Value = cheap(&name, &mut costs, async || {
+                socket.subscribe("b", &document, json!({})).await;
+                socket.hear().await
+            })
+            .await;
+            assert_eq!(refused["type"], "error", "{name}: {refused}");
+            assert_eq!(refused["payload"][0]["extensions"]["code"], code, "{name}: {refused}");
+        }
     }
     tell(costs);
     for levels in [40, 50_000] {
@@ -150,4 +173,95 @@ async fn bombs_over_a_socket_are_refused_for_next_to_nothing() {
         deep.send(tokio_tungstenite::tungstenite::Message::text(text)).await;
         assert_eq!(deep.closed().await.0, 4400);
     }
+}
+
+/// Turns without and with bombs, and requests of a user in each.
+const TURNS: usize = 4;
+const REQUESTS: usize = 250;
+/// Between two requests of the user.
+const PACE: Duration = Duration::from_millis(5);
+/// Between two bombs on each edge: together 100 a second, more than twice as many large documents as the budget of an address lets through
+/// for long.
+const BOMBS_PACE: Duration = Duration::from_millis(20);
+
+/// On a thread of its own, as somebody elsewhere.
+fn elsewhere<T: Send + 'static>(work: impl AsyncFnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    task::spawn_blocking(move || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(work())
+    })
+}
+
+/// A client with connections of its own.
+fn poster(server: &TestServer) -> impl Fn(String) -> RequestBuilder {
+    let (client, url) = (client(), format!("http://{}/graphql", server.address));
+    move |body| client.post(&url).header("content-type", JSON).header("accept", GRAPHQL_RESPONSE).body(body)
+}
+
+/// All bombs in turns, over both edges, until it is told to stop; how many they were.
+async fn bombs_away(server: &TestServer, stop: &AtomicBool) -> usize {
+    let bombs: Vec<_> = documents().into_iter().chain(faulty()).map(|(_, text)| text).collect();
+    let mut bodies: Vec<String> = bombs.iter().map(|text| json!({ "query": text }).to_string()).collect();
+    bodies.push(" ".repeat(10_000_000));
+    let small = |text: &&String| text.len() < MESSAGE_BYTES_MAX;
+    let messages: Vec<&String> = bombs.iter().filter(small).collect();
+    let mut socket = Socket::initialised(server, None).await;
+    let (post, mut pace, mut sent) = (poster(server), interval(BOMBS_PACE), 0);
+    while !stop.load(Ordering::Relaxed) {
+        pace.tick().await;
+        // The largest is cut off while it is still being written.
+        let _ = post(bodies[sent % bodies.len()].clone()).send().await;
+        socket.subscribe("b", messages[sent % messages.len()], json!({})).await;
+        assert_eq!(socket.hear().await["type"], "error");
+        sent += 1;
+    }
+    2 * sent
+}
+
+/// How long the answers took to somebody who asks at a steady pace.
+async fn latencies(server: &TestServer, token: &str) -> Vec<Duration> {
+    let body = json!({ "query": "{ viewer { username } conversations(first: 10) { nodes { id title } } }" });
+    let (post, mut pace, mut latencies) = (poster(server), interval(PACE), Vec::new());
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for _ in 0..REQUESTS {
+        pace.tick().await;
+        let begun = Instant::now();
+        let answer = answer(post(body.to_string()).bearer_auth(token)).await;
+        latencies.push(begun.elapsed());
+        assert_eq!(answer.json()["data"]["viewer"]["username"], "ada", "{}", answer.text);
+    }
+    latencies
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn others_are_answered_as_ever_beside_bombs() {
+    let server = Arc::new(TestServer::start().await);
+    let (ada, bob) = (server.person("ada").await, server.person("bob").await);
+    for _ in 0..10 {
+        server.group(&ada, &bob).await;
+    }
+    let token: Arc<str> = ada.token.into();
+    let user = || {
+        let (server, token) = (server.clone(), token.clone());
+        elsewhere(async move || latencies(&server, &token).await)
+    };
+    let (mut alone, mut beside, mut sent) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..TURNS {
+        alone.extend(user().await.expect("answers"));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (target, until) = (server.clone(), stop.clone());
+        let bombs = elsewhere(async move || bombs_away(&target, &until).await);
+        beside.extend(user().await.expect("answers"));
+        stop.store(true, Ordering::Relaxed);
+        sent += bombs.await.expect("bombs");
+    }
+    let p99 = |latencies: &mut Vec<Duration>| {
+        latencies.sort_unstable();
+        latencies[latencies.len() * 99 / 100]
+    };
+    let (alone, beside) = (p99(&mut alone), p99(&mut beside));
+    let ratio = beside.as_secs_f64() / alone.as_secs_f64();
+    println!("p99 alone {alone:?}, beside {sent} bombs {beside:?}: {ratio:.2} times as long");
+    // Whoever had to wait for bombs would wait for a row of them.
+    assert!(beside < 2 * alone + CPU_MAX, "{beside:?} in place of {alone:?}");
 }

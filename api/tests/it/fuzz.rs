@@ -1,6 +1,10 @@
 //! A hundred thousand documents that were made by damaging good ones: each is refused or read, none stops anything.
+//!
+//! `CONFAB_TEST_FUZZ_CASES` sets another number, for a long run; the first hundred thousand stay the same.
 
-use std::{sync::Arc, time::Duration};
+#![expect(clippy::disallowed_methods, reason = "tests read the environment")]
+
+use std::{env, sync::Arc, time::Duration};
 
 use api::{
     coercion::coerce_variables,
@@ -14,9 +18,15 @@ use api::{
 use domain::ErrorCode;
 use tokio::time::Instant;
 
+/// Of each kind, unless the environment says otherwise.
 const CASES: u32 = 100_000;
 /// The longest that one may take, on a slow machine without optimisation.
 const CASE_MAX: Duration = Duration::from_secs(1);
+
+fn cases() -> u32 {
+    let given = env::var("CONFAB_TEST_FUZZ_CASES").ok();
+    given.map_or(CASES, |count| count.parse().expect("CONFAB_TEST_FUZZ_CASES is a number"))
+}
 
 /// What is damaged.
 const SEEDS: [&str; 9] = [
@@ -116,8 +126,8 @@ fn damaged_documents_are_read_or_refused_and_nothing_else() {
     let types = Arc::new(TypeSystem::parse(&schema::sdl()).expect("the schema"));
     let documents = Documents::new(Limits::default(), types.clone(), 0, 1);
     let mut chance = Chance(0x9E37_79B9_7F4A_7C15);
-    let (mut read, mut slowest) = (0_u32, Duration::ZERO);
-    for _ in 0..CASES {
+    let (cases, mut read, mut slowest) = (cases(), 0_u32, Duration::ZERO);
+    for _ in 0..cases {
         let text = chance.damage(&SEEDS, &TOKENS);
         let begun = Instant::now();
         match documents.read(&text) {
@@ -136,8 +146,8 @@ fn damaged_documents_are_read_or_refused_and_nothing_else() {
         }
         slowest = slowest.max(begun.elapsed());
     }
-    println!("{CASES} documents, {read} of them read; the slowest took {slowest:?}");
-    assert!(read > CASES / 100, "damage that leaves nothing to read finds nothing");
+    println!("{cases} documents, {read} of them read; the slowest took {slowest:?}");
+    assert!(read > cases / 100, "damage that leaves nothing to read finds nothing");
     assert!(slowest < CASE_MAX, "{slowest:?}");
 }
 
@@ -151,13 +161,14 @@ fn damaged_requests_are_read_or_malformed_and_nothing_else() {
     ];
     const TOKENS: [&str; 14] =
         ["{", "}", "[", "]", ",", ":", "\"", "\\", "\\u", "\\ud800", "null", "1e999", "\0", "\u{10FFFF}"];
-    let (limits, mut chance, mut read) = (Limits::default(), Chance(0xD1B5_4A32_D192_ED03), 0_u32);
-    for _ in 0..CASES {
+    let (limits, mut chance) = (Limits::default(), Chance(0xD1B5_4A32_D192_ED03));
+    let (cases, mut read) = (cases(), 0_u32);
+    for _ in 0..cases {
         let text = chance.damage(&SEEDS, &TOKENS);
         if scan_json(text.as_bytes(), &limits).is_ok() && Parameters::from_json(&text).is_ok() {
             read += 1;
         }
     }
-    println!("{CASES} requests, {read} of them read");
-    assert!(read > CASES / 100);
+    println!("{cases} requests, {read} of them read");
+    assert!(read > cases / 100);
 }

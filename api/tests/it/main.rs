@@ -6,6 +6,7 @@ mod bombs;
 mod budget;
 mod connections;
 mod edge_run;
+mod error_codes;
 mod fuzz;
 mod hostile_documents;
 mod http_body;

@@ -65,7 +65,7 @@ impl Domain {
         match tokio::time::timeout(timeout, task).await {
             Ok(Ok(result)) => result,
             Ok(Err(join)) => Err(ServiceError::internal(join)),
-            Err(_) => Err(ServiceError::unavailable("the change took too long; it may still happen")),
+            Err(_) => Err(ServiceError::unknown_fate()),
         }
     }
 

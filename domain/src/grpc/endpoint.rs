@@ -32,9 +32,18 @@ pub(crate) type Client = DomainClient<InterceptedService<Channel, Outgoing>>;
 pub(super) struct Endpoint {
     pub address: String,
     client: Client,
-    up: watch::Receiver<bool>,
+    health: watch::Receiver<Health>,
     pub sends: Sends,
     seed: u64,
+}
+
+/// What an endpoint said when it was last asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    Serving,
+    /// It answers, but its database does not, or it stops: what it is asked it refuses by itself, in its own time.
+    Troubled,
+    Silent,
 }
 
 /// Why a call brought no answer.
@@ -72,11 +81,11 @@ impl Endpoint {
             .max_decoding_message_size(REPLY_BYTES_MAX)
             .max_encoding_message_size(REQUEST_BYTES_MAX);
         // Trusted until the first answer, or a process that has just started would refuse its first calls.
-        let (report, up) = watch::channel(true);
+        let (report, health) = watch::channel(Health::Serving);
         held.spawn("watch of a domain's health", watch_health(address.clone(), channel, report));
-        let sends = Sends::start(client.clone(), up.clone(), held);
+        let sends = Sends::start(client.clone(), health.clone(), held);
         let seed = xxh3_64(address.as_bytes());
-        Self { address, client, up, sends, seed }
+        Self { address, client, health, sends, seed }
     }
 
     pub fn client(&self) -> Client {
@@ -84,7 +93,11 @@ impl Endpoint {
     }
 
     pub fn is_up(&self) -> bool {
-        *self.up.borrow()
+        *self.health.borrow() == Health::Serving
+    }
+
+    fn is_silent(&self) -> bool {
+        *self.health.borrow() == Health::Silent
     }
 
     /// Rendezvous hashing (Thaler and Ravishankar, 1998): a lane belongs to the endpoint where this is highest, and moves only when
@@ -93,17 +106,20 @@ impl Endpoint {
         xxh3_64_with_seed(&lane.0.to_be_bytes(), self.seed)
     }
 
-    /// Waits for an answer as long as the endpoint is up; one that is down is given until its next sign of life.
+    /// Waits for an answer as long as the endpoint is up; one that is down is given until its next sign of life, and one that gives such
+    /// signs and is the `last_resort` as long as it takes to say what it lacks.
     pub async fn attempt<P>(
         &self,
         deadline: Instant,
+        last_resort: bool,
         call: impl Future<Output = Result<Response<P>, Status>>,
     ) -> Result<P, Lost> {
-        let mut up = self.up.clone();
-        let wait = if self.is_up() { deadline } else { deadline.min(Instant::now() + HEALTH_TIMEOUT) };
+        let mut health = self.health.clone();
+        let waits = self.is_up() || last_resort && !self.is_silent();
+        let wait = if waits { deadline } else { deadline.min(Instant::now() + HEALTH_TIMEOUT) };
         let gone = async {
-            if *up.borrow_and_update() {
-                let _ = up.wait_for(|up| !up).await;
+            if *health.borrow_and_update() == Health::Serving {
+                let _ = health.wait_for(|health| *health != Health::Serving).await;
             } else {
                 std::future::pending::<()>().await;
             }
@@ -149,7 +165,7 @@ fn never_connected(status: &Status) -> bool {
     false
 }
 
-async fn watch_health(address: String, channel: Channel, report: watch::Sender<bool>) {
+async fn watch_health(address: String, channel: Channel, report: watch::Sender<Health>) {
     let mut client = HealthClient::new(channel);
     let mut ticks = interval(HEALTH_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -157,10 +173,15 @@ async fn watch_health(address: String, channel: Channel, report: watch::Sender<b
         ticks.tick().await;
         let request = Request::new(HealthCheckRequest { service: SERVICE.to_owned() });
         let answer = timeout(HEALTH_TIMEOUT, client.check(request)).await;
-        let serving =
-            matches!(&answer, Ok(Ok(health)) if health.get_ref().status() == ServingStatus::Serving);
+        let health = match &answer {
+            Ok(Ok(said)) if said.get_ref().status() == ServingStatus::Serving => Health::Serving,
+            Ok(Ok(_)) => Health::Troubled,
+            Ok(Err(_)) | Err(_) => Health::Silent,
+        };
+        let serving = health == Health::Serving;
         measure::set_of(measure::ENDPOINT_UP, "address", address.clone(), f64::from(u8::from(serving)));
-        let changed = report.send_if_modified(|up| std::mem::replace(up, serving) != serving);
+        let before = report.send_replace(health);
+        let changed = (before == Health::Serving) != serving;
         if changed && serving {
             tracing::info!(domain.address = %address, "a domain endpoint serves again");
         } else if changed {

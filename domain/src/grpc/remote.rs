@@ -147,24 +147,25 @@ impl Remote {
         let deadline = Instant::now() + self.timeout;
         loop {
             for endpoint in self.by_preference(ask.route) {
+                // Not a moment before it: what is tried then ends unknown, and was never sent.
+                if Instant::now() >= deadline {
+                    return Err(ServiceError::away());
+                }
                 let mut request = Request::new(request.clone());
                 request.set_timeout(deadline.saturating_duration_since(Instant::now()));
                 if let Some(caller) = ask.caller {
                     set_caller(request.metadata_mut(), caller);
                 }
                 let span = ExportedSpan::part(|| trace::rpc("client", SERVICE, ask.name));
-                let attempt = endpoint.attempt(deadline, rpc(endpoint.client(), request));
+                let last_resort = !self.endpoints.iter().any(Endpoint::is_up);
+                let attempt = endpoint.attempt(deadline, last_resort, rpc(endpoint.client(), request));
                 match span.around_result(attempt, Lost::name).await {
                     Ok(reply) => return Ok(reply),
                     Err(Lost::Refused(refusal)) => return Err(refusal),
                     Err(Lost::Unknown(status)) if ask.again == Again::IfUnsent => {
-                        let error = ServiceError::unavailable("the call took too long; it may still happen");
-                        return Err(error.caused_by(status));
+                        return Err(ServiceError::unknown_fate().caused_by(status));
                     }
                     Err(Lost::Unsent | Lost::Unknown(_)) => {}
-                }
-                if Instant::now() >= deadline {
-                    return Err(ServiceError::unavailable("the service is away; try again"));
                 }
             }
             sleep_until(deadline.min(Instant::now() + RETRY_PAUSE)).await;

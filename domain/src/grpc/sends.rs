@@ -14,7 +14,7 @@ use tonic::{Status, Streaming};
 
 use super::{
     HEALTH_INTERVAL,
-    endpoint::{Client, Lost, lost},
+    endpoint::{Client, Health, Lost, lost},
     status::from_proto,
 };
 use crate::{
@@ -40,9 +40,9 @@ pub(super) struct Sends {
 }
 
 impl Sends {
-    pub fn start(client: Client, up: watch::Receiver<bool>, held: &Held) -> Self {
+    pub fn start(client: Client, health: watch::Receiver<Health>, held: &Held) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        let sender = Sender { client, up, waiting, unanswered: HashMap::new(), number: 0 };
+        let sender = Sender { client, health, waiting, unanswered: HashMap::new(), number: 0 };
         held.spawn("sends to a domain", sender.run());
         Self { queue }
     }
@@ -56,7 +56,7 @@ impl Sends {
 
 struct Sender {
     client: Client,
-    up: watch::Receiver<bool>,
+    health: watch::Receiver<Health>,
     waiting: mpsc::Receiver<(SendMessagesRequest, Answer)>,
     unanswered: HashMap<u64, Answer>,
     number: u64,
@@ -72,11 +72,11 @@ impl Sender {
             let (outgoing, mut taken) = mpsc::channel(BUFFER);
             self.forward(first, |request| outgoing.try_send(request).is_ok());
             let requests = stream::poll_fn(move |context| taken.poll_recv(context));
-            let mut up = self.up.clone();
+            let mut health = self.health.clone();
             let mut client = self.client.clone();
             let opened = tokio::select! {
                 opened = client.send_messages(requests) => opened.map(tonic::Response::into_inner),
-                _ = up.wait_for(|up| !up) => Err(Status::unavailable("the endpoint stopped answering")),
+                _ = health.wait_for(|health| *health != Health::Serving) => Err(Status::unavailable("the endpoint stopped answering")),
             };
             let broken = match opened {
                 Ok(replies) => self.exchange(&outgoing, replies).await,
@@ -90,7 +90,8 @@ impl Sender {
 
     /// An endpoint out for a moment keeps the order of what waits for it; one that stays out gives it to others.
     async fn is_up_soon(&mut self) -> bool {
-        timeout(HEALTH_INTERVAL * 2, self.up.wait_for(|up| *up)).await.is_ok_and(|up| up.is_ok())
+        let is_up = self.health.wait_for(|health| *health == Health::Serving);
+        timeout(HEALTH_INTERVAL * 2, is_up).await.is_ok_and(|up| up.is_ok())
     }
 
     /// Until the stream breaks.
@@ -100,7 +101,7 @@ impl Sender {
         mut replies: Streaming<SendMessagesReply>,
     ) -> Status {
         let ended = || Status::unavailable("the stream of messages ended");
-        let mut up = self.up.clone();
+        let mut health = self.health.clone();
         loop {
             let room = self.unanswered.len() < UNANSWERED_MAX;
             tokio::select! {
@@ -109,7 +110,7 @@ impl Sender {
                     Ok(None) => return ended(),
                     Err(status) => return status,
                 },
-                _ = up.wait_for(|up| !up) => return Status::unavailable("the endpoint stopped answering"),
+                _ = health.wait_for(|health| *health != Health::Serving) => return Status::unavailable("the endpoint stopped answering"),
                 // Room first: a message that was taken is never dropped between the two.
                 taken = async {
                     let permit = outgoing.reserve().await.ok()?;

@@ -36,22 +36,7 @@ pub(super) fn to_status(error: &ServiceError) -> Status {
     } else if error.source().is_some() {
         tracing::warn!(error.chain = chain(error), "a call failed");
     }
-    let code = match error.code() {
-        ErrorCode::UsernameTaken => Code::AlreadyExists,
-        ErrorCode::IdempotencyConflict => Code::Aborted,
-        ErrorCode::InvalidCredentials | ErrorCode::Unauthenticated => Code::Unauthenticated,
-        ErrorCode::InvalidInput | ErrorCode::BadRequest => Code::InvalidArgument,
-        ErrorCode::PageSizeOutOfRange => Code::OutOfRange,
-        ErrorCode::Forbidden | ErrorCode::DocumentNotTrusted => Code::PermissionDenied,
-        ErrorCode::NotFound | ErrorCode::PersistedQueryNotFound => Code::NotFound,
-        ErrorCode::NotAMember | ErrorCode::LastOwner => Code::FailedPrecondition,
-        ErrorCode::TooManyMembers
-        | ErrorCode::ConversationFull
-        | ErrorCode::LimitExceeded
-        | ErrorCode::RateLimited => Code::ResourceExhausted,
-        ErrorCode::Unavailable => Code::Unavailable,
-        ErrorCode::Internal => Code::Internal,
-    };
+    let code = Code::from_i32(error.code().info().grpc_status as i32);
     Status::with_details(code, error.message().to_owned(), to_proto(error).encode_to_vec().into())
 }
 

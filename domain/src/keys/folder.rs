@@ -3,7 +3,7 @@
 use std::{
     fmt::Write as _,
     fs::{self, DirBuilder, File, OpenOptions},
-    io::Write as _,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -14,7 +14,11 @@ const EXTENSION: &str = "key";
 
 pub(super) fn read(folder: &Path) -> Result<Vec<Key>, KeyError> {
     let mut keys = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|source| failed(folder, source))? {
+    let entries = fs::read_dir(folder).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => KeyError::Missing(folder.to_owned()),
+        _ => failed(folder, source),
+    })?;
+    for entry in entries {
         let path = entry.map_err(|source| failed(folder, source))?.path();
         if path.extension().is_some_and(|extension| extension == EXTENSION) {
             keys.push(read_key(&path)?);
@@ -86,7 +90,7 @@ fn private_file() -> OpenOptions {
     options
 }
 
-fn failed(path: &Path, source: std::io::Error) -> KeyError {
+fn failed(path: &Path, source: io::Error) -> KeyError {
     KeyError::Io { path: path.to_owned(), source }
 }
 
