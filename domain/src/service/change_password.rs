@@ -30,10 +30,11 @@ impl Domain {
     ) -> ServiceResult<Vec<SessionId>> {
         let new = Password::new(&["newPassword"], command.new_password)?;
         let Services { accounts, attempts, passwords, .. } = &*self.services;
+        let place = passwords.place()?;
         attempts.check_password(caller.user)?;
         let known = accounts.secret_by_id(caller.user).await?;
         let hash = known.map(|known| known.password_hash);
-        let verdict = passwords.verify(command.current_password, hash).await;
+        let verdict = passwords.verify(place, command.current_password, hash).await;
         let verdict = verdict.inspect_err(|_| attempts.give_back_check(caller.user))?;
         if verdict == Verdict::Wrong {
             let refusal =

@@ -72,9 +72,10 @@ impl Domain {
     /// `None` when the password was changed, or hashed anew, between the check and the session.
     async fn check_once(&self, key: &str, command: &SignIn) -> ServiceResult<Option<SignedIn>> {
         let Services { accounts, clock, ids, passwords, random, .. } = &*self.services;
+        let place = passwords.place()?;
         let known = accounts.secret_by_username_key(key).await?;
         let hash = known.as_ref().map(|known| known.password_hash.clone());
-        let verdict = passwords.verify(command.password.clone(), hash).await?;
+        let verdict = passwords.verify(place, command.password.clone(), hash).await?;
         let (Some(known), Verdict::Right { needs_rehash }) = (known, verdict) else {
             return Err(wrong_password());
         };
