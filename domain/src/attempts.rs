@@ -2,7 +2,8 @@
 //!
 //! A sign-in passes three limits: of its address; of its account from its address; and, unless that account has signed in
 //! from there lately, of its account from all unfamiliar addresses together. So guessing from many addresses is slow, and a
-//! flood of guesses leaves the owner's own devices alone. What succeeds is given back. The counts live in memory: each node
+//! flood of guesses leaves the owner's own devices alone. What succeeds is given back, and so is what nobody looked at for want of a turn at
+//! the hashes: whoever is told to try again may. The counts live in memory: each node
 //! counts for itself, and a restart forgets. Where an account has signed in from is in the database, too, as a keyed hash, and is
 //! asked for when the account's own limit is reached: so the owner is known after a restart and on every node.
 
@@ -113,16 +114,20 @@ impl Attempts {
     }
 
     pub fn signed_in(&self, attempt: Attempt) {
+        self.give_back(&attempt);
+        self.familiar.insert((attempt.account, attempt.network), self.clock.now());
+    }
+
+    /// Takes back what [`Self::sign_in`] counted.
+    pub fn give_back(&self, attempt: &Attempt) {
         let Attempt { account, network, familiar } = attempt;
-        let pair = (account.clone(), network);
         if self.limited {
-            self.addresses.give_back(&network);
-            self.pairs.give_back(&pair);
+            self.addresses.give_back(network);
+            self.pairs.give_back(&(account.clone(), *network));
             if !familiar {
-                self.accounts.give_back(&account);
+                self.accounts.give_back(account);
             }
         }
-        self.familiar.insert(pair, self.clock.now());
     }
 
     pub fn register(&self, address: Option<IpAddr>) -> ServiceResult<()> {
@@ -134,7 +139,8 @@ impl Attempts {
         self.count(&self.password_checks, user)
     }
 
-    pub fn password_was_right(&self, user: UserId) {
+    /// Takes back what [`Self::check_password`] counted: it was right, or nobody looked at it.
+    pub fn give_back_check(&self, user: UserId) {
         if self.limited {
             self.password_checks.give_back(&user);
         }

@@ -39,6 +39,9 @@ pub(crate) struct Passwords {
     random: Arc<dyn Random>,
 }
 
+/// The right to work on a hash, or to wait for a turn at it; given back when it is dropped.
+pub(crate) type Place = OwnedSemaphorePermit;
+
 /// What comparing a password with a hash showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -62,34 +65,49 @@ impl Passwords {
         }
     }
 
+    /// A place for somebody whose hash has to be read first: of a flood no more go to the database than can wait here.
+    pub fn place(&self) -> ServiceResult<Place> {
+        self.places.clone().try_acquire_owned().map_err(|_| self.full())
+    }
+
+    fn full(&self) -> ServiceError {
+        ServiceError::unavailable("too many people are signing in; try again").after(self.wait)
+    }
+
     /// The hash of a password as a PHC string, with a fresh salt.
     pub async fn hash(&self, password: &Password) -> ServiceResult<String> {
         let mut salt = [0; SALT_BYTES];
         self.random.fill(&mut salt);
         let (argon2, password) = (self.argon2.clone(), password.clone());
-        self.run(move || hash(&argon2, password.as_bytes(), &salt)).await?
+        self.run(self.place()?, move || hash(&argon2, password.as_bytes(), &salt)).await?
     }
 
     /// Compares a password as typed with the hash of a user, or with nothing when there is no such user.
-    pub async fn verify(&self, password: String, hash_of_user: Option<String>) -> ServiceResult<Verdict> {
+    pub async fn verify(
+        &self,
+        place: Place,
+        password: String,
+        hash_of_user: Option<String>,
+    ) -> ServiceResult<Verdict> {
         if password.chars().count() > PASSWORD_CHARS_MAX {
             return Ok(Verdict::Wrong);
         }
         let argon2 = self.argon2.clone();
-        self.run(move || match hash_of_user {
+        self.run(place, move || match hash_of_user {
             Some(hash) => verify(&argon2, password.as_bytes(), &hash),
             None => hash(&argon2, password.as_bytes(), &[0; SALT_BYTES]).map(|_| Verdict::Wrong),
         })
         .await?
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> ServiceResult<T> {
-        let later =
-            || ServiceError::unavailable("too many people are signing in; try again").after(self.wait);
-        let _place = self.places.try_acquire().map_err(|_| later())?;
+    async fn run<T: Send + 'static>(
+        &self,
+        _place: Place,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> ServiceResult<T> {
         let permit = time::timeout(self.wait, self.turns.clone().acquire_owned())
             .await
-            .map_err(|_| later())?
+            .map_err(|_| self.full())?
             .map_err(ServiceError::internal)?;
         measure::count(measure::PASSWORD_HASHES, &[], 1);
         // The permit lives as long as the work does: a caller that goes away frees no turn early.
@@ -145,8 +163,9 @@ mod tests {
         let second = passwords.hash(&password("correct horse")).await.expect("hashes");
         assert!(first.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{first}");
         assert_ne!(first, second);
+        let place = || passwords.place().expect("a place");
         let verify = async |typed: &str| {
-            passwords.verify(typed.to_owned(), Some(first.clone())).await.expect("verifies")
+            passwords.verify(place(), typed.to_owned(), Some(first.clone())).await.expect("verifies")
         };
         assert_eq!(verify("correct horse").await, Verdict::Right { needs_rehash: false });
         assert_eq!(verify("correct horsf").await, Verdict::Wrong);
@@ -161,7 +180,9 @@ mod tests {
         for (typed, right) in
             [("pass\0wörd", true), ("pass", false), ("pass\0word", false), ("pass\0wo\u{308}rd", false)]
         {
-            let verdict = passwords.verify(typed.to_owned(), Some(hash.clone())).await.expect("verifies");
+            let place = passwords.place().expect("a place");
+            let verdict =
+                passwords.verify(place, typed.to_owned(), Some(hash.clone())).await.expect("verifies");
             assert_eq!(verdict != Verdict::Wrong, right, "{typed:?}");
         }
     }
@@ -171,7 +192,10 @@ mod tests {
         let weak =
             Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8192, 1, 1, None).expect("sound"));
         let hash = hash(&weak, b"correct horse", &[1; SALT_BYTES]).expect("hashes");
-        let verdict = passwords(1).verify("correct horse".to_owned(), Some(hash)).await.expect("verifies");
+        let passwords = passwords(1);
+        let place = passwords.place().expect("a place");
+        let verdict =
+            passwords.verify(place, "correct horse".to_owned(), Some(hash)).await.expect("verifies");
         assert_eq!(verdict, Verdict::Right { needs_rehash: true });
     }
 
@@ -182,7 +206,8 @@ mod tests {
         let (started, wait) = tokio::sync::oneshot::channel();
         let work = passwords.clone();
         let caller = task::JoinSet::from_iter([async move {
-            work.run(move || {
+            let place = work.place().expect("a place");
+            work.run(place, move || {
                 started.send(()).expect("waited for");
                 held.recv().ok();
             })
@@ -193,10 +218,13 @@ mod tests {
         task::yield_now().await;
         assert_eq!(passwords.turns.available_permits(), 0);
         // The caller that left holds no place any more: two may wait.
-        let waiting = || passwords.verify("correct horse".to_owned(), None);
+        let waiting = || {
+            let place = passwords.place().expect("a place");
+            passwords.verify(place, "correct horse".to_owned(), None)
+        };
         let one_more = async {
             let begun = time::Instant::now();
-            let refused = passwords.verify("correct horse".to_owned(), None).await.expect_err("no place");
+            let refused = passwords.place().expect_err("no place");
             (refused.code(), begun.elapsed() < Duration::from_secs(1))
         };
         let (first, second, one_more) = tokio::join!(waiting(), waiting(), one_more);
@@ -205,6 +233,6 @@ mod tests {
         }
         assert_eq!(one_more, (crate::ErrorCode::Unavailable, true), "at once");
         release.send(()).expect("still at work");
-        assert_eq!(passwords.verify("correct horse".to_owned(), None).await.expect("a turn"), Verdict::Wrong);
+        assert_eq!(waiting().await.expect("a turn"), Verdict::Wrong);
     }
 }

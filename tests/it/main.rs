@@ -21,6 +21,7 @@ mod relay;
 mod resume;
 mod roles;
 mod server;
+mod sign_in_flood;
 mod start;
 mod tasks;
 mod trace_ids;

@@ -62,6 +62,20 @@ fn a_strangers_flood_leaves_the_owners_known_address_alone() {
 }
 
 #[test]
+fn a_sign_in_that_nobody_looked_at_counts_nothing() {
+    let (_clock, attempts) = attempts();
+    let home = address("192.0.2.1");
+    for _ in 0..1000 {
+        let attempt = sign_in(&attempts, "alice", home).expect("nothing was counted");
+        attempts.give_back(&attempt);
+    }
+    for index in 0..30 {
+        sign_in(&attempts, "alice", nth_address(index)).expect("its address is not familiar by that");
+    }
+    sign_in(&attempts, "alice", home).expect_err("neither is this one");
+}
+
+#[test]
 fn one_address_tries_sixty_accounts_then_one_a_second() {
     let (clock, attempts) = attempts();
     let passed =
@@ -91,7 +105,7 @@ fn what_succeeds_is_not_counted() {
         let attempt = sign_in(&attempts, "alice", None).unwrap_or_else(|_| panic!("round {round}"));
         attempts.signed_in(attempt);
         attempts.check_password(UserId(1)).expect("passes");
-        attempts.password_was_right(UserId(1));
+        attempts.give_back_check(UserId(1));
     }
     for _ in 0..5 {
         attempts.check_password(UserId(1)).expect("within the burst");

@@ -30,15 +30,18 @@ impl Domain {
     ) -> ServiceResult<Vec<SessionId>> {
         let new = Password::new(&["newPassword"], command.new_password)?;
         let Services { accounts, attempts, passwords, .. } = &*self.services;
+        let place = passwords.place()?;
         attempts.check_password(caller.user)?;
         let known = accounts.secret_by_id(caller.user).await?;
         let hash = known.map(|known| known.password_hash);
-        if passwords.verify(command.current_password, hash).await? == Verdict::Wrong {
+        let verdict = passwords.verify(place, command.current_password, hash).await;
+        let verdict = verdict.inspect_err(|_| attempts.give_back_check(caller.user))?;
+        if verdict == Verdict::Wrong {
             let refusal =
                 ServiceError::new(ErrorCode::InvalidCredentials, "this is not the current password");
             return Err(refusal.at(&["currentPassword"]));
         }
-        attempts.password_was_right(caller.user);
+        attempts.give_back_check(caller.user);
         let hash = passwords.hash(&new).await?;
         let others = EndSessions::AllBut { user: caller.user, session: caller.session };
         self.end_sessions(caller.user, others, Some(hash)).await

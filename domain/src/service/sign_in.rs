@@ -8,8 +8,8 @@ use super::{
     register::SignedIn,
 };
 use crate::{
-    Domain, Password, ServiceError, ServiceResult, SessionId, Username, model::text::check_device_name,
-    passwords::Verdict, port::accounts::UserSecret,
+    Domain, ErrorCode, Password, ServiceError, ServiceResult, SessionId, Username,
+    model::text::check_device_name, passwords::Verdict, port::accounts::UserSecret,
 };
 
 /// Checks of the password, when it changes meanwhile.
@@ -49,9 +49,15 @@ impl Domain {
             domain.note_familiar(signed_in.user.id, place.as_deref()).await;
             Ok(signed_in)
         };
-        let signed_in = self.to_the_end(work).await?;
-        self.services.attempts.signed_in(attempt);
-        Ok(signed_in)
+        let outcome = self.to_the_end(work).await;
+        match &outcome {
+            Ok(_) => self.services.attempts.signed_in(attempt),
+            Err(error) if error.code() == ErrorCode::Unavailable => {
+                self.services.attempts.give_back(&attempt);
+            }
+            Err(_) => {}
+        }
+        outcome
     }
 
     async fn check_and_sign_in(&self, key: &str, command: SignIn) -> ServiceResult<SignedIn> {
@@ -66,9 +72,10 @@ impl Domain {
     /// `None` when the password was changed, or hashed anew, between the check and the session.
     async fn check_once(&self, key: &str, command: &SignIn) -> ServiceResult<Option<SignedIn>> {
         let Services { accounts, clock, ids, passwords, random, .. } = &*self.services;
+        let place = passwords.place()?;
         let known = accounts.secret_by_username_key(key).await?;
         let hash = known.as_ref().map(|known| known.password_hash.clone());
-        let verdict = passwords.verify(command.password.clone(), hash).await?;
+        let verdict = passwords.verify(place, command.password.clone(), hash).await?;
         let (Some(known), Verdict::Right { needs_rehash }) = (known, verdict) else {
             return Err(wrong_password());
         };
