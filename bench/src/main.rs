@@ -7,11 +7,13 @@
 mod closed_loop;
 mod connection;
 mod database;
+mod delivery;
 mod fan_out;
 mod fleet;
 mod large_group;
 mod list;
 mod measure;
+mod one_conversation;
 mod peer;
 mod push;
 mod raw;
@@ -20,6 +22,7 @@ mod send;
 mod servers;
 mod small_groups;
 mod sockets;
+mod tally;
 mod tax;
 mod write;
 
@@ -58,6 +61,8 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Name {
+    /// One conversation of 500 on sockets, one event at a time, against bare sends of the same bytes, and against Node.
+    B1,
     /// Groups of ten on two nodes, from sending to every receipt.
     B3,
     /// A group of ten thousand, from sending to the last receipt.
@@ -86,6 +91,9 @@ async fn main() {
     let server = arguments.server.clone().or_else(database::server_of_environment);
     for name in &arguments.names {
         let report = match name {
+            Name::B1 => {
+                one_conversation::b1(&database::server(server.as_deref()).await, arguments.rounds).await
+            }
             Name::B5 => write::b5(&database::server(server.as_deref()).await, &arguments.plan()).await,
             Name::B5h => write::b5h(&database::server(server.as_deref()).await, &arguments.plan()).await,
             Name::B5s => write::b5s(&database::embedded().await, &arguments.plan()).await,
