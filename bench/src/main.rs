@@ -10,6 +10,7 @@ mod database;
 mod delivery;
 mod fan_out;
 mod fleet;
+mod idle;
 mod large_group;
 mod list;
 mod measure;
@@ -54,6 +55,9 @@ struct Arguments {
     /// Members online in B4; each takes a socket and, for the calibration, two more descriptors.
     #[arg(long, default_value_t = 5000)]
     online: usize,
+    /// Sockets of B7.
+    #[arg(long, default_value_t = 8000)]
+    idle: usize,
     /// MariaDB for all but B5s, without a database name. Without it they run on `CONFAB_TEST_MARIADB_URL`.
     #[arg(long)]
     server: Option<String>,
@@ -77,6 +81,8 @@ enum Name {
     B6,
     /// A no-op `sendMessage` against a plain route of axum.
     B6t,
+    /// What an idle socket holds of memory and takes of CPU.
+    B7,
     /// From the outbox over Kafka and a worker to a push provider, against a producer alone.
     B10,
     /// Conversation list and history page over GraphQL against the same rows by plain SQL.
@@ -107,6 +113,10 @@ async fn main() {
             }
             Name::B6 => send::b6(&database::server(server.as_deref()).await, arguments.rounds).await,
             Name::B6t => tax::b6t(&database::server(server.as_deref()).await, arguments.rounds).await,
+            Name::B7 => {
+                let bench = database::server(server.as_deref()).await;
+                idle::b7(&bench, arguments.rounds, arguments.idle).await
+            }
             Name::B10 => {
                 let bench = Arc::new(database::server(server.as_deref()).await);
                 push::b10(&bench, arguments.rounds).await
