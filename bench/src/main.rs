@@ -10,6 +10,7 @@ mod database;
 mod delivery;
 mod fan_out;
 mod fleet;
+mod general_log;
 mod idle;
 mod large_group;
 mod list;
@@ -18,6 +19,7 @@ mod one_conversation;
 mod peer;
 mod push;
 mod raw;
+mod reconnect;
 mod report;
 mod send;
 mod servers;
@@ -55,7 +57,7 @@ struct Arguments {
     /// Members online in B4; each takes a socket and, for the calibration, two more descriptors.
     #[arg(long, default_value_t = 5000)]
     online: usize,
-    /// Sockets of B7.
+    /// Sockets of B7 and B8.
     #[arg(long, default_value_t = 8000)]
     idle: usize,
     /// MariaDB for all but B5s, without a database name. Without it they run on `CONFAB_TEST_MARIADB_URL`.
@@ -83,6 +85,8 @@ enum Name {
     B6t,
     /// What an idle socket holds of memory and takes of CPU.
     B7,
+    /// A node with all sockets is killed; all resume on another, against as many bare connections.
+    B8,
     /// From the outbox over Kafka and a worker to a push provider, against a producer alone.
     B10,
     /// Conversation list and history page over GraphQL against the same rows by plain SQL.
@@ -116,6 +120,10 @@ async fn main() {
             Name::B7 => {
                 let bench = database::server(server.as_deref()).await;
                 idle::b7(&bench, arguments.rounds, arguments.idle).await
+            }
+            Name::B8 => {
+                let bench = database::server(server.as_deref()).await;
+                reconnect::b8(&bench, arguments.rounds, arguments.idle).await
             }
             Name::B10 => {
                 let bench = Arc::new(database::server(server.as_deref()).await);
