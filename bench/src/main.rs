@@ -23,6 +23,7 @@ mod reconnect;
 mod report;
 mod send;
 mod servers;
+mod slow_readers;
 mod small_groups;
 mod sockets;
 mod tally;
@@ -87,6 +88,8 @@ enum Name {
     B7,
     /// A node with all sockets is killed; all resume on another, against as many bare connections.
     B8,
+    /// B1 with 5 % of the sockets not reading for a minute.
+    B9,
     /// From the outbox over Kafka and a worker to a push provider, against a producer alone.
     B10,
     /// Conversation list and history page over GraphQL against the same rows by plain SQL.
@@ -125,6 +128,7 @@ async fn main() {
                 let bench = database::server(server.as_deref()).await;
                 reconnect::b8(&bench, arguments.rounds, arguments.idle).await
             }
+            Name::B9 => slow_readers::b9(&database::server(server.as_deref()).await, arguments.rounds).await,
             Name::B10 => {
                 let bench = Arc::new(database::server(server.as_deref()).await);
                 push::b10(&bench, arguments.rounds).await
