@@ -5,6 +5,7 @@
 //! Each run prints a table, writes JSON and an SVG beside `RESULTS.md`, and replaces its section there.
 
 mod closed_loop;
+mod coalesced;
 mod connection;
 mod database;
 mod delivery;
@@ -70,6 +71,8 @@ struct Arguments {
 enum Name {
     /// One conversation of 500 on sockets, one event at a time, against bare sends of the same bytes, and against Node.
     B1,
+    /// The same at up to 1,000 messages/s, so that several go together.
+    B2,
     /// Groups of ten on two nodes, from sending to every receipt.
     B3,
     /// A group of ten thousand, from sending to the last receipt.
@@ -107,6 +110,7 @@ async fn main() {
             Name::B1 => {
                 one_conversation::b1(&database::server(server.as_deref()).await, arguments.rounds).await
             }
+            Name::B2 => coalesced::b2(&database::server(server.as_deref()).await, arguments.rounds).await,
             Name::B5 => write::b5(&database::server(server.as_deref()).await, &arguments.plan()).await,
             Name::B5h => write::b5h(&database::server(server.as_deref()).await, &arguments.plan()).await,
             Name::B5s => write::b5s(&database::embedded().await, &arguments.plan()).await,
