@@ -27,7 +27,7 @@ use crate::{
     general_log::GeneralLog,
     measure::{Round, Servers, Stopwatch, histogram, micros},
     report::{Report, Target, median},
-    servers::{ServerProcess, bare},
+    servers::bare,
     sockets::{CONNECTING_AT_ONCE, Socket, Wanted, address_of, find, is_live, upgrade_all},
     write::BODY,
 };
@@ -91,10 +91,9 @@ pub async fn b8(bench: &Bench, rounds: usize, sockets: usize) -> Report {
     );
     report.compare_elapsed();
     let mut storm = Storm::begin(bench, sockets).await;
-    let listener = bare(None, 1);
     let (mut calm, mut nodes) = (Vec::new(), Vec::new());
     for round in 0..rounds {
-        report.calibration(BARE, connect(&listener, sockets).await);
+        report.calibration(BARE, connect(sockets).await);
         let outcome = storm.kill(bench, round % 2).await;
         println!("round {round}: {:?}", outcome.round);
         calm.push(micros_of(outcome.calm_cpu) / micros_of(outcome.round.elapsed));
@@ -139,8 +138,9 @@ fn micros_of(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 
-/// As many sockets as there are clients, connected and upgraded.
-async fn connect(listener: &ServerProcess, sockets: usize) -> Round {
+/// As many sockets as there are clients, connected and upgraded, to a listener that has none yet.
+async fn connect(sockets: usize) -> Round {
+    let listener = bare(None, 1);
     let watch = Stopwatch::start(listener.processes());
     let connected = upgrade_all(listener.port, sockets).await.expect("sockets");
     let round = watch.stop(sockets, &histogram());
