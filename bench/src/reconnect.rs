@@ -37,7 +37,7 @@ const MEMBERS: usize = 10;
 const RATE: u32 = 200;
 /// Before the node is killed, and after all are live again.
 const CALM: Duration = Duration::from_secs(1);
-const LIVE_WITHIN: Duration = Duration::from_secs(60);
+const LIVE_WITHIN: Duration = Duration::from_mins(1);
 /// Before a client tries again where nobody listened.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// What a chat client shows of a message, from where it left off.

@@ -60,7 +60,7 @@ pub async fn b9(bench: &Bench, rounds: usize) -> Report {
     };
     let (windows, watched) = tokio::join!(stopped, Watched::until(&room, end));
     let closed = room.fleet.metric(SLOW_READERS).await - slow_before;
-    let closes = closes(readings).await;
+    let found = closes(readings).await;
     let others = open(&room, &readers).await;
     all_read(&mut report, &mut side, rounds - before).await;
     drop(others);
@@ -68,7 +68,7 @@ pub async fn b9(bench: &Bench, rounds: usize) -> Report {
         report.measured("475 of 500 read", round);
     }
     report.note(format!(
-        "{closed:.0} of {SLOW} slow sockets were closed by the server. What they found when they read on: {closes}."
+        "{closed:.0} of {SLOW} slow sockets were closed by the server. What they found when they read on: {found}."
     ));
     watched.note(&mut report);
     report.target(Target { reach: 1.3, dream: Some(1.1), p99_millis: None });
