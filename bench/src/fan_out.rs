@@ -2,11 +2,13 @@
 
 use std::{
     collections::HashSet,
-    io,
+    future, io,
+    ops::Range,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -14,6 +16,7 @@ use hdrhistogram::Histogram;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    runtime::{self, Handle},
     time::{Instant, sleep},
 };
 
@@ -72,17 +75,26 @@ impl Board {
     }
 
     fn receive(&self, number: usize) {
+        self.receive_all(number..number + 1);
+    }
+
+    /// What one socket got at once.
+    pub fn receive_all(&self, numbers: Range<usize>) {
         let now = micros(self.began.elapsed());
-        let acked = match self.acked[number].load(Ordering::Relaxed) {
-            0 => now,
-            acked => acked,
-        };
         let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
-        each.since_sent.saturating_record(now.saturating_sub(self.sent[number].load(Ordering::Relaxed)));
-        each.since_acked.saturating_record(now.saturating_sub(acked));
+        for number in numbers.clone() {
+            let acked = match self.acked[number].load(Ordering::Relaxed) {
+                0 => now,
+                acked => acked,
+            };
+            each.since_sent.saturating_record(now.saturating_sub(self.sent[number].load(Ordering::Relaxed)));
+            each.since_acked.saturating_record(now.saturating_sub(acked));
+        }
         drop(each);
-        self.last[number].fetch_max(now, Ordering::Relaxed);
-        self.receipts[number].fetch_add(1, Ordering::Release);
+        for number in numbers {
+            self.last[number].fetch_max(now, Ordering::Relaxed);
+            self.receipts[number].fetch_add(1, Ordering::Release);
+        }
     }
 
     pub fn receipts(&self, number: usize) -> u32 {
@@ -106,7 +118,7 @@ impl Board {
     }
 
     /// `false` when some are still missing at the end of the time.
-    pub async fn until_received(&self, numbers: std::ops::Range<usize>, each: u32, within: Duration) -> bool {
+    pub async fn until_received(&self, numbers: Range<usize>, each: u32, within: Duration) -> bool {
         let begun = Instant::now();
         for number in numbers {
             while self.receipts(number) < each {
@@ -140,6 +152,20 @@ impl Board {
             self.receive(usize::try_from(number).unwrap_or(0));
         }
     }
+}
+
+/// When a message of an open loop has its time.
+pub fn intended(begin: Instant, number: usize, rate: u32) -> Instant {
+    begin + Duration::from_secs(1) * u32::try_from(number).unwrap_or(0) / rate
+}
+
+/// A thread of its own for who sends or reads, as they have a machine of their own: among the tasks of thousands, it would be timed how
+/// long those keep this process.
+pub fn own_thread() -> Handle {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let handle = runtime.handle().clone();
+    thread::spawn(move || runtime.block_on(future::pending::<()>()));
+    handle
 }
 
 pub fn key_of(prefix: &str, number: usize) -> String {
@@ -177,7 +203,7 @@ impl Bare {
     }
 
     /// One message to some of the connections, one after the other.
-    pub async fn send(&mut self, number: usize, to: std::ops::Range<usize>) -> io::Result<()> {
+    pub async fn send(&mut self, number: usize, to: Range<usize>) -> io::Result<()> {
         self.frame[..8].copy_from_slice(&(number as u64).to_be_bytes());
         for writer in &mut self.writers[to] {
             writer.write_all(&self.frame).await?;

@@ -12,9 +12,15 @@ const SEND: &str = "mutation($input: SendMessageInput!) { sendMessage(input: $in
 
 pub struct Fleet {
     pub cluster: Cluster,
+    sender: Sender,
+    _folder: tempfile::TempDir,
+}
+
+/// A client that sends over HTTP.
+#[derive(Clone)]
+pub struct Sender {
     urls: Vec<String>,
     http: reqwest::Client,
-    _folder: tempfile::TempDir,
 }
 
 #[expect(clippy::disallowed_methods, reason = "the variables by which tests know their servers")]
@@ -23,7 +29,7 @@ pub fn from_environment(name: &str) -> String {
 }
 
 #[expect(clippy::disallowed_methods, reason = "where `scripts/services` keeps what it runs")]
-fn services() -> PathBuf {
+pub fn services() -> PathBuf {
     std::env::var("SERVICES_DIR").unwrap_or_else(|_| "/tmp/confab-services".to_owned()).into()
 }
 
@@ -50,7 +56,8 @@ impl Fleet {
         };
         let cluster = Cluster::start(setup, services()).await.expect("an installation");
         let urls = cluster.api_urls();
-        Self { cluster, urls, http: reqwest::Client::new(), _folder: folder }
+        let sender = Sender { urls, http: reqwest::Client::new() };
+        Self { cluster, sender, _folder: folder }
     }
 
     /// Ends its processes in order.
@@ -68,8 +75,44 @@ impl Fleet {
         Servers::Processes((0..self.cluster.nodes.len()).filter_map(|node| self.cluster.id(node)).collect())
     }
 
+    /// A counter of the first node, all its labels together.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let admin = self.cluster.nodes[0].admin;
+        let page = self
+            .sender
+            .http
+            .get(format!("http://127.0.0.1:{admin}/metrics"))
+            .send()
+            .await
+            .expect("an answer");
+        let page = page.text().await.expect("text");
+        let values = page.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            if rest.starts_with([' ', '{']) { rest.rsplit(' ').next()?.parse::<f64>().ok() } else { None }
+        });
+        values.sum()
+    }
+
+    pub fn sender(&self) -> Sender {
+        self.sender.clone()
+    }
+
     /// Sends over HTTP, and waits for the ack.
     pub async fn send(&self, at: usize, token: &str, conversation: ConversationId, key: &str, text: &str) {
+        self.sender.send(at, token, conversation, key, text).await;
+    }
+}
+
+impl Sender {
+    /// To the node of this number, counted on from the first after the last; the `seq`.
+    pub async fn send(
+        &self,
+        at: usize,
+        token: &str,
+        conversation: ConversationId,
+        key: &str,
+        text: &str,
+    ) -> i32 {
         let input = json!({
             "conversationId": conversation.to_string(),
             "clientMessageId": key,
@@ -79,6 +122,8 @@ impl Fleet {
         let call = self.http.post(url).bearer_auth(token);
         let call = call.json(&json!({ "query": SEND, "variables": { "input": input } }));
         let answer: Value = call.send().await.expect("an answer").json().await.expect("JSON");
-        assert!(answer["data"]["sendMessage"]["message"]["seq"].is_i64(), "{answer}");
+        let seq = answer["data"]["sendMessage"]["message"]["seq"].as_i64();
+        let seq = seq.and_then(|seq| i32::try_from(seq).ok());
+        seq.unwrap_or_else(|| panic!("{answer}"))
     }
 }

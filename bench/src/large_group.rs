@@ -3,9 +3,8 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark waits for its tasks by itself")]
 
 use std::{
-    future, io,
+    io,
     sync::{Arc, atomic::Ordering},
-    thread,
     time::Duration,
 };
 
@@ -13,13 +12,13 @@ use bench::redis;
 use domain::ConversationId;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use tokio::{
-    runtime::{self, Handle},
+    runtime::Handle,
     time::{Instant, sleep},
 };
 
 use crate::{
     database::{Bench, SignedIn, random},
-    fan_out::{Bare, Board, key_of},
+    fan_out::{Bare, Board, key_of, own_thread},
     fleet::{Fleet, from_environment},
     measure::{Round, Stopwatch, histogram},
     report::{Report, Target},
@@ -75,7 +74,7 @@ pub async fn b4(bench: &Arc<Bench>, rounds: usize, online: usize) -> Report {
     let mut bare = Bare::open(&raw, online, EVENT_BYTES).await.expect("bare sockets");
     let recipients = u32::try_from(online).expect("few");
     let prefix = format!("{:08x}", random());
-    let sender = sender();
+    let sender = own_thread();
     let load = Load {
         bench: bench.clone(),
         fleet: Arc::new(fleet),
@@ -125,15 +124,6 @@ pub async fn b4(bench: &Arc<Bench>, rounds: usize, online: usize) -> Report {
     }
     report.target(Target { reach: 2.0, dream: Some(1.4), p99_millis: None });
     report
-}
-
-/// A thread of its own for who sends, as they have a machine of their own: among the tasks of thousands who read, it would be timed how
-/// long those keep this process.
-fn sender() -> Handle {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let handle = runtime.handle().clone();
-    thread::spawn(move || runtime.block_on(future::pending::<()>()));
-    handle
 }
 
 fn per_event(count: u64) -> String {

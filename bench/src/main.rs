@@ -5,21 +5,29 @@
 //! Each run prints a table, writes JSON and an SVG beside `RESULTS.md`, and replaces its section there.
 
 mod closed_loop;
+mod coalesced;
 mod connection;
 mod database;
+mod delivery;
 mod fan_out;
 mod fleet;
+mod general_log;
+mod idle;
 mod large_group;
 mod list;
 mod measure;
+mod one_conversation;
 mod peer;
 mod push;
 mod raw;
+mod reconnect;
 mod report;
 mod send;
 mod servers;
+mod slow_readers;
 mod small_groups;
 mod sockets;
+mod tally;
 mod tax;
 mod write;
 
@@ -51,6 +59,9 @@ struct Arguments {
     /// Members online in B4; each takes a socket and, for the calibration, two more descriptors.
     #[arg(long, default_value_t = 5000)]
     online: usize,
+    /// Sockets of B7 and B8.
+    #[arg(long, default_value_t = 8000)]
+    idle: usize,
     /// MariaDB for all but B5s, without a database name. Without it they run on `CONFAB_TEST_MARIADB_URL`.
     #[arg(long)]
     server: Option<String>,
@@ -58,6 +69,10 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Name {
+    /// One conversation of 500 on sockets, one event at a time, against bare sends of the same bytes, and against Node.
+    B1,
+    /// The same at up to 1,000 messages/s, so that several go together.
+    B2,
     /// Groups of ten on two nodes, from sending to every receipt.
     B3,
     /// A group of ten thousand, from sending to the last receipt.
@@ -72,6 +87,12 @@ enum Name {
     B6,
     /// A no-op `sendMessage` against a plain route of axum.
     B6t,
+    /// What an idle socket holds of memory and takes of CPU.
+    B7,
+    /// A node with all sockets is killed; all resume on another, against as many bare connections.
+    B8,
+    /// B1 with 5 % of the sockets not reading for a minute.
+    B9,
     /// From the outbox over Kafka and a worker to a push provider, against a producer alone.
     B10,
     /// Conversation list and history page over GraphQL against the same rows by plain SQL.
@@ -86,6 +107,10 @@ async fn main() {
     let server = arguments.server.clone().or_else(database::server_of_environment);
     for name in &arguments.names {
         let report = match name {
+            Name::B1 => {
+                one_conversation::b1(&database::server(server.as_deref()).await, arguments.rounds).await
+            }
+            Name::B2 => coalesced::b2(&database::server(server.as_deref()).await, arguments.rounds).await,
             Name::B5 => write::b5(&database::server(server.as_deref()).await, &arguments.plan()).await,
             Name::B5h => write::b5h(&database::server(server.as_deref()).await, &arguments.plan()).await,
             Name::B5s => write::b5s(&database::embedded().await, &arguments.plan()).await,
@@ -99,6 +124,15 @@ async fn main() {
             }
             Name::B6 => send::b6(&database::server(server.as_deref()).await, arguments.rounds).await,
             Name::B6t => tax::b6t(&database::server(server.as_deref()).await, arguments.rounds).await,
+            Name::B7 => {
+                let bench = database::server(server.as_deref()).await;
+                idle::b7(&bench, arguments.rounds, arguments.idle).await
+            }
+            Name::B8 => {
+                let bench = database::server(server.as_deref()).await;
+                reconnect::b8(&bench, arguments.rounds, arguments.idle).await
+            }
+            Name::B9 => slow_readers::b9(&database::server(server.as_deref()).await, arguments.rounds).await,
             Name::B10 => {
                 let bench = Arc::new(database::server(server.as_deref()).await);
                 push::b10(&bench, arguments.rounds).await

@@ -1,4 +1,4 @@
-//! The Node peer of B6: installed in the user's cache folder, with tables like ours in the benchmark's database.
+//! The Node peers: installed in the user's cache folder. That of B6 has tables like ours in the benchmark's database.
 
 use std::{
     fs, io,
@@ -15,7 +15,10 @@ use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::{database::Bench, servers::ServerProcess};
+use crate::{
+    database::Bench,
+    servers::{ServerProcess, on_cores},
+};
 
 const FILES: [&str; 4] = ["package.json", "package-lock.json", ".npmrc", "server.mjs"];
 const SECRET: &str = "a-secret-of-the-benchmark-alone";
@@ -27,7 +30,7 @@ pub async fn start(bench: &Bench) -> ServerProcess {
     let copied = "INSERT INTO bench_conversation SELECT * FROM conversation";
     bench.raw.execute_unprepared(copied).await.expect("conversations for the peer");
     let port = TcpListener::bind("127.0.0.1:0").and_then(|bound| bound.local_addr()).expect("a port").port();
-    let folder = install().expect("npm installs the peer");
+    let folder = install("yoga").expect("npm installs the peer");
     let mut command = Command::new("node");
     command
         .current_dir(folder)
@@ -39,15 +42,22 @@ pub async fn start(bench: &Bench) -> ServerProcess {
     ServerProcess::start(&mut command)
 }
 
+/// Live messages on graphql-ws; on these cores, or on all.
+pub fn live(cores: Option<&str>) -> ServerProcess {
+    let folder = install("graphql-ws").expect("npm installs the peer");
+    let mut command = on_cores(cores, "node");
+    ServerProcess::start(command.current_dir(folder).arg("server.mjs").env("NODE_ENV", "production"))
+}
+
 /// A folder of its own for each version of the files.
-fn install() -> io::Result<PathBuf> {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/yoga");
+fn install(name: &str) -> io::Result<PathBuf> {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(name);
     let mut version = Sha256::new();
     for file in FILES {
         version.update(fs::read(from.join(file))?);
     }
     let version = URL_SAFE_NO_PAD.encode(&version.finalize()[..9]);
-    let folder = cache().join("confab/peers").join(format!("yoga-{version}"));
+    let folder = cache().join("confab/peers").join(format!("{name}-{version}"));
     if folder.join("node_modules/.package-lock.json").exists() {
         return Ok(folder);
     }

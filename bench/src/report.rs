@@ -28,8 +28,16 @@ pub struct Report {
     others: Vec<Series>,
     target: Option<Target>,
     notes: Vec<String>,
-    /// Smaller is better: the ratio compares 99th percentiles instead of rates.
-    by_latency: bool,
+    compared: Compared,
+}
+
+/// What the ratio is of; for all but rates smaller is better.
+#[derive(Clone, Copy)]
+enum Compared {
+    Rates,
+    Latencies,
+    ServerCpu,
+    Elapsed,
 }
 
 impl Report {
@@ -42,7 +50,7 @@ impl Report {
             others: Vec::new(),
             target: None,
             notes: Vec::new(),
-            by_latency: false,
+            compared: Compared::Rates,
         }
     }
 
@@ -66,8 +74,19 @@ impl Report {
         self.target = Some(target);
     }
 
+    /// The ratio is of 99th percentiles.
     pub fn compare_latency(&mut self) {
-        self.by_latency = true;
+        self.compared = Compared::Latencies;
+    }
+
+    /// The ratio is of what an operation takes of the servers' CPU.
+    pub fn compare_server_cpu(&mut self) {
+        self.compared = Compared::ServerCpu;
+    }
+
+    /// The ratio is of the time that a round took.
+    pub fn compare_elapsed(&mut self) {
+        self.compared = Compared::Elapsed;
     }
 
     /// Another ratio of 99th percentiles, as a note.
@@ -126,7 +145,12 @@ impl Report {
     /// The median over the rounds of measured to calibration.
     fn ratio(&self) -> f64 {
         let (Some(measured), Some(calibration)) = (&self.measured, &self.calibration) else { return 0.0 };
-        let value = |round: &Round| if self.by_latency { round.p99.as_secs_f64() } else { round.rate() };
+        let value = |round: &Round| match self.compared {
+            Compared::Rates => round.rate(),
+            Compared::Latencies => round.p99.as_secs_f64(),
+            Compared::ServerCpu => round.server_cpu_micros(),
+            Compared::Elapsed => round.elapsed.as_secs_f64(),
+        };
         median(measured.rounds.iter().zip(&calibration.rounds).map(|(mine, raw)| value(mine) / value(raw)))
     }
 
@@ -260,7 +284,7 @@ fn add(series: &mut Series, round: Round) {
     series.rounds.push(round);
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)

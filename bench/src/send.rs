@@ -38,7 +38,7 @@ const SEND: &str = "mutation Send($input: SendMessageInput!) { sendMessage(input
 /// Numbers of all calls, so that no key comes twice.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-type Body = Box<dyn Fn(&mut String) + Send>;
+pub type Body = Box<dyn Fn(&mut String) + Send>;
 
 /// A client's requests, each with a key of its own.
 pub fn graphql_body(conversation: &str) -> Body {

@@ -1,9 +1,9 @@
 //! Servers that a benchmark starts beside itself: processes that say their port on their first line.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{BufRead as _, BufReader},
-    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -54,13 +54,19 @@ pub fn plain(cores: Option<&str>) -> ServerProcess {
     ServerProcess::start(calibration(cores).arg("plain"))
 }
 
+/// Sockets that get the same bytes, so many frames in one send.
+pub fn bare(cores: Option<&str>, frames_a_send: usize) -> ServerProcess {
+    let mut command = calibration(cores);
+    ServerProcess::start(command.args(["bare", "--frames-a-send", &frames_a_send.to_string()]))
+}
+
 fn calibration(cores: Option<&str>) -> Command {
     let program = std::env::current_exe().expect("this program").with_file_name("calibration");
     assert!(program.exists(), "{} is not there: build the whole workspace", program.display());
     on_cores(cores, program)
 }
 
-fn on_cores(cores: Option<&str>, program: PathBuf) -> Command {
+pub fn on_cores(cores: Option<&str>, program: impl AsRef<OsStr>) -> Command {
     let Some(cores) = cores else { return Command::new(program) };
     let mut command = Command::new("taskset");
     command.args(["--cpu-list", cores]).arg(program);

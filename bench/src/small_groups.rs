@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     database::{Bench, SignedIn, random},
-    fan_out::{Bare, Board, key_of},
+    fan_out::{Bare, Board, intended, key_of},
     fleet::{Fleet, from_environment},
     measure::{Round, Stopwatch},
     report::{Report, Target},
@@ -122,10 +122,6 @@ async fn calibrate(board: &Arc<Board>, bare: &mut Bare, round: usize, rate: u32)
     let all = board.until_received(round * MESSAGES..(round + 1) * MESSAGES, each, RECEIVED_WITHIN).await;
     assert!(all, "bare sockets lose nothing");
     Ok(watch.stop(MESSAGES * MEMBERS, &board.take().since_sent))
-}
-
-fn intended(begin: Instant, number: usize, rate: u32) -> Instant {
-    begin + Duration::from_secs(1) * u32::try_from(number).unwrap_or(0) / rate
 }
 
 impl Load {

@@ -1,33 +1,39 @@
 //! Many subscribed sockets in one process: as little of WebSocket and `graphql-transport-ws` as that takes.
 
 use std::{
+    cell::RefCell,
+    future::poll_fn,
     io,
     net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
+    task::ready,
     time::Duration,
 };
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf},
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
 /// One address has 28,000 client ports; so many sockets of each are plenty.
 const SOCKETS_PER_ADDRESS: usize = 5000;
-const CONNECTING_AT_ONCE: usize = 64;
+pub const CONNECTING_AT_ONCE: usize = 64;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Events of about 500 bytes, some at a time.
 const BUFFER_BYTES: usize = 2048;
+/// What a socket that is not looked into can take at a time.
+const RAW_BYTES: usize = 256 * 1024;
 
-const TEXT: u8 = 1;
-const CLOSE: u8 = 8;
-const PING: u8 = 9;
-const PONG: u8 = 10;
+pub const TEXT: u8 = 1;
+pub const CLOSE: u8 = 8;
+pub const PING: u8 = 9;
+pub const PONG: u8 = 10;
 
 /// What a chat client needs of a message.
-const EVENTS: &str = "subscription { events { __typename cursor ... on ConversationEvent { rev conversation { id lastSeq } } \
+pub const EVENTS: &str = "subscription { events { __typename cursor ... on ConversationEvent { rev conversation { id lastSeq } } \
     ... on MessageSent { message { id seq clientMessageId createdAt sender { id displayName } content { ... on TextContent { text } } } } } }";
 
 pub struct Socket {
@@ -37,28 +43,75 @@ pub struct Socket {
     begin: usize,
 }
 
+thread_local! {
+    static RAW: RefCell<Vec<u8>> = RefCell::new(vec![0; RAW_BYTES]);
+}
+
+/// What a socket subscribes to, and as whom.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub port: u16,
+    pub token: String,
+    pub query: &'static str,
+    /// The cursor, for a query with `$after`.
+    pub after: Option<String>,
+}
+
 /// All of them live, in the order of the tokens.
 pub async fn subscribe_all(ports: &[u16], tokens: &[&str]) -> io::Result<Vec<Socket>> {
-    let sockets = tokens.iter().enumerate().map(|(number, token)| {
+    let wanted = tokens.iter().enumerate().map(|(number, token)| {
         let port = ports[number % ports.len()];
-        let octet = u8::try_from(2 + number / SOCKETS_PER_ADDRESS).unwrap_or(254);
-        async move {
-            let live = Socket::subscribe(Ipv4Addr::new(127, 0, 0, octet), port, token);
-            timeout(CONNECT_TIMEOUT, live).await?
-        }
+        Wanted { port, token: (*token).to_owned(), query: EVENTS, after: None }
     });
-    let sockets: Vec<io::Result<Socket>> = stream::iter(sockets).buffered(CONNECTING_AT_ONCE).collect().await;
-    sockets.into_iter().collect()
+    live_all(wanted.collect()).await
+}
+
+/// All of them live, in their order.
+pub async fn live_all(wanted: Vec<Wanted>) -> io::Result<Vec<Socket>> {
+    let sockets = wanted.into_iter().enumerate().map(|(number, wanted)| async move {
+        let mut socket = Socket::subscribe(address_of(number), &wanted).await?;
+        while !socket.hear(is_live).await? {}
+        Ok(socket)
+    });
+    at_once(sockets).await
+}
+
+/// As many that are only connected.
+pub async fn upgrade_all(port: u16, count: usize) -> io::Result<Vec<Socket>> {
+    at_once((0..count).map(|number| Socket::upgrade(address_of(number), port))).await
+}
+
+/// Some at a time, as a machine of clients would.
+async fn at_once<T>(
+    sockets: impl Iterator<Item = impl Future<Output = io::Result<T>>>,
+) -> io::Result<Vec<T>> {
+    let sockets = sockets.map(|socket| async move { timeout(CONNECT_TIMEOUT, socket).await? });
+    stream::iter(sockets).buffered(CONNECTING_AT_ONCE).try_collect().await
+}
+
+/// Where the client of this number comes from.
+pub fn address_of(number: usize) -> Ipv4Addr {
+    let octet = u8::try_from(2 + number / SOCKETS_PER_ADDRESS).unwrap_or(254);
+    Ipv4Addr::new(127, 0, 0, octet)
+}
+
+/// Whether an event says that all that was missed has been told.
+pub fn is_live(text: &[u8]) -> bool {
+    find(text, b"\"StreamLive\"").is_some()
 }
 
 impl Socket {
-    async fn subscribe(from: Ipv4Addr, port: u16, token: &str) -> io::Result<Self> {
-        let authorization = format!("Bearer {token}");
-        let mut socket = Self::upgrade(from, port).await?;
-        socket.init(&json!({ "authorization": authorization })).await?;
-        let subscribe = json!({ "id": "1", "type": "subscribe", "payload": { "query": EVENTS } });
+    /// Asked, and not answered yet.
+    pub async fn subscribe(from: Ipv4Addr, wanted: &Wanted) -> io::Result<Self> {
+        let mut socket = Self::upgrade(from, wanted.port).await?;
+        socket.init(&json!({ "authorization": format!("Bearer {}", wanted.token) })).await?;
+        socket.until_acknowledged().await?;
+        let mut payload = json!({ "query": wanted.query });
+        if let Some(after) = &wanted.after {
+            payload["variables"] = json!({ "after": after });
+        }
+        let subscribe = json!({ "id": "1", "type": "subscribe", "payload": payload });
         socket.text(&subscribe.to_string()).await?;
-        while !socket.hear(|text| find(text, b"\"StreamLive\"").is_some()).await? {}
         Ok(socket)
     }
 
@@ -66,8 +119,13 @@ impl Socket {
     pub async fn open(port: u16, payload: &Value) -> io::Result<Self> {
         let mut socket = Self::upgrade(Ipv4Addr::LOCALHOST, port).await?;
         socket.init(payload).await?;
-        while !socket.hear(|text| find(text, b"\"connection_ack\"").is_some()).await? {}
+        socket.until_acknowledged().await?;
         Ok(socket)
+    }
+
+    async fn until_acknowledged(&mut self) -> io::Result<()> {
+        while !self.hear(|text| find(text, b"\"connection_ack\"").is_some()).await? {}
+        Ok(())
     }
 
     async fn init(&mut self, payload: &Value) -> io::Result<()> {
@@ -104,7 +162,7 @@ impl Socket {
     }
 
     /// A frame with a mask of zeros, which changes nothing.
-    async fn say(&mut self, kind: u8, payload: &[u8]) -> io::Result<()> {
+    pub async fn say(&mut self, kind: u8, payload: &[u8]) -> io::Result<()> {
         let mut frame = vec![0x80 | kind];
         match u8::try_from(payload.len()) {
             Ok(length) if length < 126 => frame.push(0x80 | length),
@@ -119,7 +177,7 @@ impl Socket {
     }
 
     /// Waits for the next message and makes something of it.
-    pub async fn hear<T>(&mut self, read: impl Fn(&[u8]) -> T) -> io::Result<T> {
+    pub async fn hear<T>(&mut self, mut read: impl FnMut(&[u8]) -> T) -> io::Result<T> {
         loop {
             let Some((kind, begin, end)) = self.frame() else {
                 // What has been read goes; a buffer stays as long as the longest message.
@@ -140,14 +198,29 @@ impl Socket {
                     let payload = self.buffer[begin..end].to_vec();
                     self.say(PONG, &payload).await?;
                 }
-                CLOSE => {
-                    return Err(io::Error::other(
-                        String::from_utf8_lossy(&self.buffer[begin..end]).into_owned(),
-                    ));
-                }
+                CLOSE => return Err(io::Error::other(closed(&self.buffer[begin..end]))),
                 _ => {}
             }
         }
+    }
+
+    /// Waits for more, and shows it as it came: frames begin and end anywhere in it. `None` at the end.
+    pub async fn bytes<T>(&mut self, look: impl FnOnce(&[u8]) -> T) -> io::Result<Option<T>> {
+        if self.begin < self.buffer.len() {
+            let seen = look(&self.buffer[self.begin..]);
+            (self.buffer, self.begin) = (Vec::new(), 0);
+            return Ok(Some(seen));
+        }
+        let mut look = Some(look);
+        poll_fn(|context| {
+            RAW.with_borrow_mut(|raw| {
+                let mut raw = ReadBuf::new(raw);
+                ready!(Pin::new(&mut self.stream).poll_read(context, &mut raw))?;
+                let look = if raw.filled().is_empty() { None } else { look.take() };
+                Ok(look.map(|look| look(raw.filled()))).into()
+            })
+        })
+        .await
     }
 
     /// Kind and place of the next whole frame; a server does not mask.
@@ -162,6 +235,16 @@ impl Socket {
         let begin = self.begin + header;
         let end = begin + usize::try_from(length).ok()?;
         (end <= self.buffer.len()).then_some((kind, begin, end))
+    }
+}
+
+/// Code and reason of a close.
+fn closed(payload: &[u8]) -> String {
+    match payload {
+        [high, low, reason @ ..] => {
+            format!("{} {}", u16::from_be_bytes([*high, *low]), String::from_utf8_lossy(reason))
+        }
+        _ => "no code".to_owned(),
     }
 }
 

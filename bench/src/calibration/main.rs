@@ -1,7 +1,8 @@
-//! The servers that requests are measured against: the edges of the product with a mutation that does nothing, and axum alone.
+//! The servers that the product is measured against: its own edges with a mutation that does nothing, axum alone, and bare sockets.
 //!
 //! Each is a process of its own, so that its CPU time is, and says on its first line which port it has.
 
+mod bare;
 mod no_op;
 mod plain;
 
@@ -37,6 +38,11 @@ enum Server {
     },
     /// A route of axum that reads and answers JSON.
     Plain,
+    /// Sockets that get the same bytes, by the shortest way.
+    Bare {
+        #[arg(long, default_value_t = 1)]
+        frames_a_send: usize,
+    },
 }
 
 #[tokio::main]
@@ -47,6 +53,7 @@ async fn main() {
             no_op::serve(&database, &keys).await;
         }
         Server::Plain => plain::serve().await,
+        Server::Bare { frames_a_send } => bare::serve(frames_a_send),
     }
 }
 
