@@ -29,6 +29,8 @@ use hyper_util::{
     server::conn::auto,
 };
 use sha2::{Digest, Sha256};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -176,6 +178,20 @@ async fn drain(routes: &Routes, connections: &TaskTracker) {
     }
 }
 
+/// Bytes that the kernel keeps although it cannot send them yet; from then on a write waits. Left alone it takes up to 4 MB, the last value of
+/// `net.ipv4.tcp_wmem`, for a client that has stopped reading, who is noticed only when that is full. (`tcp_notsent_lowat` in the
+/// kernel's ip-sysctl.) The smaller it is, the more often a writer wakes; this is an eighth of what a queue may hold.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
+/// A connection works without either of these, too.
+fn prepare(stream: &TcpStream) {
+    // Small answers must not wait for more of them.
+    let _ = stream.set_nodelay(true);
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
+}
+
 struct Connection {
     routes: Arc<Routes>,
     peer: SocketAddr,
@@ -185,8 +201,7 @@ struct Connection {
 
 impl Connection {
     async fn begin(self, stream: TcpStream, tls: Option<TlsAcceptor>, stop: CancellationToken) {
-        // Small answers must not wait for more of them.
-        let _ = stream.set_nodelay(true);
+        prepare(&stream);
         match tls {
             None => self.serve(stream, stop).await,
             Some(tls) => match timeout(self.routes.edge.settings.header_timeout, tls.accept(stream)).await {

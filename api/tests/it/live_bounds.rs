@@ -113,7 +113,8 @@ async fn who_does_not_read_events_is_closed_with_4290_by_their_bytes_alone() {
             break;
         }
         delivered = now;
-        assert!(sent < 4000, "64 MB wait for one socket");
+        // The queue, what the kernel may keep unsent, and what the one who does not read has taken into theirs.
+        assert!(sent < 128, "2 MB wait for one socket");
     }
     assert_eq!(slow.closed().await, (4290, "slow reader".to_owned()));
     node.send_text(&ada, id, "after", "x").await;
