@@ -4,8 +4,9 @@
 
 use std::{
     env,
+    io::{BufRead as _, BufReader, Lines},
     path::PathBuf,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, ChildStdout, Command, Output, Stdio},
 };
 
 use serde_json::json;
@@ -192,26 +193,36 @@ async fn a_database_that_may_only_be_read_is_refused_at_the_start_and_named() {
 }
 
 /// A Redis of its own; killed when dropped.
-struct Redis(Child);
+struct Redis {
+    process: Child,
+    /// What it has to say later finds somebody who listens.
+    _said: Lines<BufReader<ChildStdout>>,
+}
 
 impl Redis {
+    /// Returns when it listens: who asks it sooner is refused by the kernel, and not by it.
     fn start(port: u16) -> Option<Self> {
         let port = port.to_string();
         let child = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--requirepass", "right"])
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn();
-        if child.is_err() {
+        let Ok(mut process) = child else {
             eprintln!("SKIPPED: there is no redis-server (scripts/services installs it)");
-        }
-        child.ok().map(Self)
+            return None;
+        };
+        let mut said = BufReader::new(process.stdout.take().expect("piped")).lines();
+        let listens =
+            said.by_ref().map_while(Result::ok).any(|line| line.contains("Ready to accept connections"));
+        assert!(listens, "Redis starts");
+        Some(Self { process, _said: said })
     }
 }
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
