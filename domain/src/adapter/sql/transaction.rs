@@ -76,7 +76,11 @@ const READS: RowUpdate<7> = RowUpdate {
     unused: None,
 };
 
-const KEEP_THE_NEWER_MENTION: Otherwise = Otherwise {
+/// Mentions in one statement: a batch may have fifty times as many as messages, and more than a statement can bind.
+const MENTIONS_AT_ONCE: usize = 512;
+
+/// Under the lock of its lane a message is newer than any other that mentioned somebody there.
+const TAKE_THE_NEW_MENTION: Otherwise = Otherwise {
     mysql: " ON DUPLICATE KEY UPDATE seq = VALUES(seq)",
     postgres: " ON CONFLICT (conversation_id, user_id) DO UPDATE SET seq = excluded.seq",
     sqlite: " ON CONFLICT (conversation_id, user_id) DO UPDATE SET seq = excluded.seq",
@@ -262,17 +266,16 @@ impl LaneTransaction for SqlTransaction {
     }
 
     async fn put_mentions(&mut self, mentioned: &[(MemberId, i32)]) -> Result<(), StoreError> {
-        if mentioned.is_empty() {
-            return Ok(());
+        for part in mentioned.chunks(MENTIONS_AT_ONCE) {
+            let rows =
+                part.iter().map(|(id, seq)| [id_value(id.conversation), id.user.0.into(), (*seq).into()]);
+            self.sql("INSERT INTO mention (conversation_id, user_id, seq) VALUES ")
+                .rows(rows)
+                .push(self.dialect.otherwise(&TAKE_THE_NEW_MENTION))
+                .run(&self.line.connection)
+                .await?;
         }
-        let rows =
-            mentioned.iter().map(|(id, seq)| [id_value(id.conversation), id.user.0.into(), (*seq).into()]);
-        self.sql("INSERT INTO mention (conversation_id, user_id, seq) VALUES ")
-            .rows(rows)
-            .push(self.dialect.otherwise(&KEEP_THE_NEWER_MENTION))
-            .run(&self.line.connection)
-            .await
-            .map(drop)
+        Ok(())
     }
 
     async fn update_heads(&mut self, heads: &[Conversation]) -> Result<(), StoreError> {
