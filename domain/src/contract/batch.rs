@@ -14,10 +14,12 @@ pub fn encode(node: u64, batch: &LoggedBatch) -> Vec<u8> {
     proto::Batch { node, ..batch.to_proto() }.encode_to_vec()
 }
 
-/// The node that published the batch, and the batch.
-pub fn decode(bytes: &[u8]) -> Result<(u64, LoggedBatch), WireError> {
-    let payload = proto::Batch::decode(bytes)?;
-    Ok((payload.node, LoggedBatch::from_proto(payload)?))
+/// The batch, unless `own` published it: who hears itself reads no more than that.
+pub fn decode(bytes: &[u8], own: u64) -> Result<Option<LoggedBatch>, WireError> {
+    if proto::BatchOrigin::decode(bytes)?.node == own {
+        return Ok(None);
+    }
+    LoggedBatch::from_proto(proto::Batch::decode(bytes)?).map(Some)
 }
 
 #[cfg(test)]
@@ -114,21 +116,21 @@ mod tests {
 
     #[test]
     fn batches_survive_the_way() {
-        let (node, decoded) = decode(&encode(42, &batch())).expect("decodes");
-        assert_eq!((node, decoded), (42, batch()));
+        assert_eq!(decode(&encode(42, &batch()), 7).expect("decodes"), Some(batch()));
+        assert_eq!(decode(&encode(42, &batch()), 42).expect("decodes"), None, "its own");
     }
 
     #[test]
     fn what_is_no_batch_is_refused() {
-        assert!(matches!(decode(b"\xff\xff"), Err(WireError::Decode(_))));
+        assert!(matches!(decode(b"\xff\xff", 7), Err(WireError::Decode(_))));
         let mut unknown = proto::Batch { lane: 70_000, ..proto::Batch::default() };
-        assert!(matches!(decode(&unknown.encode_to_vec()), Err(WireError::Unsound("lane"))));
+        assert!(matches!(decode(&unknown.encode_to_vec(), 7), Err(WireError::Unsound("lane"))));
         unknown.lane = 1;
         unknown.events.push(proto::Event {
             fact: Some(proto::Fact::default()),
             conversation: Some(proto::Conversation::default()),
             ..proto::Event::default()
         });
-        assert!(matches!(decode(&unknown.encode_to_vec()), Err(WireError::UnknownFact(0))));
+        assert!(matches!(decode(&unknown.encode_to_vec(), 7), Err(WireError::UnknownFact(0))));
     }
 }

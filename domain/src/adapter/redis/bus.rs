@@ -223,9 +223,9 @@ impl Listener {
                 measure::set(measure::BUS_CONNECTED, 1.0);
                 continue;
             }
-            match decode(message.get_payload_bytes()) {
-                Ok((node, _)) if node == self.channels.node => {}
-                Ok((_, batch)) => self.heard.tell(&Arc::new(batch)),
+            match decode(message.get_payload_bytes(), self.channels.node) {
+                Ok(Some(batch)) => self.heard.tell(&Arc::new(batch)),
+                Ok(None) => {}
                 // Of a newer version, perhaps; the log has it.
                 Err(error) => tracing::warn!(error = %error, "a batch on the bus cannot be read"),
             }
