@@ -1,8 +1,9 @@
 //! The API's listener: accepts connections, routes requests, and at the end lets everything finish.
 //!
 //! It accepts by itself, because the stock loop waits for ever for a header that never ends and knows nothing of sockets
-//! when it stops. `connections` counts them, `activity` gives up those that ask nothing, `tls` is for those without a proxy. Not here: `/healthz` and its like, which are on a listener of their own.
+//! when it stops. `accepted` is what is read and written, `connections` counts them, `activity` gives up those that ask nothing, `tls` is for those without a proxy. Not here: `/healthz` and its like, which are on a listener of their own.
 
+mod accepted;
 mod activity;
 mod connections;
 mod tls;
@@ -29,8 +30,6 @@ use hyper_util::{
     server::conn::auto,
 };
 use sha2::{Digest, Sha256};
-#[cfg(any(target_os = "linux", target_os = "android"))]
-use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -40,6 +39,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
+    accepted::Accepted,
     activity::Activity,
     connections::{Connections, Place},
     tls::Certificate,
@@ -178,20 +178,6 @@ async fn drain(routes: &Routes, connections: &TaskTracker) {
     }
 }
 
-/// Bytes that the kernel keeps although it cannot send them yet; from then on a write waits. Left alone it takes up to 4 MB, the last value of
-/// `net.ipv4.tcp_wmem`, for a client that has stopped reading, who is noticed only when that is full. (`tcp_notsent_lowat` in the
-/// kernel's ip-sysctl.) The smaller it is, the more often a writer wakes; this is an eighth of what a queue may hold.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const UNSENT_BYTES_MAX: u32 = 128 * 1024;
-
-/// A connection works without either of these, too.
-fn prepare(stream: &TcpStream) {
-    // Small answers must not wait for more of them.
-    let _ = stream.set_nodelay(true);
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
-}
-
 struct Connection {
     routes: Arc<Routes>,
     peer: SocketAddr,
@@ -201,7 +187,7 @@ struct Connection {
 
 impl Connection {
     async fn begin(self, stream: TcpStream, tls: Option<TlsAcceptor>, stop: CancellationToken) {
-        prepare(&stream);
+        let stream = Accepted::new(stream, Arc::clone(&self.place));
         match tls {
             None => self.serve(stream, stop).await,
             Some(tls) => match timeout(self.routes.edge.settings.header_timeout, tls.accept(stream)).await {

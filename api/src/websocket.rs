@@ -85,12 +85,11 @@ pub async fn upgrade(
         let of_socket = trace;
         let served = async move {
             if known {
-                connection::serve(edge, sockets, socket, address, trace).await;
+                connection::serve(edge, sockets, socket, &place, address, trace).await;
             } else {
                 connection::refuse(socket, close::BAD_SUBPROTOCOL).await;
             }
         };
         tasks.track_future(domain::trace::scope(of_socket, served)).await;
-        drop(place);
     })
 }

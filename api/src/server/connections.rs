@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     io,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use domain::Network;
@@ -27,6 +30,7 @@ struct PerAddress {
 pub struct Place {
     _place: OwnedSemaphorePermit,
     of_address: Option<(Arc<PerAddress>, Network)>,
+    says_last_words: AtomicBool,
 }
 
 impl Connections {
@@ -55,7 +59,18 @@ impl Connections {
                 Some((Arc::clone(counted), network))
             }
         };
-        Some(Place { _place: room, of_address })
+        Some(Place { _place: room, of_address, says_last_words: AtomicBool::new(false) })
+    }
+}
+
+impl Place {
+    /// What is written from now on ends the connection, and need not wait until the peer reads.
+    pub fn say_last_words(&self) {
+        self.says_last_words.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn says_last_words(&self) -> bool {
+        self.says_last_words.load(Ordering::Relaxed)
     }
 }
 

@@ -7,7 +7,10 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::extract::ws::{Message, WebSocket};
 use domain::{Caller, ErrorCode, trace::TraceContext};
-use futures_util::{SinkExt, StreamExt, stream::SplitStream};
+use futures_util::{
+    FutureExt, SinkExt, StreamExt,
+    stream::{FuturesUnordered, SplitStream},
+};
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, sleep, sleep_until, timeout},
@@ -26,16 +29,20 @@ use super::{
     sockets::{Place, Sockets},
     writer::Writer,
 };
-use crate::edge::{Edge, bearer};
+use crate::{
+    edge::{Edge, bearer},
+    server::ConnectionPlace,
+};
 
 /// How long the peer may take to answer a close before the connection is dropped.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Serves a socket until it is closed.
+/// Serves a socket until it is closed. Its two halves are allocated apart, so that what wraps this future may move it about.
 pub(super) async fn serve(
     edge: Arc<Edge>,
     sockets: Sockets,
     socket: WebSocket,
+    connection: &ConnectionPlace,
     address: Option<IpAddr>,
     trace: TraceContext,
 ) {
@@ -55,13 +62,13 @@ pub(super) async fn serve(
             ping_interval: settings.ping_interval,
         };
         let reader = Connection::new(&edge, &queue, &place, address, trace);
-        tokio::select! {
-            close = reader.run(&mut stream) => close,
-            close = writer.run() => close,
-        }
+        // Not a `select!`: of the two only the one that was woken is polled, and an event wakes only the writer.
+        let mut halves = FuturesUnordered::from_iter([reader.run(&mut stream).boxed(), writer.run().boxed()]);
+        halves.next().await.flatten()
     };
     queue.close_now(close.unwrap_or(TRY_AGAIN));
     drop(queue.end_all());
+    connection.say_last_words();
     if let Some(close) = close
         && timeout(CLOSE_TIMEOUT, sink.send(Message::Close(Some(close.into())))).await.is_err()
     {
@@ -208,7 +215,8 @@ impl<'a> Connection<'a> {
             (ClientMessage::Subscribe { .. }, Phase::Opened) => Err(UNAUTHORIZED),
             (ClientMessage::Subscribe { id, .. }, _) if self.queue.is_open(&id) => Err(DUPLICATE_ID),
             (ClientMessage::Subscribe { id, parameters }, _) => {
-                self.opener.open(&id, parameters).await;
+                // On the heap while it opens, or every idle socket would keep room for it.
+                Box::pin(self.opener.open(&id, parameters)).await;
                 Ok(())
             }
             (ClientMessage::Complete { id }, _) => {
