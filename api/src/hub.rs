@@ -17,8 +17,10 @@ mod roster;
 mod sharing;
 mod start;
 mod view;
+mod wakes;
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -38,6 +40,7 @@ use crate::{
 };
 use actor::{Actor, Command};
 use view::{Openings, Removals, View};
+use wakes::Wakes;
 
 /// Bounds of the hub, each a setting.
 #[derive(Clone, Debug)]
@@ -122,6 +125,9 @@ pub struct Hub {
     shared: Arc<Shared>,
 }
 
+/// By ids that the server makes: nobody can choose them so that they collide, and a delivery looks up several.
+type IdMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
 struct Shared {
     chat: Chat,
     schema: ChatSchema,
@@ -132,6 +138,7 @@ struct Shared {
     commands: mpsc::UnboundedSender<Command>,
     view: Arc<View>,
     openings: Openings,
+    wakes: Arc<Wakes>,
     /// Bounds how many subscriptions start anew at once when the log is another one.
     restarts: Semaphore,
 }
@@ -195,12 +202,18 @@ impl Hub {
             commands,
             view,
             openings: Openings::default(),
+            wakes: Arc::default(),
             restarts: Semaphore::new(RESTARTS_MAX),
         });
         let feed = feed::follow(&shared, heads.clone(), &setup.stop);
         let actor = Actor::new(&shared, heads, setup.on_session_ended);
         let acting = actor.run(inbox, feed, setup.stop.clone());
         setup.tasks.spawn(shared.chat.lifeline().hold_until(&setup.stop, "hub", acting));
+        let (wakes, stop) = (shared.wakes.clone(), setup.stop.clone());
+        let waking = async move {
+            stop.run_until_cancelled(wakes.run()).await;
+        };
+        setup.tasks.spawn(shared.chat.lifeline().hold("wakes", waking));
         Ok(Self { shared })
     }
 

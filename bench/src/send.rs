@@ -115,10 +115,22 @@ pub async fn b6(bench: &Bench, rounds: usize) -> Report {
     let node = peer::start(bench).await;
     let database = Servers::from(bench.server_process);
     let with_database = |own| Servers::All(vec![own, database.clone()]);
+    let committed = async || {
+        let commits = fleet.metric("confab_commits_total").await;
+        (
+            commits,
+            fleet.metric("confab_commit_items_total").await,
+            fleet.metric("confab_commit_seconds_sum").await,
+        )
+    };
+    let mut batches = vec![(0.0, 0.0, 0.0); SIDES.len()];
     for round in 0..rounds {
         for (index, side) in SIDES.iter().enumerate() {
             let load = setup.load(side, fleet.ports()[0], with_database(fleet.processes()), false);
+            let before = committed().await;
             let (sent, cores) = with_cores_of(&database, load.run()).await;
+            let (after, sum) = (committed().await, &mut batches[index]);
+            *sum = (sum.0 + after.0 - before.0, sum.1 + after.1 - before.1, sum.2 + after.2 - before.2);
             let busy = raw::keep_busy(bench, &setup.raw, BATCH, cores);
             let load = setup.load(side, edges.port, edges.processes(), false);
             let (nothing, busy_cores) = with_cores_of(&database, load.run()).await;
@@ -144,8 +156,14 @@ pub async fn b6(bench: &Bench, rounds: usize) -> Report {
         }
     }
     report.note(format!("MariaDB has {}.", bench.sizes_of_server().await));
-    for side in &SIDES {
+    for (side, (commits, items, seconds)) in SIDES.iter().zip(batches) {
         report.note_rates(side.sends, side.no_op);
+        report.note(format!(
+            "{}: {:.1} messages a transaction, which takes {:.2} ms.",
+            side.sends,
+            items / commits,
+            1000.0 * seconds / commits
+        ));
     }
     for (_, label, side) in NODE {
         report.note_times(SIDES[side].sends, label);

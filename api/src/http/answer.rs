@@ -194,7 +194,7 @@ fn executed(response: &GraphQlResponse, media: MediaType) -> Response {
     if is_request_error(response) {
         return request_error(&response.errors, media);
     }
-    body(StatusCode::OK, media, serialise_response(response))
+    body(StatusCode::OK, media, serialise_response(response).into())
 }
 
 fn refused(refusals: Vec<Refusal>, media: MediaType, request_id: &str) -> Response {

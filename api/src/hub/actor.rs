@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Open, Shared,
+    IdMap, Open, Shared,
     audience::concerns,
     feed::{Feed, FeedItem},
     group::{Execution, GroupKey, Job, Plan},
@@ -181,10 +181,7 @@ impl Actor {
         measure::total(measure::EXECUTIONS, known.executions_total());
         measure::total(measure::DELIVERIES, known.deliveries_total());
         #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-        let (open, now) = (
-            self.roster.subscriptions().len() as f64,
-            self.shared.chat.clock().now().millis() as f64 / 1000.0,
-        );
+        let (open, now) = (self.roster.len() as f64, self.shared.chat.clock().now().millis() as f64 / 1000.0);
         measure::set(measure::SUBSCRIPTIONS, open);
         measure::set(measure::HUB_VERIFIED_AT, now);
     }
@@ -275,8 +272,9 @@ impl Actor {
         before: &Positions,
         routed: &[(usize, Vec<(UserId, AsSeen)>)],
     ) {
-        let mut last_of: HashMap<UserId, usize> = HashMap::new();
-        for (index, recipients) in routed {
+        let mut last_of: IdMap<UserId, usize> = IdMap::default();
+        // A single event is everybody's last.
+        for (index, recipients) in routed.iter().skip(usize::from(routed.len() == 1)) {
             for (user, _) in recipients {
                 last_of.insert(*user, *index);
             }
@@ -286,9 +284,9 @@ impl Actor {
             let Some(event) = batch.events.get(*index) else { continue };
             let Some(conversation) = event.fact.conversation() else { continue };
             let about = About { conversation, rev: event.fact.rev() };
-            let mut jobs: HashMap<(GroupKey, AsSeen, bool), Job> = HashMap::new();
+            let mut jobs: IdMap<(GroupKey, AsSeen, bool), Job> = IdMap::default();
             for (user, as_seen) in recipients {
-                let complete = last_of.get(user) == Some(index);
+                let complete = last_of.get(user).is_none_or(|last| last == index);
                 for subscription in self.roster.of(*user, conversation) {
                     let key = subscription.group;
                     let job = jobs.entry((key, *as_seen, complete)).or_insert_with(|| {
@@ -296,7 +294,7 @@ impl Actor {
                         let cursor = cursors
                             .entry((key.filter, complete))
                             .or_insert_with(|| self.seal(key.filter, positions));
-                        Job::new(durable(cursor, event, *as_seen))
+                        Job::new(durable(cursor, event, *as_seen), &self.shared.wakes)
                     });
                     self.place(job, subscription, Some(about));
                 }
@@ -310,7 +308,7 @@ impl Actor {
     }
 
     fn placed(&self, item: EventItem, subscription: &Subscription, about: Option<About>) -> Job {
-        let mut job = Job::new(item);
+        let mut job = Job::new(item, &self.shared.wakes);
         self.place(&mut job, subscription, about);
         job
     }

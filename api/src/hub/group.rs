@@ -12,17 +12,16 @@ use std::{
 };
 
 use async_graphql::{Request, Response, ServerError, Variables};
-use bytes::Bytes;
+use axum::extract::ws::Utf8Bytes;
 use domain::{Caller, ErrorCode, FilterHash, UserId};
 use futures_util::{FutureExt, StreamExt, future::ready, stream::BoxStream};
 use tokio::{
     sync::{mpsc, oneshot},
-    task::yield_now,
     time::{Instant, sleep, timeout},
 };
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::{Open, Shared};
+use super::{Open, Shared, wakes::Wakes};
 use crate::{
     document::Document,
     refusal::complete_errors,
@@ -98,7 +97,11 @@ impl Plan {
 
     /// One event alone. `Err` holds the errors of one that cannot be executed at all, or not now: an answer without data has no cursor,
     /// and the next one's would step over it.
-    pub async fn execute_once(&self, shared: &Shared, item: EventItem) -> Result<Bytes, Vec<ServerError>> {
+    pub async fn execute_once(
+        &self,
+        shared: &Shared,
+        item: EventItem,
+    ) -> Result<Utf8Bytes, Vec<ServerError>> {
         let begun = Instant::now();
         loop {
             let event = item.clone();
@@ -138,10 +141,6 @@ impl Plan {
     }
 }
 
-/// Sockets that are woken at once. A node of one core writes so many in about half a millisecond, and what else it has to do, such as
-/// the answer to who sent the message, waits no longer than that (`bench b4`).
-const WOKEN_AT_ONCE: usize = 32;
-
 /// An event to be executed, whose result has places in sockets' queues before it is there.
 pub(super) struct Job {
     item: EventItem,
@@ -151,46 +150,29 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub fn new(item: EventItem) -> Self {
+    pub fn new(item: EventItem, wakes: &Arc<Wakes>) -> Self {
         let (reply, result) = oneshot::channel();
-        Self { item, reply, payload: result.shared(), waiting: Waiting::default() }
+        let waiting = Waiting { sockets: Vec::new(), wakes: wakes.clone() };
+        Self { item, reply, payload: result.shared(), waiting }
     }
 
     /// Takes a place in a socket's queue.
     pub fn place(&mut self, open: &Open, about: Option<About>) -> Result<(), Closed> {
         open.outbound.place(&open.id, self.payload.clone(), about)?;
-        self.waiting.0.push(open.outbound.clone());
+        self.waiting.sockets.push(open.outbound.clone());
         Ok(())
     }
 }
 
 /// Who has a place for a payload that is being made, and is woken when it is there, or will never be.
-#[derive(Default)]
-struct Waiting(Vec<Outbound>);
-
-impl Waiting {
-    /// Wakes them a few at a time.
-    fn wake(mut self, shared: &Shared) {
-        let rest = self.0.split_off(self.0.len().min(WOKEN_AT_ONCE));
-        drop(self);
-        if !rest.is_empty() {
-            let mut rest = Self(rest);
-            shared.tasks.spawn(async move {
-                while !rest.0.is_empty() {
-                    yield_now().await;
-                    let kept = rest.0.len().saturating_sub(WOKEN_AT_ONCE);
-                    drop(Self(rest.0.split_off(kept)));
-                }
-            });
-        }
-    }
+struct Waiting {
+    sockets: Vec<Outbound>,
+    wakes: Arc<Wakes>,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        for outbound in &self.0 {
-            outbound.wake();
-        }
+        self.wakes.wake(std::mem::take(&mut self.sockets));
     }
 }
 
@@ -241,7 +223,7 @@ async fn run(shared: &Arc<Shared>, plan: &Arc<Plan>, mut jobs: mpsc::UnboundedRe
         }
         // It can be looked at, and weighs, from now on.
         let _ = payload.now_or_never();
-        waiting.wake(shared);
+        drop(waiting);
     }
 }
 
@@ -260,7 +242,7 @@ impl<'a> Running<'a> {
     }
 
     /// The event's payload; `None` when it failed, and is to be executed alone.
-    pub async fn whole(&mut self, item: &EventItem) -> Option<Bytes> {
+    pub async fn whole(&mut self, item: &EventItem) -> Option<Utf8Bytes> {
         let response = self.next(item).await;
         (!is_away(&response.errors) && has_data(&response)).then(|| serialise(response))
     }
@@ -316,7 +298,7 @@ fn internal() -> Response {
 }
 
 /// Events are executed outside of a request: the trace of the change that caused them is in its own log lines.
-fn serialise(mut response: Response) -> Bytes {
+fn serialise(mut response: Response) -> Utf8Bytes {
     complete_errors(&mut response, "event");
     serialise_response(&response)
 }

@@ -8,7 +8,7 @@ use std::{
 use domain::{ConversationId, Event, Fact, Limits, MemberRole, SessionId, UserId};
 
 use super::{
-    Open,
+    IdMap, Open,
     audience::{first_role, shown},
     group::{Execution, GroupKey, Plan},
 };
@@ -38,7 +38,7 @@ struct Group {
 
 #[derive(Default)]
 struct User {
-    subscriptions: Vec<SubscriptionId>,
+    subscriptions: Vec<Subscription>,
     conversations: HashSet<ConversationId>,
 }
 
@@ -51,11 +51,12 @@ fn id_of(open: &Arc<Open>) -> SubscriptionId {
 
 #[derive(Default)]
 pub(super) struct Roster {
-    subscriptions: HashMap<SubscriptionId, Subscription>,
-    groups: HashMap<GroupKey, Group>,
-    users: HashMap<UserId, User>,
+    /// Whose they are.
+    subscriptions: IdMap<SubscriptionId, UserId>,
+    groups: IdMap<GroupKey, Group>,
+    users: IdMap<UserId, User>,
     /// Who of this node's users is in a conversation.
-    routes: HashMap<ConversationId, HashMap<UserId, MemberRole>>,
+    routes: IdMap<ConversationId, IdMap<UserId, MemberRole>>,
 }
 
 impl Roster {
@@ -63,21 +64,23 @@ impl Roster {
         self.subscriptions.is_empty()
     }
 
-    pub fn subscriptions(&self) -> impl ExactSizeIterator<Item = &Subscription> {
-        self.subscriptions.values()
+    pub fn len(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    pub fn subscriptions(&self) -> impl Iterator<Item = &Subscription> {
+        self.users.values().flat_map(|user| &user.subscriptions)
     }
 
     /// A user's subscriptions that want to hear of a conversation.
     pub fn of(&self, user: UserId, conversation: ConversationId) -> impl Iterator<Item = &Subscription> {
-        let ids = self.users.get(&user).map_or(&[][..], |user| &user.subscriptions);
-        ids.iter()
-            .filter_map(|id| self.subscriptions.get(id))
-            .filter(move |subscription| subscription.wants(conversation))
+        let all = self.users.get(&user).map_or(&[][..], |user| &user.subscriptions);
+        all.iter().filter(move |subscription| subscription.wants(conversation))
     }
 
     pub fn has_session(&self, user: UserId, session: SessionId) -> bool {
-        let of = |id| self.subscriptions.get(id).map(|subscription| subscription.session);
-        self.users.get(&user).is_some_and(|user| user.subscriptions.iter().any(|id| of(id) == Some(session)))
+        let user = self.users.get(&user);
+        user.is_some_and(|user| user.subscriptions.iter().any(|other| other.session == session))
     }
 
     /// The execution of a group that is one subscription larger now.
@@ -92,7 +95,7 @@ impl Roster {
     }
 
     pub fn register(&mut self, subscription: Subscription, memberships: HashMap<ConversationId, MemberRole>) {
-        let id = id_of(&subscription.open);
+        self.subscriptions.insert(id_of(&subscription.open), subscription.user);
         let user = self.users.entry(subscription.user).or_default();
         if user.subscriptions.is_empty() {
             for (conversation, role) in memberships {
@@ -100,27 +103,25 @@ impl Roster {
                 self.routes.entry(conversation).or_default().insert(subscription.user, role);
             }
         }
-        user.subscriptions.push(id);
-        self.subscriptions.insert(id, subscription);
+        user.subscriptions.push(subscription);
     }
 
     pub fn leave(&mut self, open: &Arc<Open>) -> Option<Subscription> {
-        let id = id_of(open);
-        let subscription = self.subscriptions.remove(&id)?;
+        let user_id = self.subscriptions.remove(&id_of(open))?;
+        let user = self.users.get_mut(&user_id)?;
+        let place = user.subscriptions.iter().position(|other| Arc::ptr_eq(&other.open, open))?;
+        let subscription = user.subscriptions.remove(place);
+        if user.subscriptions.is_empty()
+            && let Some(gone) = self.users.remove(&user_id)
+        {
+            for conversation in gone.conversations {
+                self.unroute(conversation, user_id);
+            }
+        }
         if let Some(group) = self.groups.get_mut(&subscription.group) {
             group.members -= 1;
             if group.members == 0 {
                 self.groups.remove(&subscription.group);
-            }
-        }
-        if let Some(user) = self.users.get_mut(&subscription.user) {
-            user.subscriptions.retain(|other| *other != id);
-            if user.subscriptions.is_empty()
-                && let Some(gone) = self.users.remove(&subscription.user)
-            {
-                for conversation in gone.conversations {
-                    self.unroute(conversation, subscription.user);
-                }
             }
         }
         Some(subscription)
@@ -128,9 +129,9 @@ impl Roster {
 
     pub fn forget_all(&mut self) -> Vec<Subscription> {
         self.groups.clear();
-        self.users.clear();
         self.routes.clear();
-        self.subscriptions.drain().map(|(_, subscription)| subscription).collect()
+        self.subscriptions.clear();
+        self.users.drain().flat_map(|(_, user)| user.subscriptions).collect()
     }
 
     /// Who sees the event as what; moves the routes to after it.

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use async_graphql::{Response, ServerError};
-use bytes::Bytes;
+use axum::extract::ws::Utf8Bytes;
 use domain::{
     Caller, ConversationId, CursorError, CursorPosition, ErrorCode, Event, Fact, Positions, ServiceError,
     ServiceResult,
@@ -256,7 +256,7 @@ impl Opening<'_> {
         self.put(bytes.map_err(Failure::Refused)?, about).await
     }
 
-    async fn put(&self, bytes: Bytes, about: Option<About>) -> Result<(), Failure> {
+    async fn put(&self, bytes: Utf8Bytes, about: Option<About>) -> Result<(), Failure> {
         if self.open.has_ended() {
             return Err(Failure::Gone);
         }

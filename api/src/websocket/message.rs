@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use axum::extract::ws::Utf8Bytes;
-use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -138,38 +137,38 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 /// A value of ours as JSON.
-pub(super) fn serialise(value: &impl Serialize) -> Bytes {
-    match serde_json::to_vec(value) {
-        Ok(bytes) => bytes.into(),
+pub(super) fn serialise(value: &impl Serialize) -> Utf8Bytes {
+    match serde_json::to_string(value) {
+        Ok(text) => text.into(),
         Err(error) => {
             // Answers are trees of plain values; only a broken `Serialize` gets here.
             tracing::error!(error.chain = %error, "an answer cannot be serialised");
-            Bytes::from_static(
-                br#"{"errors":[{"message":"internal error","extensions":{"code":"INTERNAL","retryable":false}}]}"#,
+            Utf8Bytes::from_static(
+                r#"{"errors":[{"message":"internal error","extensions":{"code":"INTERNAL","retryable":false}}]}"#,
             )
         }
     }
 }
 
-/// `None` when the payload is not text, which serialised JSON always is.
-pub(super) fn next(quoted_id: &str, payload: &[u8]) -> Option<Utf8Bytes> {
-    splice(&[b"{\"id\":", quoted_id.as_bytes(), b",\"type\":\"next\",\"payload\":", payload, b"}"])
+pub(super) fn next(quoted_id: &str, payload: &str) -> Utf8Bytes {
+    splice([r#"{"id":"#, quoted_id, r#","type":"next","payload":"#, payload, "}"])
 }
 
-pub(super) fn error(quoted_id: &str, errors: &[u8]) -> Option<Utf8Bytes> {
-    splice(&[b"{\"id\":", quoted_id.as_bytes(), b",\"type\":\"error\",\"payload\":", errors, b"}"])
+pub(super) fn error(quoted_id: &str, errors: &str) -> Utf8Bytes {
+    splice([r#"{"id":"#, quoted_id, r#","type":"error","payload":"#, errors, "}"])
 }
 
 pub(super) fn complete(quoted_id: &str) -> Utf8Bytes {
     format!(r#"{{"id":{quoted_id},"type":"complete"}}"#).into()
 }
 
-fn splice(parts: &[&[u8]]) -> Option<Utf8Bytes> {
-    let mut whole = BytesMut::with_capacity(parts.iter().map(|part| part.len()).sum());
+/// Text of text: once for each socket, and so without a look at whether it is any.
+fn splice(parts: [&str; 5]) -> Utf8Bytes {
+    let mut whole = String::with_capacity(parts.iter().map(|part| part.len()).sum());
     for part in parts {
-        whole.put_slice(part);
+        whole.push_str(part);
     }
-    whole.freeze().try_into().ok()
+    whole.into()
 }
 
 /// What an error of the socket's own protocol closes it with; `None` when the peer is simply gone.
@@ -258,7 +257,7 @@ mod tests {
 
     #[test]
     fn ids_are_quoted() {
-        let message = next(&quote("a\"\n\u{1}"), b"{}").expect("text");
+        let message = next(&quote("a\"\n\u{1}"), "{}");
         assert_eq!(message.as_str(), "{\"id\":\"a\\\"\\n\\u0001\",\"type\":\"next\",\"payload\":{}}");
     }
 

@@ -1,9 +1,9 @@
 //! The hub's end of a socket's queue.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use async_graphql::{Response, ServerError};
-use bytes::Bytes;
+use axum::extract::ws::Utf8Bytes;
 
 use super::{
     close::Close,
@@ -37,12 +37,21 @@ impl Outbound {
         self.queue.changed.notify_one();
     }
 
+    /// Whether it does not stand in line to be woken yet; from now on it does.
+    pub fn joins_line(&self) -> bool {
+        !self.queue.in_line.swap(true, Ordering::AcqRel)
+    }
+
+    pub fn leaves_line(&self) {
+        self.queue.in_line.store(false, Ordering::Release);
+    }
+
     /// Takes a place once half of the queue is free, so that what happens live still finds room. For what the reader
     /// may pace, such as a replay.
     pub async fn next_paced(
         &self,
         operation_id: &Arc<str>,
-        payload: Bytes,
+        payload: Utf8Bytes,
         about: Option<About>,
     ) -> Result<(), Closed> {
         let payload = Payload::Ready(payload);
@@ -73,11 +82,11 @@ impl Outbound {
     /// Says what is wrong with an operation that was never opened.
     pub(super) fn refuse(&self, id: &str, errors: &[ServerError]) {
         let errors = message::serialise(&errors);
-        self.queue.control(message::error(&message::quote(id), &errors).unwrap_or_default());
+        self.queue.control(message::error(&message::quote(id), &errors));
     }
 
     /// The answer to a query or mutation, and its end. The permit is given back once the answer is in the queue.
-    pub(super) async fn answer<P>(&self, operation_id: &Arc<str>, payload: Bytes, permit: P) {
+    pub(super) async fn answer<P>(&self, operation_id: &Arc<str>, payload: Utf8Bytes, permit: P) {
         let payload = Payload::Ready(payload);
         let slot = Slot::Next { id: Arc::clone(operation_id), payload, about: None };
         let pushed = self.queue.push_paced(slot, self.queue.messages_max, self.queue.bytes_max).await;
@@ -89,6 +98,6 @@ impl Outbound {
 }
 
 /// An execution result as sockets share it.
-pub fn serialise_response(response: &Response) -> Bytes {
+pub fn serialise_response(response: &Response) -> Utf8Bytes {
     message::serialise(response)
 }

@@ -4,14 +4,13 @@
 //! Events of a subscription that has ended are dropped on the way out.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use async_graphql::ServerError;
 use axum::extract::ws::Utf8Bytes;
-use bytes::Bytes;
 use domain::{Caller, measure};
 use futures_util::future::{BoxFuture, Shared, pending};
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
@@ -26,7 +25,7 @@ use super::{
 /// An execution result, serialised once and shared between sockets.
 #[derive(Clone, Debug)]
 pub(super) enum Payload {
-    Ready(Bytes),
+    Ready(Utf8Bytes),
     /// Its place in the queue is taken; it is still being made. Its bytes count once it is there.
     Pending(PendingPayload),
 }
@@ -36,7 +35,7 @@ pub type PendingPayload = Shared<oneshot::Receiver<Made>>;
 /// What became of a payload that was still being made.
 #[derive(Clone)]
 pub enum Made {
-    Whole(Bytes),
+    Whole(Utf8Bytes),
     /// It failed for all who share it: each is to have its own.
     Failed(Alone),
 }
@@ -44,7 +43,7 @@ pub enum Made {
 /// Makes a payload for one caller alone: whole, or what ends the operation. `None` when it cannot be made now.
 pub type Alone = Arc<dyn Fn(Caller) -> MadeAlone + Send + Sync>;
 
-pub type MadeAlone = BoxFuture<'static, Option<Result<Bytes, Vec<ServerError>>>>;
+pub type MadeAlone = BoxFuture<'static, Option<Result<Utf8Bytes, Vec<ServerError>>>>;
 
 impl fmt::Debug for Made {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,6 +78,8 @@ pub(super) struct Queue {
     /// Something was put in, or the state changed.
     pub(super) changed: Notify,
     room: Notify,
+    /// Whether it waits to be told that something was put in.
+    pub(super) in_line: AtomicBool,
     /// Closed at once, whatever waits.
     pub(super) cut: CancellationToken,
 }
@@ -90,9 +91,32 @@ struct State {
     bytes: usize,
     /// So many from the front have been weighed for good.
     weighed: usize,
-    operations: HashMap<Arc<str>, Active>,
+    operations: Operations,
     /// What to close with once the queue is empty, or at once when the queue was cut.
     closing: Option<Close>,
+}
+
+/// What a socket has open, most often one or two: looking through them costs less than a hash.
+#[derive(Default)]
+struct Operations(Vec<Active>);
+
+impl Operations {
+    /// The same id may have been opened anew; only the same `Arc` is the same operation.
+    fn get(&self, id: &Arc<str>) -> Option<&Active> {
+        self.0.iter().find(|active| Arc::ptr_eq(&active.id, id))
+    }
+
+    fn get_mut(&mut self, id: &Arc<str>) -> Option<&mut Active> {
+        self.0.iter_mut().find(|active| Arc::ptr_eq(&active.id, id))
+    }
+
+    fn find(&self, id: &str) -> Option<usize> {
+        self.0.iter().position(|active| &*active.id == id)
+    }
+
+    fn remove(&mut self, id: &str) -> Option<Active> {
+        self.find(id).map(|place| self.0.swap_remove(place))
+    }
 }
 
 /// A place in the queue, and its part of the bytes.
@@ -112,7 +136,7 @@ pub(super) enum Slot {
     },
     Error {
         id: Arc<str>,
-        errors: Bytes,
+        errors: Utf8Bytes,
     },
     Complete {
         id: Arc<str>,
@@ -160,6 +184,7 @@ impl Queue {
             bytes_max,
             changed: Notify::new(),
             room: Notify::new(),
+            in_line: AtomicBool::new(false),
             cut: CancellationToken::new(),
         }
     }
@@ -172,19 +197,18 @@ impl Queue {
     pub(super) fn open(&self, id: &Arc<str>, permit: Option<OwnedSemaphorePermit>, caller: Option<Caller>) {
         let quoted_id = message::quote(id).into();
         let active = Active { id: Arc::clone(id), quoted_id, _permit: permit, caller, subscription: None };
-        let before = self.state().operations.insert(Arc::clone(id), active);
-        drop(before);
+        self.state().operations.0.push(active);
     }
 
     pub(super) fn is_open(&self, id: &str) -> bool {
-        self.state().operations.contains_key(id)
+        self.state().operations.find(id).is_some()
     }
 
     /// Keeps what ends a subscription, unless the subscription has ended already.
     pub(super) fn attach(&self, id: &Arc<str>, subscription: Box<dyn Watched>) {
         let ended = match self.state().operations.get_mut(id) {
-            Some(active) if Arc::ptr_eq(&active.id, id) => active.subscription.replace(subscription),
-            _ => Some(subscription),
+            Some(active) => active.subscription.replace(subscription),
+            None => Some(subscription),
         };
         drop(ended);
         // Events that came sooner wait for it.
@@ -199,19 +223,14 @@ impl Queue {
 
     /// Forgets all operations.
     #[must_use]
-    pub(super) fn end_all(&self) -> HashMap<Arc<str>, Active> {
-        std::mem::take(&mut self.state().operations)
+    pub(super) fn end_all(&self) -> Vec<Active> {
+        std::mem::take(&mut self.state().operations.0)
     }
 
     /// Ends the subscriptions and leaves queries and mutations to be answered.
     #[must_use]
     pub(super) fn end_subscriptions(&self) -> Vec<Active> {
-        let mut state = self.state();
-        state
-            .operations
-            .extract_if(|_, active| active.subscription.is_some())
-            .map(|(_, active)| active)
-            .collect()
+        self.state().operations.0.extract_if(.., |active| active.subscription.is_some()).collect()
     }
 
     pub(super) fn control(&self, message: Utf8Bytes) {
@@ -235,7 +254,7 @@ impl Queue {
             measure::count(measure::SLOW_READERS, &[], 1);
             drop(state);
             drop(dropped);
-            self.cut.cancel();
+            self.cut_off();
             return Err(Closed);
         }
         state.put(slot);
@@ -270,7 +289,7 @@ impl Queue {
     }
 
     /// Puts what an operation gets instead into the place at the front.
-    pub(super) fn settle(&self, made: Result<Bytes, Vec<ServerError>>) {
+    pub(super) fn settle(&self, made: Result<Utf8Bytes, Vec<ServerError>>) {
         let mut state = self.state();
         let State { slots, bytes, .. } = &mut *state;
         // An operation that has ended meanwhile is found out by whoever takes the slot.
@@ -296,8 +315,14 @@ impl Queue {
     pub(super) fn close_now(&self, close: Close) {
         let dropped = self.state().cut(close);
         drop(dropped);
-        self.cut.cancel();
+        self.cut_off();
         self.room.notify_waiters();
+    }
+
+    /// Whoever writes hears of it, whether it waits for something to write or for the network.
+    fn cut_off(&self) {
+        self.cut.cancel();
+        self.changed.notify_one();
     }
 
     pub(super) fn closing(&self) -> Option<Close> {
@@ -366,7 +391,7 @@ impl State {
                 Sight::Unknown(known) => return self.closing.map_or(Front::Unsure(known), Front::Closing),
             }
             if let Slot::Next { id, payload: Payload::Pending(payload), .. } = slot
-                && let Some(active) = self.active(id)
+                && let Some(active) = self.operations.get(id)
             {
                 match (payload.peek(), active.caller) {
                     (None, _) => return Front::Pending(payload.clone()),
@@ -392,7 +417,7 @@ impl State {
 
     fn sight(&self, slot: &Slot) -> Sight {
         let Slot::Next { id, about: Some(about), .. } = slot else { return Sight::Shown };
-        match self.active(id) {
+        match self.operations.get(id) {
             // Whoever takes it finds out that its operation has ended.
             None => Sight::Shown,
             Some(Active { subscription: Some(subscription), .. }) => subscription.sight(*about),
@@ -413,24 +438,19 @@ impl State {
                         Made::Failed(_) => return None,
                     },
                 };
-                message::next(&self.active(&id)?.quoted_id, &payload)
+                Some(message::next(&self.operations.get(&id)?.quoted_id, &payload))
             }
             Slot::Error { id, errors } => {
-                let message = message::error(&self.active(&id)?.quoted_id, &errors);
+                let message = message::error(&self.operations.get(&id)?.quoted_id, &errors);
                 ended.extend(self.operations.remove(&id));
-                message
+                Some(message)
             }
             Slot::Complete { id } => {
-                let message = message::complete(&self.active(&id)?.quoted_id);
+                let message = message::complete(&self.operations.get(&id)?.quoted_id);
                 ended.extend(self.operations.remove(&id));
                 Some(message)
             }
         }
-    }
-
-    /// The same id may have been opened anew; only the same `Arc` is the same operation.
-    fn active(&self, id: &Arc<str>) -> Option<&Active> {
-        self.operations.get(id).filter(|active| Arc::ptr_eq(&active.id, id))
     }
 }
 

@@ -1,12 +1,12 @@
 //! From a socket's queue to the network: everything that is ready, then one flush.
 
-use std::time::Duration;
+use std::{convert::Infallible, pin::pin, time::Duration};
 
 use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
 use domain::measure;
-use futures_util::{SinkExt, stream::SplitSink};
-use tokio::time::timeout;
+use futures_util::{FutureExt, SinkExt, stream::SplitSink};
+use tokio::time::{interval, timeout};
 
 use super::{
     close::{Close, SLOW_READER, TRY_AGAIN},
@@ -27,89 +27,95 @@ pub(super) struct Writer<'a> {
 impl Writer<'_> {
     /// Writes until there is a reason to close; `None` when the peer is gone.
     pub(super) async fn run(mut self) -> Option<Close> {
-        let queue = self.queue;
-        tokio::select! {
-            biased;
-            // A writer that is stuck half way must not keep the socket open.
-            () = queue.cut.cancelled() => queue.closing(),
-            close = self.write() => close,
-        }
+        let Err(close) = self.write().await;
+        close
     }
 
-    async fn write(&mut self) -> Option<Close> {
-        let mut ping = tokio::time::interval(self.ping_interval);
+    async fn write(&mut self) -> Result<Infallible, Option<Close>> {
+        let queue = self.queue;
+        let mut ping = interval(self.ping_interval);
         ping.reset();
-        let mut fed = false;
         loop {
-            match self.queue.front() {
-                Front::Message(text) => {
-                    if let Err(close) = self.feed(Message::Text(text)).await {
-                        return close;
-                    }
-                    fed = true;
-                    continue;
-                }
-                Front::Closing(close) => return Some(close),
-                Front::Lost => return Some(TRY_AGAIN),
-                // What is fed must not wait for what comes later.
-                Front::Pending(_) | Front::Failed(_) | Front::Unsure(_) | Front::Empty if fed => {
-                    if let Err(close) = self.flush().await {
-                        return close;
-                    }
-                    fed = false;
-                    continue;
-                }
-                Front::Pending(payload) => match timeout(self.payload_timeout, payload).await {
-                    Ok(Ok(_)) => continue,
-                    Ok(Err(_)) | Err(_) => return Some(TRY_AGAIN),
+            match self.write_what_is_there().await? {
+                Front::Closing(close) => return Err(Some(close)),
+                Front::Lost => return Err(Some(TRY_AGAIN)),
+                Front::Pending(payload) => match bounded(queue, self.payload_timeout, payload).await? {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return Err(Some(TRY_AGAIN)),
                 },
-                Front::Failed(alone) => match timeout(self.payload_timeout, alone).await {
-                    Ok(Some(made)) => {
-                        self.queue.settle(made);
-                        continue;
-                    }
-                    Ok(None) | Err(_) => return Some(TRY_AGAIN),
+                Front::Failed(alone) => match bounded(queue, self.payload_timeout, alone).await?.flatten() {
+                    Some(made) => queue.settle(made),
+                    None => return Err(Some(TRY_AGAIN)),
                 },
                 Front::Unsure(known) => {
                     tokio::select! {
                         () = known => {}
-                        () = self.queue.changed.notified() => {}
+                        () = queue.changed.notified() => {}
                     }
-                    continue;
                 }
-                Front::Empty => {}
-            }
-            tokio::select! {
-                () = self.queue.changed.notified() => {}
-                _ = ping.tick() => {
-                    if let Err(close) = self.feed(Message::Ping(Bytes::new())).await {
-                        return close;
+                Front::Message(_) | Front::Empty => {
+                    tokio::select! {
+                        () = queue.changed.notified() => {}
+                        _ = ping.tick() => {
+                            let ping = self.sink.send(Message::Ping(Bytes::new()));
+                            written(queue, self.write_timeout, ping).await?;
+                        }
                     }
-                    fed = true;
                 }
             }
         }
     }
 
-    async fn feed(&mut self, message: Message) -> Result<(), Option<Close>> {
-        deadline(self.write_timeout, self.sink.feed(message)).await
-    }
-
-    async fn flush(&mut self) -> Result<(), Option<Close>> {
-        deadline(self.write_timeout, self.sink.flush()).await
+    /// Writes up to the first that is not ready yet, and flushes: what is written must not wait for what comes later.
+    async fn write_what_is_there(&mut self) -> Result<Front, Option<Close>> {
+        let mut fed = false;
+        loop {
+            match self.queue.front() {
+                Front::Message(text) => {
+                    written(self.queue, self.write_timeout, self.sink.feed(Message::Text(text))).await?;
+                    fed = true;
+                }
+                front => {
+                    if fed {
+                        written(self.queue, self.write_timeout, self.sink.flush()).await?;
+                    }
+                    return Ok(front);
+                }
+            }
+        }
     }
 }
 
-async fn deadline(
+async fn written(
+    queue: &Queue,
     limit: Duration,
     write: impl Future<Output = Result<(), axum::Error>>,
 ) -> Result<(), Option<Close>> {
-    match timeout(limit, write).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(None),
-        Err(_) => {
+    let mut write = pin!(write);
+    // Most writes end at once, and then no clock is read.
+    let written = match write.as_mut().now_or_never() {
+        Some(written) => Some(written),
+        None => bounded(queue, limit, write).await?,
+    };
+    match written {
+        Some(written) => written.map_err(|_| None),
+        None => {
             measure::count(measure::SLOW_READERS, &[], 1);
             Err(Some(SLOW_READER))
         }
+    }
+}
+
+/// What comes of it; `None` when that takes too long, `Err` when the socket is cut off meanwhile: a writer that is stuck half way
+/// must not keep it open.
+async fn bounded<T>(
+    queue: &Queue,
+    limit: Duration,
+    work: impl Future<Output = T>,
+) -> Result<Option<T>, Option<Close>> {
+    tokio::select! {
+        biased;
+        () = queue.cut.cancelled() => Err(queue.closing()),
+        done = timeout(limit, work) => Ok(done.ok()),
     }
 }
