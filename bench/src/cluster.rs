@@ -63,25 +63,31 @@ pub struct Cluster {
     pub services: PathBuf,
 }
 
-/// Proxies between the nodes and what they speak to.
+/// Proxies between the nodes and what they speak to, and between clients and nodes.
 pub struct Links {
     mariadb: Proxy,
     redis: Proxy,
     kafka: Proxy,
     /// One for each domain node, in their order.
     domains: Vec<Proxy>,
+    /// One for each API node, in their order: the way of the clients.
+    apis: Vec<Proxy>,
 }
 
 impl Links {
-    async fn start(setup: &Setup, domains: &[u16]) -> io::Result<Self> {
+    async fn start(setup: &Setup, domains: &[u16], apis: &[u16]) -> io::Result<Self> {
         let mut links = Self {
             mariadb: Proxy::to(place_of(&setup.database)).await?,
             redis: Proxy::to(place_of(&setup.redis)).await?,
             kafka: Proxy::to_broker(&setup.brokers).await?,
             domains: Vec::new(),
+            apis: Vec::new(),
         };
         for port in domains {
             links.domains.push(Proxy::to(&format!("127.0.0.1:{port}")).await?);
+        }
+        for port in apis {
+            links.apis.push(Proxy::to(&format!("127.0.0.1:{port}")).await?);
         }
         Ok(links)
     }
@@ -91,6 +97,7 @@ impl Links {
             "mariadb" => slice::from_ref(&self.mariadb),
             "redis" => slice::from_ref(&self.redis),
             "kafka" => slice::from_ref(&self.kafka),
+            "api" => &self.apis,
             _ => &self.domains,
         }
     }
@@ -116,9 +123,11 @@ impl Cluster {
             _ => Err(io::Error::other("too few ports")),
         });
         let nodes: Vec<Node> = nodes.collect::<io::Result<_>>()?;
-        let domains: Vec<u16> =
-            nodes.iter().filter(|node| node.role == "domain").map(|node| node.port).collect();
-        let links = if setup.proxied { Some(Links::start(&setup, &domains).await?) } else { None };
+        let of_role = |role: &str| -> Vec<u16> {
+            nodes.iter().filter(|node| node.role == role).map(|node| node.port).collect()
+        };
+        let (domains, apis) = (of_role("domain"), of_role("api"));
+        let links = if setup.proxied { Some(Links::start(&setup, &domains, &apis).await?) } else { None };
         let mut cluster = Self { setup, nodes, links, services };
         let tools = [&["migrate"][..], &["keys", "new"]];
         for arguments in &tools[..if cluster.setup.keys.is_some() { 1 } else { 2 }] {
@@ -155,16 +164,23 @@ impl Cluster {
         self.setup.redis.clone()
     }
 
+    /// As the harness itself reaches it.
+    pub fn database(&self) -> String {
+        self.setup.database.clone()
+    }
+
     /// Where logs are.
     pub fn folder(&self) -> &Path {
         &self.setup.folder
     }
 
+    /// As clients reach the API nodes.
     pub fn api_urls(&self) -> Vec<String> {
-        self.of_role("api")
-            .into_iter()
-            .map(|node| format!("http://127.0.0.1:{}", self.nodes[node].port))
-            .collect()
+        let ports: Vec<u16> = match &self.links {
+            Some(links) => links.apis.iter().map(|proxy| proxy.port).collect(),
+            None => self.of_role("api").into_iter().map(|node| self.nodes[node].port).collect(),
+        };
+        ports.into_iter().map(|port| format!("http://127.0.0.1:{port}")).collect()
     }
 
     pub fn begin(&mut self, node: usize) -> io::Result<()> {

@@ -62,6 +62,14 @@ impl Loaders {
         self.users().load_one(UserKey(id)).await
     }
 
+    /// What is unread in all conversations of the viewer together; `None` of anybody else.
+    pub async fn total_unread_count(&self, id: UserId) -> ServiceResult<Option<i32>> {
+        if self.viewer.is_none_or(|viewer| viewer.user != id) {
+            return Ok(None);
+        }
+        self.entities().load_one(TotalUnreadKey).await
+    }
+
     pub async fn session(&self, id: SessionId) -> ServiceResult<Option<Session>> {
         self.entities().load_one(SessionKey(id)).await
     }
@@ -135,6 +143,20 @@ impl Loader<UserKey> for Reads {
         let ids: Vec<_> = keys.iter().map(|key| key.0).collect();
         let found = self.chat.users(self.viewer.caller()?, &ids).await.map_err(error::shared)?;
         Ok(found.into_iter().map(|(id, user)| (UserKey(id), user)).collect())
+    }
+}
+
+/// There is one viewer, so wherever a document asks for it, it is read once.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct TotalUnreadKey;
+
+impl Loader<TotalUnreadKey> for Reads {
+    type Value = i32;
+    type Error = ServiceError;
+
+    async fn load(&self, _keys: &[TotalUnreadKey]) -> Found<TotalUnreadKey, i32> {
+        let total = self.chat.total_unread_count(self.viewer.caller()?).await.map_err(error::shared)?;
+        Ok(HashMap::from([(TotalUnreadKey, total)]))
     }
 }
 

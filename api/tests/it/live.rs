@@ -2,46 +2,128 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use domain::{ConversationId, service::remove_member::RemoveMember};
+use domain::{
+    ConversationId,
+    service::{add_members::AddMembers, remove_member::RemoveMember},
+};
 use serde_json::{Value, json};
 
 use crate::{
-    people::{OWN_VIEW, SUBSCRIPTION, names, node},
+    people::{OWN_VIEW, Person, SUBSCRIPTION, names, node},
     socket::Socket,
+    test_server::TestServer,
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_is_executed_once_for_all_who_see_the_same() {
+async fn an_event_is_executed_once_for_1000_who_see_the_same() {
     let node = node().await;
     let (ada, bob) = (node.person("ada").await, node.person("bob").await);
     let id = node.group(&ada, &bob).await;
-    let mut sockets = Vec::new();
-    for index in 0..100 {
-        let person = if index % 2 == 0 { &ada } else { &bob };
-        sockets.push(node.subscribe(person, SUBSCRIPTION, json!({})).await.0);
+    let mut audience = Audience::default();
+    for _ in 0..5 {
+        audience.listen(&node, &ada, SUBSCRIPTION, OPERATIONS).await;
+        audience.listen(&node, &bob, SUBSCRIPTION, OPERATIONS).await;
     }
-    let (executions, deliveries) =
-        (node.hub.metrics().executions_total(), node.hub.metrics().deliveries_total());
-    node.send(&ada, id, "k").await;
-    for socket in &mut sockets {
-        assert_eq!(socket.event().await["message"]["clientMessageId"], "k");
-    }
-    assert_eq!(node.hub.metrics().executions_total() - executions, 1);
-    assert_eq!(node.hub.metrics().deliveries_total() - deliveries, 100);
+    assert_eq!(audience.after_a_message(&node, &ada, id).await, Work { executions: 1, deliveries: 1000 });
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_field_that_depends_on_the_viewer_is_executed_for_each() {
+async fn an_event_is_executed_once_for_each_of_two_documents_of_1000() {
     let node = node().await;
     let (ada, bob) = (node.person("ada").await, node.person("bob").await);
     let id = node.group(&ada, &bob).await;
-    let (mut of_ada, _) = node.subscribe(&ada, OWN_VIEW, json!({})).await;
-    let (mut of_bob, _) = node.subscribe(&bob, OWN_VIEW, json!({})).await;
-    let executions = node.hub.metrics().executions_total();
-    node.send(&ada, id, "k").await;
-    assert_eq!(of_ada.event().await["conversation"]["unreadCount"], 0);
-    assert_eq!(of_bob.event().await["conversation"]["unreadCount"], 1);
-    assert_eq!(node.hub.metrics().executions_total() - executions, 2);
+    let mut audience = Audience::default();
+    for person in [&ada, &bob].repeat(5) {
+        audience.listen(&node, person, SUBSCRIPTION, OPERATIONS / 2).await;
+        audience.listen(&node, person, KEYS, OPERATIONS / 2).await;
+    }
+    assert_eq!(audience.after_a_message(&node, &ada, id).await, Work { executions: 2, deliveries: 1000 });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_depends_on_the_viewer_is_executed_once_for_each_viewer_of_1000() {
+    let node = node().await;
+    let ada = node.person("ada").await;
+    let mut audience = Audience::default();
+    let mut members = Vec::new();
+    for viewer in 0..10 {
+        members.push(node.person(&format!("viewer{viewer}")).await);
+    }
+    let id = node.group(&ada, &members[0]).await;
+    let users = members.iter().map(|member| member.caller.user).collect();
+    node.chat.add_members(&ada.caller, AddMembers { conversation: id, users }).await.expect("added");
+    for member in &members {
+        audience.listen(&node, member, OWN_VIEW, OPERATIONS).await;
+    }
+    assert_eq!(audience.after_a_message(&node, &ada, id).await, Work { executions: 10, deliveries: 1000 });
+    for event in audience.heard {
+        assert_eq!(event["conversation"]["unreadCount"], 1, "{event}");
+    }
+}
+
+/// As many as a socket may have.
+const OPERATIONS: usize = 100;
+
+/// The node opens few at once, and those that wait for too long are refused.
+const OPENED_AT_ONCE: usize = 5;
+
+/// Another document that a message has something to say to.
+const KEYS: &str =
+    "subscription { events { __typename cursor ... on MessageSent { message { clientMessageId } } } }";
+
+/// What one event took.
+#[derive(Debug, PartialEq, Eq)]
+struct Work {
+    executions: u64,
+    deliveries: u64,
+}
+
+/// Sockets with many subscriptions each, all of them live.
+#[derive(Default)]
+struct Audience {
+    sockets: Vec<(Socket, usize)>,
+    heard: Vec<Value>,
+}
+
+impl Audience {
+    async fn listen(&mut self, node: &TestServer, person: &Person, document: &str, operations: usize) {
+        let mut socket = Socket::initialised(node, Some(&person.token)).await;
+        for first in (0..operations).step_by(OPENED_AT_ONCE) {
+            for operation in first..first + OPENED_AT_ONCE {
+                socket.subscribe(&operation.to_string(), document, json!({})).await;
+            }
+            let mut live = 0;
+            while live < OPENED_AT_ONCE {
+                live += usize::from(socket.event().await["__typename"] == "StreamLive");
+            }
+        }
+        self.sockets.push((socket, operations));
+    }
+
+    /// Each subscription hears of the message once.
+    async fn after_a_message(&mut self, node: &TestServer, sender: &Person, id: ConversationId) -> Work {
+        let metrics = node.hub.metrics();
+        let (executions, deliveries) = (metrics.executions_total(), metrics.deliveries_total());
+        node.send(sender, id, "k").await;
+        for (socket, operations) in &mut self.sockets {
+            let mut told = BTreeSet::new();
+            for _ in 0..*operations {
+                let message = socket.hear().await;
+                let event = &message["payload"]["data"]["events"];
+                assert_eq!(
+                    (&message["type"], message["payload"].get("errors")),
+                    (&json!("next"), None),
+                    "{message}"
+                );
+                assert!(told.insert(message["id"].to_string()), "told twice: {message}");
+                self.heard.push(event.clone());
+            }
+        }
+        Work {
+            executions: metrics.executions_total() - executions,
+            deliveries: metrics.deliveries_total() - deliveries,
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

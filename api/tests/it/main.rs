@@ -34,4 +34,5 @@ mod test_server;
 mod tls;
 mod tokens;
 mod transport_rules;
+mod unread;
 mod validation;

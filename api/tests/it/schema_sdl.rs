@@ -201,6 +201,7 @@ fn integers_fit_32_bits() {
         "RateLimit.remaining",
         "ReadMarked.readSeq",
         "ReadMarked.rev",
+        "User.totalUnreadCount",
         "UserError.retryAfterSeconds",
     ];
     assert_eq!(integers, expected, "a new Int: make sure that it is an i32, then list it");

@@ -10,17 +10,26 @@ use std::{
 };
 
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    client::{Api, Listener, User},
-    journal::{Attempt, Journal, Mark, Moment, Move, Outcome, Probe, Seen},
+    client::{Api, User},
+    fold::Fold,
+    journal::{Attempt, End, Ended, Journal, Mark, Moment, Move, Outcome, Probe, Seen},
+    listener::{Heard, Listener},
 };
 
 pub const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Every so many sends a sender looks for their own message, and marks it read.
 const PROBE_EVERY: usize = 16;
+/// An access token is good for 15 minutes.
+const RENEWED_EVERY: Duration = Duration::from_mins(6);
+/// Every so many sends a sender gives one of their own groups another title.
+const RENAME_EVERY: usize = 40;
 
 pub struct Stage {
     pub api: Api,
@@ -36,8 +45,22 @@ pub struct Stage {
     /// Acks so far, for those who want to see them go on.
     pub acks: AtomicU64,
     pub unknowns: AtomicU64,
+    /// Other lasting changes that were acked: marks, titles, members.
+    pub changes: AtomicU64,
+    /// Lists of conversations that were fetched.
+    pub overviews: AtomicU64,
     /// Users whose first subscription has gone live: only what follows must be delivered to them.
     live: AtomicUsize,
+    /// What each user's device makes of its events, and how to cut its connection.
+    pub devices: Vec<Device>,
+    /// Connections that ended, and those that were followed by one to another node.
+    pub disconnects: AtomicU64,
+    pub elsewhere: AtomicU64,
+}
+
+pub struct Device {
+    pub fold: Mutex<Fold>,
+    cut: Notify,
 }
 
 /// How many there are.
@@ -45,12 +68,15 @@ pub struct Cast {
     pub senders: usize,
     pub movers: usize,
     pub groups: usize,
+    /// Senders in each group; half of them unless said otherwise.
+    pub members: Option<usize>,
 }
 
 impl Stage {
-    /// Users in groups: each group has half of the senders, each sender is in half of the groups; who comes and goes is in all.
+    /// Users in groups: each group has half of the senders, each sender is in half of the groups; who comes and goes is in all. With
+    /// fewer members, each group has the next few senders, and one of those who come and go.
     pub async fn set(api: Api, name: &str, cast: &Cast, pause: Duration) -> Result<Arc<Self>, String> {
-        let Cast { senders, movers, groups } = *cast;
+        let Cast { senders, movers, groups, members: few } = *cast;
         let mut known = Vec::new();
         for number in 0..senders + movers {
             known.push(api.register(&format!("{name}-{number}")).await?);
@@ -58,17 +84,32 @@ impl Stage {
         let mut made = Vec::new();
         let mut journal = Journal::default();
         for group in 0..=groups {
-            let half = (0..senders).filter(|user| (user + group) % 2 == 0);
-            let members: Vec<usize> = if group < groups {
-                half.chain(senders..senders + movers).collect()
-            } else {
-                (0..senders.min(2)).collect()
+            let members: Vec<usize> = match few {
+                _ if group == groups => (0..senders.min(2)).collect(),
+                None => {
+                    let half = (0..senders).filter(|user| (user + group) % 2 == 0);
+                    half.chain(senders..senders + movers).collect()
+                }
+                Some(few) => {
+                    // All distances come up, so that people share few groups.
+                    let apart = 1 + group / senders % senders.div_ceil(few).max(1);
+                    let some: BTreeSet<usize> =
+                        (0..few).map(|place| (group + place * apart) % senders).collect();
+                    let one_who_moves = (movers > 0).then(|| senders + group % movers);
+                    some.into_iter().chain(one_who_moves).collect()
+                }
             };
             let ids: Vec<String> = members.iter().map(|member| known[*member].id.clone()).collect();
             let id = api.create_group(&known[members[0]], &ids).await?;
             journal.members.insert(id.clone(), ids.into_iter().collect());
             made.push((id, members));
         }
+        let device = |(number, user): (usize, &User)| {
+            let mine = made.iter().filter(|(_, members): &&(String, Vec<usize>)| members.contains(&number));
+            let mine = mine.map(|(id, _)| (id.clone(), journal.members[id].clone()));
+            Device { fold: Mutex::new(Fold::of(&user.id, mine)), cut: Notify::new() }
+        };
+        let devices = known.iter().enumerate().map(device).collect();
         Ok(Arc::new(Self {
             api,
             users: known,
@@ -79,12 +120,22 @@ impl Stage {
             begun: Instant::now(),
             acks: AtomicU64::new(0),
             unknowns: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            overviews: AtomicU64::new(0),
             live: AtomicUsize::new(0),
+            devices,
+            disconnects: AtomicU64::new(0),
+            elsewhere: AtomicU64::new(0),
         }))
     }
 
     pub fn journal(&self) -> MutexGuard<'_, Journal> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Messages and other lasting changes that were acked.
+    pub fn events(&self) -> u64 {
+        self.acks.load(Ordering::Relaxed) + self.changes.load(Ordering::Relaxed)
     }
 
     pub fn now(&self) -> Moment {
@@ -102,6 +153,8 @@ impl Stage {
         (acting, stop_acting): (&TaskTracker, &CancellationToken),
         (listening, stop_listening): (&TaskTracker, &CancellationToken),
     ) {
+        let (stage, stop) = (self.clone(), stop_listening.clone());
+        listening.spawn(async move { stop.run_until_cancelled(stage.stay_signed_in()).await });
         for user in 0..self.users.len() {
             let (stage, stop) = (self.clone(), stop_acting.clone());
             if user < self.senders {
@@ -111,6 +164,17 @@ impl Stage {
             }
             let (stage, stop) = (self.clone(), stop_listening.clone());
             listening.spawn(async move { stop.run_until_cancelled(stage.listen_on(user)).await });
+        }
+    }
+
+    async fn stay_signed_in(&self) {
+        loop {
+            sleep(RENEWED_EVERY).await;
+            for (number, user) in self.users.iter().enumerate() {
+                if let Err(why) = self.api.renew(number, &user.token).await {
+                    self.complain(format!("{} cannot renew their session: {why}", user.name));
+                }
+            }
         }
     }
 
@@ -137,14 +201,27 @@ impl Stage {
                 && count % PROBE_EVERY == 0
             {
                 self.probe(user, conversation, (&id, seq), user + count).await;
-                let User { id: me, token } = &self.users[user];
+                let User { id: me, token, .. } = &self.users[user];
                 if self.api.mark_read(user + count, token, conversation, seq).await {
+                    self.changes.fetch_add(1, Ordering::Relaxed);
                     let (user, conversation) = (me.clone(), conversation.to_owned());
                     self.journal().marks.push(Mark { user, conversation, seq });
                 }
             }
             count += 1;
+            if count % RENAME_EVERY == 0 {
+                self.rename_own(user, count).await;
+            }
             sleep(self.pause).await;
+        }
+    }
+
+    /// Nobody minds if it is not done.
+    async fn rename_own(&self, user: usize, count: usize) {
+        let own: Vec<_> = self.groups.iter().filter(|(_, members)| members[0] == user).collect();
+        let Some((id, _)) = own.get(count / RENAME_EVERY % own.len().max(1)) else { return };
+        if self.api.rename(user + count, &self.users[user].token, id, &format!("{user} {count}")).await {
+            self.changes.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -156,7 +233,7 @@ impl Stage {
         key: &str,
         at: usize,
     ) -> Option<(String, i64)> {
-        let User { id, token } = &self.users[user];
+        let User { id, token, .. } = &self.users[user];
         for attempt in 0.. {
             let invoked = self.now();
             let sent = self.api.send(at + attempt, token, conversation, key).await;
@@ -187,7 +264,7 @@ impl Stage {
     }
 
     async fn probe(&self, user: usize, conversation: &str, (id, seq): (&str, i64), at: usize) {
-        let User { id: me, token } = &self.users[user];
+        let User { id: me, token, .. } = &self.users[user];
         // One that cannot be asked says nothing.
         let Some(page) = self.api.page(at, token, conversation, None).await else { return };
         // Or it has left the newest page already.
@@ -197,22 +274,32 @@ impl Stage {
     }
 
     async fn listen_on(&self, user: usize) {
-        let User { id, token } = &self.users[user];
+        let User { id, token, .. } = &self.users[user];
+        let device = &self.devices[user];
         let mut cursor: Option<String> = None;
-        let (mut at, mut was_live) = (user, false);
+        let (mut at, mut was_live, mut before) = (user, false, None);
         loop {
             at += 1;
-            let url = &self.api.urls[at % self.api.urls.len()];
-            let Some(mut listener) = Listener::open(url, token, cursor.as_deref()).await else {
+            let node = at % self.api.urls.len();
+            let Some(mut listener) = Listener::open(&self.api.urls[node], token, cursor.as_deref()).await
+            else {
                 sleep(RETRY_PAUSE).await;
                 continue;
             };
-            while let Some(event) = listener.event().await {
-                let event = match event {
-                    Ok(event) => event,
-                    Err(what) => {
+            if before.replace(node).is_some_and(|before| before != node) {
+                self.elsewhere.fetch_add(1, Ordering::Relaxed);
+            }
+            let ended = loop {
+                let heard = tokio::select! {
+                    heard = listener.next() => heard,
+                    () = device.cut.notified() => break Ended::Aborted,
+                };
+                let event = match heard {
+                    Heard::Event(event) => event,
+                    Heard::Over(ended) => break ended,
+                    Heard::Wrong(what) => {
                         self.complain(format!("a subscription ended: {what}"));
-                        break;
+                        break Ended::Refused;
                     }
                 };
                 if event["__typename"] == "StreamLive" && !was_live {
@@ -220,9 +307,17 @@ impl Stage {
                     self.live.fetch_add(1, Ordering::Relaxed);
                 }
                 self.note_event(id, &event);
+                device.fold.lock().unwrap_or_else(PoisonError::into_inner).apply(&event);
                 cursor = event["cursor"].as_str().map(str::to_owned).or(cursor);
-            }
+            };
+            self.disconnects.fetch_add(1, Ordering::Relaxed);
+            self.journal().ends.push(End { at: self.now(), user: id.clone(), ended });
         }
+    }
+
+    /// Drops the connection of somebody's device in the middle of whatever it is doing, if it has one.
+    pub fn cut(&self, user: usize) {
+        self.devices[user].cut.notify_waiters();
     }
 
     fn note_event(&self, user: &str, event: &Value) {
@@ -287,31 +382,5 @@ impl Stage {
             }
         }
         behind
-    }
-
-    /// What every member fetches at the end.
-    pub async fn fetch_all(&self) {
-        for (conversation, members) in &self.groups {
-            for member in members {
-                let User { id, token } = &self.users[*member];
-                let mut before: Option<String> = None;
-                let mut view = None;
-                while let Some(page) = self.api.page(0, token, conversation, before.as_deref()).await {
-                    let whole = view.get_or_insert_with(|| crate::journal::View {
-                        user: id.clone(),
-                        conversation: conversation.clone(),
-                        messages: BTreeMap::new(),
-                        read_seq: page.read_seq,
-                        unread: page.unread,
-                    });
-                    whole.messages.extend(page.messages);
-                    before = page.next;
-                    if before.is_none() {
-                        break;
-                    }
-                }
-                self.journal().views.extend(view);
-            }
-        }
     }
 }

@@ -1,30 +1,26 @@
 //! What a client of Confab does over GraphQL, and what it makes of the answers.
 
-use std::time::Duration;
-
-use futures_util::{SinkExt as _, StreamExt as _};
-use reqwest::Client;
-use serde_json::{Value, json};
-use tokio::{net::TcpStream, time::timeout};
-use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Message, client::IntoClientRequest as _},
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-const CALL_TIMEOUT: Duration = Duration::from_secs(15);
-/// A socket that is silent for so long is asked for a sign of life, and given up after as long again.
-const SILENCE: Duration = Duration::from_secs(3);
+use reqwest::Client;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::actors::RETRY_PAUSE;
+
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Of everybody.
+pub const PASSWORD: &str = "correct horse";
 
 const SEND: &str = "mutation($input: SendMessageInput!) { sendMessage(input: $input) {
     message { id seq } userErrors { code message } } }";
-const EVENTS: &str = "subscription($after: EventCursor) { events(after: $after) { __typename cursor
-    ... on ConversationEvent { rev conversation { id } }
-    ... on MessageSent { message { id seq sender { id } } }
-    ... on MemberAdded { member { user { id } } }
-    ... on MemberRemoved { user { id } }
-    ... on ResyncRequired { reason } } }";
 const PAGE: &str =
-    "query($id: ID!, $before: String) { conversation(id: $id) { unreadCount viewerMember { readSeq }
+    "query($id: ID!, $before: String) { conversation(id: $id) { title unreadCount viewerMember { readSeq }
+    members(first: 100) { nodes { user { id } } }
     messages(last: 100, before: $before) { nodes { id seq } pageInfo { hasPreviousPage startCursor } } } }";
 
 /// What became of a call.
@@ -43,8 +39,34 @@ pub struct Api {
 
 #[derive(Clone)]
 pub struct User {
+    pub name: String,
     pub id: String,
-    pub token: String,
+    pub token: Token,
+}
+
+/// Access and refresh token of a session, always the newest.
+#[derive(Clone)]
+pub struct Token(Arc<Mutex<(String, String)>>);
+
+impl Token {
+    /// Of an answer's `credentials`.
+    pub fn of(credentials: &Value) -> Option<Self> {
+        let text = |name: &str| credentials[name].as_str().map(str::to_owned);
+        Some(Self(Arc::new(Mutex::new((text("accessToken")?, text("refreshToken")?)))))
+    }
+
+    pub fn access(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    fn refresh(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
+    }
+
+    fn renew(&self, newer: &Self) {
+        let newer = (newer.access(), newer.refresh());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = newer;
+    }
 }
 
 impl Api {
@@ -52,11 +74,11 @@ impl Api {
         Ok(Self { http: Client::builder().timeout(CALL_TIMEOUT).build()?, urls })
     }
 
-    pub async fn ask(&self, at: usize, token: Option<&str>, query: &str, variables: Value) -> Answer {
+    pub async fn ask(&self, at: usize, token: Option<&Token>, query: &str, variables: Value) -> Answer {
         let url = format!("{}/graphql", self.urls[at % self.urls.len()]);
         let mut request = self.http.post(url).json(&json!({ "query": query, "variables": variables }));
         if let Some(token) = token {
-            request = request.bearer_auth(token);
+            request = request.bearer_auth(token.access());
         }
         let Ok(response) = request.send().await else { return Answer::Unknown };
         let Ok(mut body) = response.json::<Value>().await else { return Answer::Unknown };
@@ -68,17 +90,36 @@ impl Api {
     }
 
     pub async fn register(&self, name: &str) -> Result<User, String> {
-        let query = "mutation($name: String!) { register(input: { username: $name, password: \"correct horse\", displayName: $name }) {
-            user { id } credentials { accessToken } userErrors { message } } }";
-        match self.ask(0, None, query, json!({ "name": name })).await {
+        let query = "mutation($name: String!, $password: String!) { register(input: { username: $name, password: $password, displayName: $name }) {
+            user { id } credentials { accessToken refreshToken } userErrors { message } } }";
+        match self.ask(0, None, query, json!({ "name": name, "password": PASSWORD })).await {
             Answer::Data(data) => {
                 let made = &data["register"];
-                let text = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(|| data.to_string());
-                Ok(User { id: text(&made["user"]["id"])?, token: text(&made["credentials"]["accessToken"])? })
+                let id = made["user"]["id"].as_str().map(str::to_owned);
+                let (id, token) = id.zip(Token::of(&made["credentials"])).ok_or_else(|| data.to_string())?;
+                Ok(User { name: name.to_owned(), id, token })
             }
             Answer::Unknown => Err("no answer".to_owned()),
             Answer::Refused(why) => Err(why),
         }
+    }
+
+    /// Tries until there is a new access token; the refresh token may be sent again meanwhile.
+    pub async fn renew(&self, at: usize, token: &Token) -> Result<(), String> {
+        let query = "mutation($token: String!) { refreshSession(input: { refreshToken: $token }) {
+            credentials { accessToken refreshToken } userErrors { message } } }";
+        for attempt in at.. {
+            match self.ask(attempt, None, query, json!({ "token": token.refresh() })).await {
+                Answer::Data(data) => {
+                    let newer = Token::of(&data["refreshSession"]["credentials"]);
+                    token.renew(&newer.ok_or_else(|| data.to_string())?);
+                    return Ok(());
+                }
+                Answer::Unknown => sleep(RETRY_PAUSE).await,
+                Answer::Refused(why) => return Err(why),
+            }
+        }
+        Ok(())
     }
 
     pub async fn create_group(&self, owner: &User, members: &[String]) -> Result<String, String> {
@@ -98,7 +139,7 @@ impl Api {
     pub async fn send(
         &self,
         at: usize,
-        token: &str,
+        token: &Token,
         conversation: &str,
         key: &str,
     ) -> Result<Option<(String, i64)>, String> {
@@ -118,7 +159,7 @@ impl Api {
     }
 
     /// Whether it is known to be done: lost marks are nobody's loss, the next one says more.
-    pub async fn mark_read(&self, at: usize, token: &str, conversation: &str, seq: i64) -> bool {
+    pub async fn mark_read(&self, at: usize, token: &Token, conversation: &str, seq: i64) -> bool {
         let query = "mutation($id: ID!, $seq: Int!) { markRead(input: { conversationId: $id, seq: $seq }) { userErrors { code } } }";
         let answer = self.ask(at, Some(token), query, json!({ "id": conversation, "seq": seq })).await;
         matches!(answer, Answer::Data(data) if data["markRead"]["userErrors"] == json!([]))
@@ -128,7 +169,7 @@ impl Api {
     pub async fn set_member(
         &self,
         at: usize,
-        token: &str,
+        token: &Token,
         conversation: &str,
         user: &str,
         is_in: bool,
@@ -146,11 +187,34 @@ impl Api {
         }
     }
 
+    /// Another title; whether it is known to be done.
+    pub async fn rename(&self, at: usize, token: &Token, conversation: &str, title: &str) -> bool {
+        let query = "mutation($id: ID!, $title: String!) {
+            done: updateGroup(input: { conversationId: $id, title: $title }) { userErrors { message } } }";
+        let answer = self.ask(at, Some(token), query, json!({ "id": conversation, "title": title })).await;
+        matches!(answer, Answer::Data(data) if data["done"]["userErrors"] == json!([]))
+    }
+
+    /// What an app asks for when it is opened: the newest conversations; whether it was answered.
+    pub async fn overview(&self, at: usize, token: &Token) -> bool {
+        let query = "{ viewer { totalUnreadCount } conversations(first: 20) { nodes { id title unreadCount
+            lastMessage { seq sender { displayName } } members(first: 5) { nodes { user { displayName } } } } } }";
+        matches!(self.ask(at, Some(token), query, json!({})).await, Answer::Data(_))
+    }
+
+    /// What is unread in all conversations together.
+    pub async fn total_unread(&self, at: usize, token: &Token) -> Option<i64> {
+        match self.ask(at, Some(token), "{ viewer { totalUnreadCount } }", json!({})).await {
+            Answer::Data(data) => data["viewer"]["totalUnreadCount"].as_i64(),
+            _ => None,
+        }
+    }
+
     /// A page of a conversation: `unreadCount`, the viewer's `readSeq`, messages as `(seq, id)`, the next page's cursor.
     pub async fn page(
         &self,
         at: usize,
-        token: &str,
+        token: &Token,
         conversation: &str,
         before: Option<&str>,
     ) -> Option<Page> {
@@ -164,6 +228,13 @@ impl Api {
         Some(Page {
             unread: found["unreadCount"].as_i64()?,
             read_seq: found["viewerMember"]["readSeq"].as_i64()?,
+            title: found["title"].as_str().unwrap_or_default().to_owned(),
+            members: found["members"]["nodes"]
+                .as_array()?
+                .iter()
+                .filter_map(|node| node["user"]["id"].as_str())
+                .map(str::to_owned)
+                .collect(),
             messages: messages.collect::<Option<_>>()?,
             next: info["startCursor"].as_str().filter(|_| info["hasPreviousPage"] == true).map(str::to_owned),
         })
@@ -171,76 +242,10 @@ impl Api {
 }
 
 pub struct Page {
+    pub title: String,
+    pub members: BTreeSet<String>,
     pub unread: i64,
     pub read_seq: i64,
     pub messages: Vec<(i64, String)>,
     pub next: Option<String>,
-}
-
-/// A subscription to everything that concerns a user; `None` from its methods when the connection is gone.
-pub struct Listener(WebSocketStream<MaybeTlsStream<TcpStream>>);
-
-impl Listener {
-    pub async fn open(url: &str, token: &str, after: Option<&str>) -> Option<Self> {
-        timeout(CALL_TIMEOUT, Self::connect(url, token, after)).await.ok()?
-    }
-
-    async fn connect(url: &str, token: &str, after: Option<&str>) -> Option<Self> {
-        let url = format!("{}/graphql", url.replacen("http", "ws", 1));
-        let mut request = url.into_client_request().ok()?;
-        request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().ok()?);
-        let mut listener = Self(connect_async(request).await.ok()?.0);
-        let authorization = format!("Bearer {token}");
-        listener
-            .say(json!({ "type": "connection_init", "payload": { "authorization": authorization } }))
-            .await?;
-        if listener.hear().await?["type"] != "connection_ack" {
-            return None;
-        }
-        let payload = json!({ "query": EVENTS, "variables": { "after": after } });
-        listener.say(json!({ "id": "1", "type": "subscribe", "payload": payload })).await?;
-        Some(listener)
-    }
-
-    async fn say(&mut self, message: Value) -> Option<()> {
-        self.0.send(Message::text(message.to_string())).await.ok()
-    }
-
-    async fn hear(&mut self) -> Option<Value> {
-        let mut asked = false;
-        loop {
-            let frame = match timeout(SILENCE, self.0.next()).await {
-                Ok(frame) => frame?.ok()?,
-                Err(_) if asked => return None,
-                Err(_) => {
-                    asked = true;
-                    self.say(json!({ "type": "ping" })).await?;
-                    continue;
-                }
-            };
-            asked = false;
-            match frame {
-                Message::Text(text) => {
-                    let message: Value = serde_json::from_str(&text).ok()?;
-                    if message["type"] != "pong" {
-                        return Some(message);
-                    }
-                }
-                Message::Close(_) => return None,
-                _ => {}
-            }
-        }
-    }
-
-    /// The next event; `Err` is what no fault explains.
-    pub async fn event(&mut self) -> Option<Result<Value, String>> {
-        let mut message = self.hear().await?;
-        let errors = message["payload"].get("errors").is_some();
-        if message["type"] == "next" && !errors {
-            return Some(Ok(message["payload"]["data"]["events"].take()));
-        }
-        // An operation may be refused while a back end is away; the client comes again.
-        let retryable = message["payload"][0]["extensions"]["retryable"] == true;
-        if retryable || message["type"] == "complete" { None } else { Some(Err(message.to_string())) }
-    }
 }

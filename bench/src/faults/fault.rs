@@ -10,7 +10,7 @@ use bench::{
 use clap::ValueEnum;
 use tokio::time::sleep;
 
-use crate::{Failure, actors::Stage};
+use crate::{Failure, actors::Stage, disconnects::disconnects};
 
 /// Longer than a lane's lease and than a call's deadline.
 const STOPPED_FOR: Duration = Duration::from_secs(7);
@@ -52,6 +52,9 @@ pub enum Fault {
     KillPubsub,
     CancelStorm,
     RollingRestart,
+    Disconnects,
+    Revocations,
+    RevocationsWithoutRedis,
 }
 
 /// What a fault does, and to what.
@@ -66,6 +69,8 @@ enum Act {
     KillPubsub,
     CancelStorm,
     RollingRestart,
+    Disconnects,
+    Revocations { without_redis: bool },
 }
 
 impl Fault {
@@ -99,6 +104,9 @@ impl Fault {
             Self::KillPubsub => Act::KillPubsub,
             Self::CancelStorm => Act::CancelStorm,
             Self::RollingRestart => Act::RollingRestart,
+            Self::Disconnects => Act::Disconnects,
+            Self::Revocations => Act::Revocations { without_redis: false },
+            Self::RevocationsWithoutRedis => Act::Revocations { without_redis: true },
         }
     }
 
@@ -181,7 +189,18 @@ impl Fault {
                 }
             }
             Act::CancelStorm => stage.storm(STORM_CALLS, cycle).await,
+            Act::Disconnects => disconnects(cycle, down, cluster, stage).await?,
+            Act::Revocations { without_redis } => {
+                if without_redis {
+                    script("kill", "redis").await?;
+                }
+                stage.end_sessions(cycle).await;
+                if without_redis {
+                    script("up", "redis").await?;
+                }
+            }
             Act::RollingRestart => {
+                let begun = stage.now();
                 for node in 0..cluster.nodes.len() {
                     let code = cluster.terminate(node).await?;
                     if code != Some(0) {
@@ -190,6 +209,8 @@ impl Fault {
                     cluster.begin(node)?;
                     cluster.ready(node).await?;
                 }
+                let ended = stage.now();
+                stage.journal().restarts.push((begun, ended));
             }
         }
         Ok(())

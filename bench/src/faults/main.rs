@@ -8,9 +8,16 @@
 mod actors;
 mod checker;
 mod client;
+mod disconnects;
 mod fault;
+mod fetch;
+mod fold;
 mod journal;
+mod listener;
 mod movers;
+mod report;
+mod revocations;
+mod soak;
 mod storm;
 
 use std::{
@@ -32,7 +39,8 @@ use crate::{
     actors::{Cast, Stage},
     client::Api,
     fault::Fault,
-    journal::{Holding, Moment, Row, longest},
+    journal::{Holding, Row},
+    report::{Tally, report},
 };
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -45,10 +53,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const CONVERGED_WITHIN: Duration = Duration::from_secs(5);
 /// How long the last deliveries may take before the checker is asked what is missing.
 const SETTLED_WITHIN: Duration = Duration::from_secs(20);
-/// A call that a process answers at all is answered within `operation_timeout_ms`, and the time that a loaded machine adds.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(12);
 const GIVEN_UP_AFTER: Duration = Duration::from_mins(1);
-const BETWEEN_FAULTS: Duration = Duration::from_secs(2);
+/// Before the first look at what processes hold.
+const SETTLED_AT_FIRST: Duration = Duration::from_secs(2);
 /// A transaction is idle for less than this, or the server ends it.
 const TRANSACTION_SECONDS_MAX: u64 = 5;
 
@@ -79,9 +86,21 @@ struct Arguments {
     movers: usize,
     #[arg(long, default_value_t = 8)]
     groups: usize,
+    /// Senders in each group, and one of those who come and go; half of the senders and all who move unless set.
+    #[arg(long)]
+    members: Option<usize>,
+    /// All faults in turns, however often it takes until so many messages and other changes were committed.
+    #[arg(long)]
+    events: Option<u64>,
+    /// No faults but clients that come and go for so many minutes, and at the end nothing may have grown.
+    #[arg(long, conflicts_with_all = ["faults", "cycles", "events"])]
+    soak: Option<u64>,
     /// Milliseconds between two sends of a user.
     #[arg(long, default_value_t = 200)]
     pause: u64,
+    /// Seconds without a fault after each.
+    #[arg(long, default_value_t = 2)]
+    rest: u64,
     /// The binary under test.
     #[arg(long)]
     binary: PathBuf,
@@ -97,22 +116,14 @@ impl Arguments {
     }
 
     /// In turns, so that a run that ends early has seen them all.
-    fn schedule(&self) -> Vec<(Fault, usize)> {
+    fn schedule(&self) -> impl Iterator<Item = (Fault, usize)> {
         let faults = if self.faults.is_empty() { Fault::value_variants() } else { &self.faults };
         let most = faults.iter().map(|fault| self.cycles_of(*fault)).max().unwrap_or(0);
+        let most = if self.events.is_some() { usize::MAX } else { most };
         (0..most)
             .flat_map(|cycle| faults.iter().map(move |fault| (*fault, cycle)))
-            .filter(|(fault, cycle)| *cycle < self.cycles_of(*fault))
-            .collect()
+            .filter(|(fault, cycle)| self.events.is_some() || *cycle < self.cycles_of(*fault))
     }
-}
-
-/// What a fault did to those who chat, in all its cycles.
-struct Tally {
-    fault: Fault,
-    spans: Vec<(Moment, Moment)>,
-    unknown: u64,
-    back_after: Duration,
 }
 
 #[tokio::main]
@@ -170,15 +181,19 @@ async fn run(arguments: Arguments) -> Result<bool, Failure> {
 async fn break_things(arguments: &Arguments, cluster: &mut Cluster, database: &str) -> Result<bool, Failure> {
     let api = Api::new(cluster.api_urls())?;
     let pause = Duration::from_millis(arguments.pause);
-    let cast = Cast { senders: arguments.users, movers: arguments.movers, groups: arguments.groups };
+    let Arguments { users: senders, movers, groups, members, .. } = *arguments;
+    let cast = Cast { senders, movers, groups, members };
     let stage = Stage::set(api, "user", &cast, pause).await?;
     let (acting, stop_acting) = (TaskTracker::new(), CancellationToken::new());
     let (listening, stop_listening) = (TaskTracker::new(), CancellationToken::new());
     stage.play((&acting, &stop_acting), (&listening, &stop_listening));
-    sleep(BETWEEN_FAULTS).await;
+    sleep(SETTLED_AT_FIRST).await;
     let first: Vec<_> = (0..cluster.nodes.len()).map(|node| cluster.resources(node)).collect();
 
-    let tallies = inject_all(arguments, cluster, &stage).await?;
+    let tallies = match arguments.soak {
+        Some(minutes) => soak::soak(cluster, &stage, Duration::from_mins(minutes)).await,
+        None => inject_all(arguments, cluster, &stage).await?,
+    };
 
     stop_acting.cancel();
     acting.close();
@@ -218,6 +233,9 @@ async fn inject_all(
             println!("the time is over before {fault:?} {cycle}");
             break;
         }
+        if arguments.events.is_some_and(|events| stage.events() >= events) {
+            break;
+        }
         let place = tallies.iter().position(|tally| tally.fault == fault).unwrap_or_else(|| {
             let (spans, unknown, back_after) = (Vec::new(), 0, Duration::ZERO);
             tallies.push(Tally { fault, spans, unknown, back_after });
@@ -240,9 +258,14 @@ async fn inject_all(
             let seconds = back_after.as_secs_f64();
             stage.complain(format!("{fault:?} {cycle}: {seconds:.1} s until everything worked again"));
         }
-        println!("{fault:?} {cycle}: back after {:.1} s", back_after.as_secs_f64());
+        println!(
+            "{fault:?} {cycle}: back after {:.1} s; {} events committed, {} disconnects",
+            back_after.as_secs_f64(),
+            stage.events(),
+            stage.disconnects.load(Ordering::Relaxed)
+        );
         tally.back_after = tally.back_after.max(back_after);
-        sleep(BETWEEN_FAULTS).await;
+        sleep(Duration::from_secs(arguments.rest)).await;
         tally.spans.push((begun, stage.now()));
         tally.unknown += counts().1 - unknown;
     }
@@ -267,51 +290,6 @@ async fn settle(stage: &Stage) {
     for who in late {
         stage.complain(format!("{who} {} s after the last send", CONVERGED_WITHIN.as_secs()));
     }
-}
-
-/// Prints what happened; whether nothing was violated.
-fn report(stage: &Stage, journal: &journal::Journal, tallies: &[Tally]) -> bool {
-    let mut violations = checker::check(journal);
-    for Holding { process, first, last } in &journal.holdings {
-        println!(
-            "{process}: {} MiB, {} descriptors (first {}, {})",
-            last.memory_kib / 1024,
-            last.descriptors,
-            first.memory_kib / 1024,
-            first.descriptors
-        );
-    }
-    println!(
-        "{:<16} {:>7} {:>8} {:>11} {:>17} {:>15}",
-        "fault", "cycles", "unknown", "back after", "slowest delivery", "slowest answer"
-    );
-    let (deliveries, answers) = (journal.deliveries(), journal.answers());
-    for Tally { fault, spans, unknown, back_after } in tallies {
-        let (back_after, cycles) = (back_after.as_secs_f64(), spans.len());
-        let delivery = longest(&deliveries, spans).as_secs_f64();
-        let answer = longest(&answers, spans);
-        if fault.answers() && answer > ANSWERED_WITHIN {
-            let what = format!("{fault:?}: an answer came after {:.1} s", answer.as_secs_f64());
-            violations.push(checker::Violation { invariant: "run", what });
-        }
-        let (fault, answer) = (format!("{fault:?}"), answer.as_secs_f64());
-        println!(
-            "{fault:<16} {cycles:>7} {unknown:>8} {back_after:>9.1} s {delivery:>15.1} s {answer:>13.1} s"
-        );
-    }
-    println!(
-        "{} acked, {} tries, {} deliveries, {} removals, {} rows",
-        stage.acks.load(Ordering::Relaxed),
-        journal.attempts.len(),
-        journal.seen.len(),
-        journal.absences.len(),
-        journal.rows.len()
-    );
-    for violation in violations.iter().take(50) {
-        println!("VIOLATION {}: {}", violation.invariant, violation.what);
-    }
-    println!("{} violations", violations.len());
-    violations.is_empty()
 }
 
 /// Waits until each node answers; one that does not within a minute never will.

@@ -1,6 +1,9 @@
 //! Members who are removed and come back all the time, and listen: they must not get what is not theirs (I7).
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +24,7 @@ impl Stage {
         let user = &self.users[mover].id;
         let mine: Vec<_> = self.groups.iter().filter(|(_, members)| members.contains(&mover)).collect();
         let mut turn = mover;
-        while !stop.is_cancelled() {
+        while !mine.is_empty() && !stop.is_cancelled() {
             let (conversation, members) = mine[turn % mine.len()];
             // Who made the group.
             let owner = members[0];
@@ -34,6 +37,7 @@ impl Stage {
             if !self.set_until_known(owner, conversation, user, true, turn).await {
                 return;
             }
+            self.changes.fetch_add(2, Ordering::Relaxed);
             let (user, conversation) = (user.clone(), conversation.clone());
             self.journal().absences.push(Absence { user, conversation, from, to, back: self.now() });
             turn += 1;

@@ -91,6 +91,10 @@ macro_rules! calls {
                     before: request.before.as_ref().map(Wire::to_proto),
                 }) | request => (&list_request(request)?)
                 by Route::Any, again Always;
+            /// What is unread in all of the caller's conversations together, in one statement. Exact.
+            pub total_unread_count[caller]() -> i32
+                = total_unread_count(Nothing {}) | _request => ()
+                by Route::Any, again Always;
             /// Active members by id, where the caller is a member too.
             pub members[caller](ids: &[MemberId]) -> HashMap<MemberId, Member>
                 = members(MemberIds { ids: ids.iter().map(Wire::to_proto).collect() })

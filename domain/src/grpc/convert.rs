@@ -197,6 +197,18 @@ impl Reply for u64 {
     }
 }
 
+impl Reply for i32 {
+    type Proto = proto::UnreadCount;
+
+    fn to_reply(&self) -> proto::UnreadCount {
+        proto::UnreadCount { messages: *self }
+    }
+
+    fn from_reply(proto: proto::UnreadCount) -> Result<Self, WireError> {
+        Ok(proto.messages)
+    }
+}
+
 impl Reply for SignedIn {
     type Proto = proto::SignedIn;
 

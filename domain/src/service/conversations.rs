@@ -27,4 +27,10 @@ impl Domain {
         let rows = self.services.conversations.list(caller.user, request).await?;
         Ok(Page::from_rows(rows, request))
     }
+
+    /// What is unread in all of the caller's conversations together: the badge of their devices.
+    pub async fn total_unread_count(&self, caller: &Caller) -> ServiceResult<i32> {
+        let unread = self.services.pushes.unread(&[caller.user]).await?;
+        Ok(unread.get(&caller.user).copied().unwrap_or(0))
+    }
 }

@@ -1,6 +1,11 @@
 //! People.
 
-use async_graphql::{ID, Object};
+use async_graphql::{Context, ID, Object};
+
+use crate::schema::{
+    error::{Failure, Nullable},
+    request::RequestContext,
+};
 
 /// A person who can sign in.
 #[derive(Clone)]
@@ -22,6 +27,13 @@ impl User {
     /// The name to show to people: 1 to 64 characters, not unique. The user may change it.
     async fn display_name(&self) -> &str {
         &self.0.display_name
+    }
+
+    /// How many messages the viewer has not read in all their conversations together, muted ones included: the sum of
+    /// `unreadCount`, and what the badges of pushes say. Exact, as of one moment. Null for anybody but the viewer.
+    async fn total_unread_count(&self, ctx: &Context<'_>) -> Nullable<i32> {
+        let count = ctx.loaders().total_unread_count(self.0.id).await.transpose()?;
+        Some(count.map_err(Failure::from))
     }
 }
 

@@ -2,8 +2,13 @@
 
 use bench::cluster::Resources;
 
+use serde_json::{Value, json};
+
 use super::*;
-use crate::journal::{Attempt, Holding, Mark, Move, Probe, Seen, View};
+use crate::{
+    fold::Fold,
+    journal::{Attempt, End, Growth, Holding, Mark, Move, Probe, Revocation, Seen, View},
+};
 
 const MESSAGES: i64 = 1200;
 /// Mia is removed and comes back at these places of the conversation.
@@ -12,6 +17,48 @@ const BACK: i64 = 700;
 
 fn at(seq: i64) -> Moment {
     Duration::from_millis(seq.unsigned_abs() * 10)
+}
+
+/// How far somebody has read, and what is unread: who sends has read what came before.
+fn read(user: &str) -> (i64, i64) {
+    match user {
+        "ada" => (MESSAGES, 0),
+        "bob" => (MESSAGES - 1, 1),
+        _ => (MESSAGES - 200, 200),
+    }
+}
+
+/// What somebody's device makes of its events.
+fn folded(user: &str, members: &BTreeSet<String>) -> Fold {
+    let mut fold = Fold::of(user, [("c".to_owned(), members.clone())].into_iter());
+    let event = |kind: &str, rev: i64, more: Value| {
+        let mut event = json!({ "__typename": kind, "rev": rev, "conversation": { "id": "c" } });
+        event.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        event
+    };
+    for seq in 1..=MESSAGES {
+        let (sender, rev) = (if seq % 2 == 0 { "ada" } else { "bob" }, seq + 1);
+        let is_system = seq == REMOVED || seq == BACK;
+        let sender = if is_system { Value::Null } else { json!({ "id": sender }) };
+        let sent = event(
+            "MessageSent",
+            rev,
+            json!({ "message": { "id": format!("m{seq}"), "seq": seq, "sender": sender } }),
+        );
+        match seq {
+            REMOVED if user == "mia" => {
+                fold.apply(&event("MemberRemoved", rev, json!({ "user": { "id": "mia" } })));
+            }
+            BACK if user == "mia" => fold.apply(&event("ConversationAdded", rev, json!({}))),
+            REMOVED..=BACK if user == "mia" => {}
+            _ => fold.apply(&sent),
+        }
+    }
+    if user == "mia" {
+        let marked = json!({ "user": { "id": "mia" }, "readSeq": MESSAGES - 200 });
+        fold.apply(&event("ReadMarked", MESSAGES + 2, marked));
+    }
+    fold
 }
 
 /// Ada and Bob chat; Mia listens while she is a member. The first attempt of each fifth message is unknown.
@@ -55,20 +102,41 @@ fn clean() -> Journal {
     let (user, from, to) = ("mia".to_owned(), at(REMOVED), at(BACK));
     journal.absences.push(Absence { user, conversation: conversation(), from, to, back: to });
     for user in &members {
-        // Half of what others wrote, and for Mia all of it.
-        let unread = if user == "mia" { 200 } else { 100 };
+        let (read_seq, unread) = read(user);
+        journal.totals.insert(user.clone(), unread);
+        journal.folds.push(folded(user, &members));
         journal.views.push(View {
             user: user.clone(),
             conversation: conversation(),
             messages: (1..=MESSAGES).map(|seq| (seq, format!("m{seq}"))).collect(),
-            read_seq: MESSAGES - 200,
+            read_seq,
             unread,
+            title: "t".to_owned(),
+            members: members.clone(),
         });
     }
-    journal.marks.push(Mark { user: "ada".to_owned(), conversation: conversation(), seq: MESSAGES - 200 });
+    journal.marks.push(Mark { user: "ada".to_owned(), conversation: conversation(), seq: MESSAGES });
+    journal.restarts.push((at(100), at(200)));
+    let end = |seq, ended| End { at: at(seq), user: "ada".to_owned(), ended };
+    journal.ends = vec![end(50, Ended::Lost), end(150, Ended::Closed(RESTARTED)), end(250, Ended::Aborted)];
+    let end = Some((at(300) + REVOKED_WITHIN, Ended::Closed(FORBIDDEN)));
+    let session = "s".to_owned();
+    journal.revocations.push(Revocation {
+        session,
+        acked: at(300),
+        end,
+        last_event: Some(at(301)),
+        events: 3,
+    });
+    journal.growths.push(growth(MEMORY_KIB_A_MINUTE_MAX, DESCRIPTORS_A_MINUTE_MAX));
     let held = Resources { memory_kib: 60_000, descriptors: 90 };
     journal.holdings.push(Holding { process: "api".to_owned(), first: held, last: held });
     journal
+}
+
+fn growth(memory_kib_a_minute: f64, descriptors_a_minute: f64) -> Growth {
+    let most = Resources { memory_kib: 60_000, descriptors: 90 };
+    Growth { process: "api".to_owned(), samples: 9, memory_kib_a_minute, descriptors_a_minute, most }
 }
 
 /// Where somebody sees a message.
@@ -151,6 +219,65 @@ const LOSSES_AND_REPEATS: &[(&str, &str, Plant)] = &[
     }),
 ];
 
+/// What differs between Ada's device and what she fetches.
+const STATES: &[(&str, &str, Plant)] = &[
+    ("a message that the device does not have", "I6", |journal| {
+        journal.folds[0].conversations.get_mut("c").expect("there").messages.remove(&17);
+    }),
+    ("a message that is another one", "I6", |journal| {
+        journal.folds[0]
+            .conversations
+            .get_mut("c")
+            .expect("there")
+            .messages
+            .insert(17, ("m".to_owned(), true));
+    }),
+    ("a mark that the device was not told", "I6", |journal| {
+        journal.folds[0].conversations.get_mut("c").expect("there").read_seq -= 1;
+    }),
+    ("a title that the device was not told", "I6", |journal| {
+        journal.folds[0].conversations.get_mut("c").expect("there").title = Some("old".to_owned());
+    }),
+    ("a member that the device was not told of", "I6", |journal| {
+        journal.views[0].members.remove("bob");
+    }),
+    ("a conversation that is gone for the device alone", "I6", |journal| {
+        journal.folds[0].conversations.get_mut("c").expect("there").is_over = true;
+    }),
+    ("a conversation that is there for the device alone", "I6", |journal| drop(journal.views.remove(0))),
+    ("a total too many", "I8", |journal| *journal.totals.get_mut("bob").expect("there") += 1),
+    ("a total that cannot be fetched", "I8", |journal| {
+        journal.totals.remove("bob");
+    }),
+    ("another event under a name that is taken", "I2", |journal| {
+        journal.folds[1].confusions.push("rev 3".to_owned());
+    }),
+];
+
+const ENDS: &[(&str, &str, Plant)] = &[
+    ("a socket that is lost in a rolling restart", "run", |journal| journal.ends[1].ended = Ended::Lost),
+    ("a socket closed for another reason in a restart", "run", |journal| {
+        journal.ends[1].ended = Ended::Closed(1011);
+    }),
+    ("a revoked session's socket that stays", "I7", |journal| journal.revocations[0].end = None),
+    ("a revoked session's socket that is closed late", "I7", |journal| {
+        let late = journal.revocations[0].acked + REVOKED_WITHIN + Duration::from_millis(1);
+        journal.revocations[0].end = Some((late, Ended::Closed(FORBIDDEN)));
+    }),
+    ("a revoked session's socket that says nothing of it", "I7", |journal| {
+        journal.revocations[0].end = Some((at(301), Ended::Lost));
+    }),
+    ("an event to a revoked session", "I7", |journal| {
+        journal.revocations[0].last_event = Some(at(300) + REVOKED_WITHIN + Duration::from_millis(1));
+    }),
+    ("memory that grows all the time", "I9", |journal| {
+        journal.growths[0] = growth(MEMORY_KIB_A_MINUTE_MAX + 1.0, 0.0);
+    }),
+    ("descriptors that grow all the time", "I9", |journal| {
+        journal.growths[0] = growth(0.0, DESCRIPTORS_A_MINUTE_MAX + 0.1);
+    }),
+];
+
 const ORDER: &[(&str, &str, Plant)] = &[
     ("a hole", "I3", |journal| journal.rows.last_mut().expect("rows").seq = MESSAGES + 2),
     ("acks against their order", "I3", |journal| {
@@ -191,8 +318,9 @@ const STRANGERS_AND_COUNTS: &[(&str, &str, Plant)] = &[
 
 #[test]
 fn every_planted_fault_is_caught() {
-    for (name, invariant, plant) in [LOSSES_AND_REPEATS, ORDER, STRANGERS_AND_COUNTS].concat() {
-        let mut journal = clean();
+    let clean = clean();
+    for (name, invariant, plant) in [LOSSES_AND_REPEATS, ORDER, STRANGERS_AND_COUNTS, STATES, ENDS].concat() {
+        let mut journal = clean.clone();
         plant(&mut journal);
         assert!(invariants(&journal).contains(invariant), "{name}: {:?}", check(&journal));
     }
