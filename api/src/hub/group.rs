@@ -13,7 +13,7 @@ use std::{
 
 use async_graphql::{Request, Response, ServerError, Variables};
 use axum::extract::ws::Utf8Bytes;
-use domain::{Caller, ErrorCode, FilterHash, UserId};
+use domain::{Caller, ErrorCode, FilterHash, ServiceError, UserId};
 use futures_util::{FutureExt, StreamExt, future::ready, stream::BoxStream};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -107,7 +107,7 @@ impl Plan {
             let event = item.clone();
             let mut responses = self.responses(shared, futures_util::stream::once(async { event }).boxed());
             let response = next(shared, &mut responses).await;
-            let mut response = response.unwrap_or_else(internal);
+            let mut response = response.unwrap_or_else(failed);
             let away = is_away(&response.errors);
             if away && is_worth_another_try(shared, begun) {
                 sleep(RETRY_PAUSE).await;
@@ -249,21 +249,35 @@ impl<'a> Running<'a> {
 
     async fn next(&mut self, item: &EventItem) -> Response {
         let fed = self.feed.send(item.clone()).is_ok();
-        let response = if fed { next(self.shared, &mut self.responses).await } else { None };
-        response.unwrap_or_else(|| {
-            // It panicked, stalled or ended: the next event gets a fresh one.
+        let response = if fed { next(self.shared, &mut self.responses).await } else { Err(broken()) };
+        response.unwrap_or_else(|error| {
+            // The next event gets a fresh one.
             *self = Self::start(self.shared, self.plan);
-            internal()
+            failed(error)
         })
     }
 }
 
-/// The next answer of the executor; `None` when it panicked, took too long or ended.
-async fn next(shared: &Shared, responses: &mut BoxStream<'static, Response>) -> Option<Response> {
+/// The next answer of the executor. What takes too long waits for something that is away; who panics or ends is broken.
+async fn next(
+    shared: &Shared,
+    responses: &mut BoxStream<'static, Response>,
+) -> Result<Response, ServiceError> {
     let next = AssertUnwindSafe(responses.next()).catch_unwind();
     let response = timeout(shared.limits.execution_timeout, next).await;
     shared.metrics.executions.fetch_add(1, Ordering::Relaxed);
-    response.ok()?.ok()?
+    match response {
+        Ok(response) => response.ok().flatten().ok_or_else(broken),
+        Err(_) => Err(ServiceError::unavailable("an event could not be executed in time")),
+    }
+}
+
+fn broken() -> ServiceError {
+    ServiceError::internal("an event could not be executed")
+}
+
+fn failed(error: ServiceError) -> Response {
+    Response::from_errors(vec![crate::schema::error::Failure::from(error).without_place()])
 }
 
 /// The root field is not nullable: without it there is nothing at all.
@@ -289,12 +303,6 @@ fn unfold(events: mpsc::UnboundedReceiver<EventItem>) -> BoxStream<'static, Even
         events.recv().await.map(|item| (item, events))
     })
     .boxed()
-}
-
-fn internal() -> Response {
-    let failure =
-        crate::schema::error::Failure::from(domain::ServiceError::internal("an event could not be executed"));
-    Response::from_errors(vec![failure.without_place()])
 }
 
 /// Events are executed outside of a request: the trace of the change that caused them is in its own log lines.

@@ -123,6 +123,20 @@ async fn who_does_not_read_events_is_closed_with_4290_by_their_bytes_alone() {
     assert_eq!(reads.event().await["message"]["content"]["text"], "x", "the other goes on");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_not_executed_in_time_closes_the_socket_and_comes_after_it() {
+    let hub = HubLimits { execution_timeout: Duration::from_nanos(1), ..HubLimits::default() };
+    let node = node_with(Settings::default(), hub).await;
+    let (ada, bob) = (node.person("ada").await, node.person("bob").await);
+    let id = node.group(&ada, &bob).await;
+    // Whose name needs the database, which takes longer.
+    let (mut live, opened) = node.subscribe(&bob, SUBSCRIPTION, json!({})).await;
+    node.send(&ada, id, "k").await;
+    assert_eq!(live.closed().await, (1013, "try again later".to_owned()), "as when something is away");
+    let (mut again, _) = node.subscribe(&bob, TEXTS, json!({ "after": opened["cursor"] })).await;
+    assert_eq!(again.event().await["message"]["seq"], 1, "whoever asks for less gets it");
+}
+
 /// Until the node has given up the one socket that this person may have.
 async fn until_forgotten(node: &TestServer, person: &Person) {
     let begun = Instant::now();
