@@ -33,8 +33,8 @@ use crate::{edge::Edge, origin::Origins, server::ConnectionPlace, trace};
 /// The one subprotocol that is spoken here.
 pub const SUBPROTOCOL: &str = "graphql-transport-ws";
 
-/// Bytes read at once. Idle sockets hold this much.
-const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// Bytes read at once. Idle sockets hold this much. The longest message that is allowed takes 256 reads, most take one or two.
+const READ_BUFFER_BYTES: usize = 1024;
 
 /// Bytes gathered before they are written; a flush writes less.
 const WRITE_BUFFER_BYTES: usize = 8 * 1024;
@@ -83,13 +83,14 @@ pub async fn upgrade(
     let tasks = edge.tasks.clone();
     upgrade.on_upgrade(async move |socket| {
         let of_socket = trace;
-        let served = async move {
+        // Allocated apart: each of the futures around it would keep room for it.
+        let served = Box::pin(async move {
             if known {
                 connection::serve(edge, sockets, socket, &place, address, trace).await;
             } else {
                 connection::refuse(socket, close::BAD_SUBPROTOCOL).await;
             }
-        };
+        });
         tasks.track_future(domain::trace::scope(of_socket, served)).await;
     })
 }
