@@ -13,7 +13,7 @@ use async_graphql::{
 };
 use domain::{
     Caller, Chat, ConversationId, ConversationView, Member, MemberId, Message, MessageId, Page, PageRequest,
-    PushProvider, ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId,
+    Presence, PushProvider, ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId,
     port::conversations::HistoryPage,
 };
 
@@ -60,6 +60,10 @@ impl Loaders {
 
     pub async fn user(&self, id: UserId) -> ServiceResult<Option<User>> {
         self.users().load_one(UserKey(id)).await
+    }
+
+    pub async fn presence(&self, id: UserId) -> ServiceResult<Option<Presence>> {
+        self.users().load_one(PresenceKey(id)).await
     }
 
     pub async fn session(&self, id: SessionId) -> ServiceResult<Option<Session>> {
@@ -135,6 +139,20 @@ impl Loader<UserKey> for Reads {
         let ids: Vec<_> = keys.iter().map(|key| key.0).collect();
         let found = self.chat.users(self.viewer.caller()?, &ids).await.map_err(error::shared)?;
         Ok(found.into_iter().map(|(id, user)| (UserKey(id), user)).collect())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct PresenceKey(UserId);
+
+impl Loader<PresenceKey> for Reads {
+    type Value = Presence;
+    type Error = ServiceError;
+
+    async fn load(&self, keys: &[PresenceKey]) -> Found<PresenceKey, Presence> {
+        let ids: Vec<_> = keys.iter().map(|key| key.0).collect();
+        let found = self.chat.presences(self.viewer.caller()?, &ids).await.map_err(error::shared)?;
+        Ok(found.into_iter().map(|(id, presence)| (PresenceKey(id), presence)).collect())
     }
 }
 

@@ -1,6 +1,12 @@
 //! People.
 
-use async_graphql::{ID, Object};
+use async_graphql::{Context, ID, Object};
+
+use super::presence::Presence;
+use crate::schema::{
+    error::{Failure, Nullable},
+    request::RequestContext,
+};
 
 /// A person who can sign in.
 #[derive(Clone)]
@@ -22,6 +28,14 @@ impl User {
     /// The name to show to people: 1 to 64 characters, not unique. The user may change it.
     async fn display_name(&self) -> &str {
         &self.0.display_name
+    }
+
+    /// Whether they are there; null for whom the viewer does not talk to, for who hides it, when it is not known, and where presence is
+    /// switched off. For changes subscribe to `activity`.
+    pub async fn presence(&self, ctx: &Context<'_>) -> Nullable<Presence> {
+        ctx.viewer().0?;
+        let presence = ctx.loaders().presence(self.0.id).await.transpose()?;
+        Some(presence.map(Presence::from).map_err(Failure::from))
     }
 }
 
