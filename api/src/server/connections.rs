@@ -28,7 +28,7 @@ struct PerAddress {
 
 /// The place of a connection; given back when the last of its owners drops it.
 pub struct Place {
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
     of_address: Option<(Arc<PerAddress>, Network)>,
     says_last_words: AtomicBool,
 }
@@ -59,7 +59,7 @@ impl Connections {
                 Some((Arc::clone(counted), network))
             }
         };
-        Some(Place { _place: room, of_address, says_last_words: AtomicBool::new(false) })
+        Some(Place { _permit: room, of_address, says_last_words: AtomicBool::new(false) })
     }
 }
 
