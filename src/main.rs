@@ -5,6 +5,7 @@ mod database;
 mod dead;
 mod doctor;
 mod housekeeping;
+mod live;
 mod logging;
 mod metrics;
 mod readiness;
@@ -139,7 +140,9 @@ fn main() -> ExitCode {
         Command::Doctor => runtime.block_on(doctor::run(&settings)),
         Command::Worker { command: Some(WorkerCommand::Dead) } => runtime.block_on(dead::list(&settings)),
         Command::Worker { command: Some(WorkerCommand::Replay) } => runtime.block_on(dead::replay(&settings)),
-        command => runtime.block_on(run::run(settings, command.role().unwrap_or(Role::Serve))),
+        command => {
+            runtime.block_on(run::run(settings, arguments.config, command.role().unwrap_or(Role::Serve)))
+        }
     };
     // The runtime still runs: the connection to the collector needs it.
     if let Some(traces) = traces {

@@ -1,31 +1,29 @@
-//! The roles, composed in dependency order: all in one process, or one of api, domain and worker.
+//! The roles, composed in dependency order: all in one process, or one of api, domain and worker. `redis` is what several nodes share.
+
+mod redis;
 
 use std::{
     error::Error,
     io::{self, Write as _},
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use api::app::{ApiSetup, StartError};
 use domain::{
-    Chat, WorkerId,
+    Chat, Switches, WorkerId,
     adapter::{
         ambient::{SystemClock, SystemRandom},
         in_process::InProcessBus,
         kafka::{ConsumerSetup, KafkaQueue, consume},
-        redis::{
-            RedisBuckets, RedisBus, RedisBusSetup, RedisCache, RedisCommands, RedisDocuments, RedisPresence,
-            RedisPresenceSetup, RedisServers,
-        },
         sql::SqlStore,
     },
-    error::chain,
     grpc::{Remote, RemoteSetup, server, server::ServerSetup},
     keys::{KeyError, KeyRing},
     lifeline::{Held, Lifeline},
-    port::{Buckets, Bus, Cache, Documents, Log as _, Presence, Queue, Random as _},
+    port::{Log as _, Queue, Random as _},
     wiring::{RemoteWiring, Wiring},
 };
 use tokio::{
@@ -44,7 +42,7 @@ use workers::{
     tasks::Tasks,
 };
 
-use crate::{admin, database, housekeeping, metrics, readiness::Readiness, settings::Settings};
+use crate::{admin, database, housekeeping, live::Live, metrics, readiness::Readiness, settings::Settings};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -77,9 +75,10 @@ impl Role {
     }
 }
 
-pub async fn run(settings: Arc<Settings>, role: Role) -> Outcome<()> {
+/// `file` is where the settings came from, to be read again.
+pub async fn run(settings: Arc<Settings>, file: Option<PathBuf>, role: Role) -> Outcome<()> {
     let told = Told::new()?;
-    Process::start(settings, role).await?.run(role, told).await
+    Process::start(settings, file, role).await?.run(role, told).await
 }
 
 /// What is left to end has so long when the drain took all its time.
@@ -115,11 +114,13 @@ struct Process {
     stop_rest: CancellationToken,
     /// Broken when a task fails that the process cannot do without.
     lifeline: Lifeline,
+    /// What may change while it runs.
+    switches: watch::Receiver<Switches>,
     _folder: Option<database::DataFolder>,
 }
 
 impl Process {
-    async fn start(settings: Arc<Settings>, role: Role) -> Outcome<Self> {
+    async fn start(settings: Arc<Settings>, file: Option<PathBuf>, role: Role) -> Outcome<Self> {
         let keeps_data =
             settings.is_embedded() && (!role.calls_the_domain() || settings.domain_url.is_none());
         let folder = if keeps_data { Some(database::take_data_folder(&settings)?) } else { None };
@@ -128,6 +129,7 @@ impl Process {
                 "`confab worker` has nothing to do: set CONFAB_KAFKA_BROKERS, or a provider of pushes".into(),
             );
         }
+        let live = Live::new(file, &settings)?;
         let process = Self {
             settings,
             readiness: Arc::default(),
@@ -135,8 +137,12 @@ impl Process {
             stop_serving: CancellationToken::new(),
             stop_rest: CancellationToken::new(),
             lifeline: Lifeline::default(),
+            switches: live.switches(),
             _folder: folder,
         };
+        let stop = process.stop_rest.clone();
+        let following = async move { stop.run_until_cancelled_owned(live.follow()).await };
+        process.vital(&process.stop_rest, "live settings", following);
         if let Some(address) = process.settings.admin_listen {
             let (readiness, stop) = (process.readiness.clone(), process.stop_rest.clone());
             let recorded = metrics::install()?;
@@ -228,9 +234,11 @@ impl Process {
         let keys = open_keys(&self.settings)?;
         let mut wiring = Wiring::new(store.clone(), keys, self.settings.domain_limits());
         wiring.lifeline = self.lifeline.clone();
+        wiring.switches = self.switches.clone();
         if let Some(shared) = self.redis(store.installation(), store.layout())? {
             (wiring.bus, wiring.presence, wiring.cache) = (shared.bus, shared.presence, Some(shared.cache));
             (wiring.documents, wiring.buckets) = (Some(shared.documents), Some(shared.buckets));
+            wiring.whispers = shared.whispers;
         } else {
             wiring.bus = Arc::new(InProcessBus::new(self.settings.bus_backlog_bytes_max));
         }
@@ -252,45 +260,14 @@ impl Process {
         let keys = open_keys(&self.settings)?;
         let mut wiring = RemoteWiring::new(remote, keys, self.settings.domain_limits());
         wiring.lifeline = self.lifeline.clone();
+        wiring.switches = self.switches.clone();
         // Copies are kept by the domain, which reads SQL.
         if let Some(shared) = shared {
             (wiring.bus, wiring.presence) = (shared.bus, shared.presence);
             (wiring.documents, wiring.buckets) = (Some(shared.documents), Some(shared.buckets));
+            wiring.whispers = shared.whispers;
         }
         Ok(wiring.build())
-    }
-
-    /// What nodes tell each other through Redis, where there is one.
-    fn redis(&self, installation: &str, layout: domain::LaneLayout) -> Outcome<Option<Shared>> {
-        let Some(address) = &self.settings.redis_url else { return Ok(None) };
-        let servers = RedisServers::new(address, self.settings.redis_ca_file.as_ref())
-            .map_err(|error| format!("CONFAB_REDIS_URL, CONFAB_REDIS_CA_FILE: {}", chain(&error)))?;
-        let (node, prefix) = (random_node(), format!("confab:{installation}"));
-        let setup = RedisBusSetup {
-            servers: servers.clone(),
-            installation: installation.to_owned(),
-            layout,
-            node,
-            backlog_bytes_max: self.settings.bus_backlog_bytes_max,
-            held: self.held(&self.stop_rest),
-        };
-        let bus = RedisBus::start(setup);
-        self.readiness.without("redis", bus.is_connected());
-        let commands = RedisCommands::start(servers, &self.held(&self.stop_rest));
-        let presence = RedisPresence::start(RedisPresenceSetup {
-            commands: commands.clone(),
-            prefix: prefix.clone(),
-            node,
-            held: self.held(&self.stop_rest),
-        });
-        let bounds = self.settings.domain_limits().documents;
-        Ok(Some(Shared {
-            bus: Arc::new(bus),
-            presence: Arc::new(presence),
-            documents: Arc::new(RedisDocuments::new(commands.clone(), &prefix, bounds)),
-            buckets: Arc::new(RedisBuckets::new(commands.clone(), prefix.clone())),
-            cache: Arc::new(RedisCache::new(commands, prefix)),
-        }))
     }
 
     /// What happens after a commit: the outbox to Kafka and tasks from there; without Kafka, tasks from the outbox itself.
@@ -334,6 +311,7 @@ impl Process {
             settings: self.settings.api(),
             web_push_key: self.settings.push_vapid_key.as_deref().map(push::public_key).transpose()?,
             hub: self.settings.hub_limits(),
+            activity: self.settings.activity_limits(),
             tasks: self.background.clone(),
             stop: self.stop_rest.clone(),
         };
@@ -380,15 +358,6 @@ impl Process {
     }
 }
 
-/// What nodes tell each other.
-struct Shared {
-    bus: Arc<dyn Bus>,
-    presence: Arc<dyn Presence>,
-    cache: Arc<dyn Cache>,
-    documents: Arc<dyn Documents>,
-    buckets: Arc<dyn Buckets>,
-}
-
 /// The database of a domain in this process, and the work on it that nobody cancels.
 struct Storage {
     store: SqlStore,
@@ -433,7 +402,7 @@ mod tests {
             ("admin_listen", "off"),
             ("data_dir", folder.path().to_str().expect("UTF-8")),
         ]));
-        let process = Process::start(settings, Role::Serve).await.expect("starts");
+        let process = Process::start(settings, None, Role::Serve).await.expect("starts");
         let fall = CancellationToken::new();
         let falls = fall.clone();
         let falling = async move {

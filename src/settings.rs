@@ -241,6 +241,9 @@ pub fn sample() -> String {
         for line in entry.doc.lines() {
             let _ = writeln!(text, "{}", format_args!("# {}", line.trim()).to_string().trim_end());
         }
+        if entry.is_live {
+            text.push_str("# Read again while the process runs: within 5 s, and at once on SIGHUP.\n");
+        }
         let quoted = entry.default.parse::<i64>().is_err();
         let quote = if quoted { "\"" } else { "" };
         let _ = writeln!(text, "#{} = {quote}{}{quote}", entry.key, entry.default);

@@ -8,6 +8,7 @@ use domain::{Caller, Chat, DocumentHash, ServiceError, ServiceResult, Spent};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    activity::{self, Activity, ActivityLimits},
     edge::{Edge, EdgeError},
     executor::{Executor, Operation, Subscription},
     hub::{Hub, HubLimits, HubSetup},
@@ -59,6 +60,7 @@ pub struct ApiSetup {
     /// What browsers know us by when they subscribe to pushes.
     pub web_push_key: Option<String>,
     pub hub: HubLimits,
+    pub activity: ActivityLimits,
     pub tasks: TaskTracker,
     /// Stops the hub; the listener has a token of its own and stops first.
     pub stop: CancellationToken,
@@ -66,7 +68,7 @@ pub struct ApiSetup {
 
 /// A node that is bound to its address and ready to serve.
 pub async fn start(setup: ApiSetup) -> Result<(Server, Hub), StartError> {
-    let ApiSetup { chat, settings, web_push_key, hub, tasks, stop } = setup;
+    let ApiSetup { chat, settings, web_push_key, hub, activity, tasks, stop } = setup;
     // Before the first request, so that no ended session slips through.
     chat.load_ended_sessions().await?;
     let sdl = schema::sdl();
@@ -75,6 +77,8 @@ pub async fn start(setup: ApiSetup) -> Result<(Server, Hub), StartError> {
     let schema = schema::build(chat.clone(), web_push_key, &settings);
     let sockets = Sockets::new(&settings.sockets);
     let revoked = sockets.clone();
+    let activity = Activity::start(chat.clone(), schema.clone(), activity, tasks.clone(), stop.clone());
+    let seeing = activity.clone();
     let hub = Hub::start(HubSetup {
         chat: chat.clone(),
         schema: schema.clone(),
@@ -82,12 +86,13 @@ pub async fn start(setup: ApiSetup) -> Result<(Server, Hub), StartError> {
         limits: hub,
         tasks,
         on_session_ended: Arc::new(move |session| revoked.close_session(session)),
+        on_event: Arc::new(move |event| seeing.sees(event)),
         stop,
     })
     .await?;
     let (clock, random) = (chat.clock().clone(), chat.random().clone());
     let executor =
-        Arc::new(ChatExecutor { chat, schema, of_valid, rules: schema::rules(), hub: hub.clone() });
+        Arc::new(ChatExecutor { chat, schema, of_valid, rules: schema::rules(), hub: hub.clone(), activity });
     let edge = Arc::new(Edge::new(settings, &sdl, executor, clock, random)?);
     if let Some(invalid) = edge.invalid_trusted().await {
         return Err(invalid.into());
@@ -105,6 +110,7 @@ struct ChatExecutor {
     /// The same schema, which runs nothing.
     rules: ChatSchema,
     hub: Hub,
+    activity: Activity,
 }
 
 #[async_trait]
@@ -147,6 +153,13 @@ impl Executor for ChatExecutor {
     }
 
     fn subscribe(&self, subscription: Subscription) -> Box<dyn Watched> {
+        let operation = subscription.document.operation(subscription.operation_name.as_deref());
+        let is_activity = operation.is_ok_and(|(_, operation)| {
+            subscription.document.has_root_field(&operation.node, activity::ROOT_FIELD)
+        });
+        if is_activity {
+            return self.activity.subscribe(subscription, &self.hub);
+        }
         self.hub.subscribe(subscription)
     }
 }

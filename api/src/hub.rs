@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use domain::{Chat, ServiceError, SessionId, trace};
+use domain::{Chat, Event, ServiceError, SessionId, trace};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -116,8 +116,13 @@ pub struct HubSetup {
     pub tasks: TaskTracker,
     /// Called when a session has ended, with the session whose sockets must close.
     pub on_session_ended: Arc<dyn Fn(SessionId) + Send + Sync>,
+    /// Called with each event as soon as it is seen, in the order of its lane, and with nothing when the log is another one.
+    pub on_event: OnEvent,
     pub stop: CancellationToken,
 }
+
+/// Hears of every event, or that the log is another one.
+pub type OnEvent = Arc<dyn Fn(Option<&Event>) + Send + Sync>;
 
 /// The live delivery of this node. Cheap to clone.
 #[derive(Clone)]
@@ -206,7 +211,7 @@ impl Hub {
             restarts: Semaphore::new(RESTARTS_MAX),
         });
         let feed = feed::follow(&shared, heads.clone(), &setup.stop);
-        let actor = Actor::new(&shared, heads, setup.on_session_ended);
+        let actor = Actor::new(&shared, heads, setup.on_session_ended, setup.on_event);
         let acting = actor.run(inbox, feed, setup.stop.clone());
         setup.tasks.spawn(shared.chat.lifeline().hold_until(&setup.stop, "hub", acting));
         let (wakes, stop) = (shared.wakes.clone(), setup.stop.clone());
@@ -230,6 +235,16 @@ impl Hub {
         let opening = async move { start::run(&hub.shared, open, subscription).await };
         self.shared.tasks.spawn(trace::scope(trace, opening));
         Box::new(ending)
+    }
+
+    /// Whether all that was committed a second ago has been seen.
+    pub fn is_fresh(&self) -> bool {
+        self.shared.view.is_fresh()
+    }
+
+    /// Resolves when it has.
+    pub async fn fresh(&self) {
+        self.shared.view.fresh().await;
     }
 
     pub fn metrics(&self) -> &HubMetrics {

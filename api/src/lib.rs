@@ -6,6 +6,7 @@
 //! `domain::Chat`; it holds no rule of the product. `viewer` is who asks; `connection` is what a socket gives to the
 //! requests that come over it.
 
+pub mod activity;
 pub mod app;
 pub mod coercion;
 pub mod connection;

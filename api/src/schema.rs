@@ -36,7 +36,7 @@ pub use self::{
     mutation::Mutation,
     query::Query,
     request::request_data,
-    subscription::{EventFeed, Subscription},
+    subscription::{ActivityFeed, EventFeed, Subscription},
 };
 use crate::settings::Settings;
 

@@ -18,6 +18,7 @@ mod list;
 mod measure;
 mod one_conversation;
 mod peer;
+mod presence;
 mod push;
 mod raw;
 mod reconnect;
@@ -97,6 +98,8 @@ enum Name {
     B10,
     /// Conversation list and history page over GraphQL against the same rows by plain SQL.
     B11,
+    /// What presence takes: of an idle user, and of a change.
+    Presence,
 }
 
 #[tokio::main]
@@ -136,6 +139,10 @@ async fn main() {
             Name::B10 => {
                 let bench = Arc::new(database::server(server.as_deref()).await);
                 push::b10(&bench, arguments.rounds).await
+            }
+            Name::Presence => {
+                let bench = database::server(server.as_deref()).await;
+                presence::presence(&bench, arguments.rounds, arguments.idle).await
             }
             Name::B11 => {
                 let bench = Arc::new(database::server(server.as_deref()).await);

@@ -7,7 +7,7 @@
 //! counts for itself, and a restart forgets. Where an account has signed in from is in the database, too, as a keyed hash, and is
 //! asked for when the account's own limit is reached: so the owner is known after a restart and on every node.
 
-mod rates;
+pub(crate) mod rates;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 

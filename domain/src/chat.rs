@@ -1,18 +1,26 @@
 //! [`Chat`]: everything Confab does, in this process or behind gRPC.
 
+mod presence;
+
 use std::{collections::HashMap, sync::Arc};
 
 use futures_util::future::Either;
-use tokio::{sync::broadcast, time::Instant};
+use tokio::{
+    sync::{broadcast, watch},
+    time::Instant,
+};
 
 use crate::{
-    Caller, ConversationId, ConversationView, Credentials, CursorError, CursorPosition, DeadTask, Direction,
-    LaneId, LaneLayout, Limits, LoggedBatch, Member, MemberId, Message, MessageId, Page, PageRequest,
-    Positions, PushAddress, PushBatch, PushProvider, PushRange, PushTask, Pushed, QuietHours, RelayBacklog,
-    RelayLane, ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId, WorkerId,
+    ActivityScope, Caller, ConversationId, ConversationView, Credentials, CursorError, CursorPosition,
+    DeadTask, Direction, LaneId, LaneLayout, Limits, LoggedBatch, Member, MemberId, Message, MessageId, Page,
+    PageRequest, Positions, PresenceVisibility, PushAddress, PushBatch, PushProvider, PushRange, PushTask,
+    Pushed, QuietHours, RelayBacklog, RelayLane, ServiceError, ServiceResult, Session, SessionId, Switches,
+    Timestamp, User, UserId, WorkerId,
+    attempts::rates::Rates,
     budget::Budgets,
     contract::{proto, wire::Wire},
     cursor,
+    departures::Departures,
     documents::SharedDocuments,
     ended_sessions::EndedSessions,
     grpc::{
@@ -25,7 +33,7 @@ use crate::{
     lifeline::Lifeline,
     measure,
     port::{
-        Bus, Clock, Presence, Random,
+        Bus, Clock, Presence, Random, Whispers,
         conversations::{HistoryPage, ListCursor, Missed},
         log::Heads,
     },
@@ -57,6 +65,11 @@ pub(crate) struct Local {
     pub ended_sessions: Arc<EndedSessions>,
     pub bus: Arc<dyn Bus>,
     pub presence: Arc<dyn Presence>,
+    pub whispers: Arc<dyn Whispers>,
+    pub departures: Departures,
+    /// How often each user may say that they are typing, here.
+    pub typing: Rates<UserId>,
+    pub switches: watch::Receiver<Switches>,
     pub documents: SharedDocuments,
     pub budgets: Arc<Budgets>,
     pub lifeline: Lifeline,
@@ -141,11 +154,6 @@ impl Chat {
     /// The shortcut from commits; a hint.
     pub fn live(&self) -> broadcast::Receiver<Arc<LoggedBatch>> {
         self.local.bus.subscribe()
-    }
-
-    /// A session's first subscription on this node went live, or its last one ended. A hint for pushes.
-    pub fn announce(&self, user: UserId, session: SessionId, live: bool) {
-        self.local.presence.announce(user, session, live);
     }
 
     pub fn seal_cursor(&self, position: &CursorPosition) -> String {

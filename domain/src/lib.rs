@@ -14,6 +14,7 @@ mod chat;
 pub mod commit;
 pub mod contract;
 pub mod cursor;
+mod departures;
 mod documents;
 mod ended_sessions;
 pub mod error;

@@ -44,6 +44,10 @@ metrics! {
     SLOW_READERS = Counter "confab_slow_readers_total" [""] "Sockets closed because their client did not read.";
     EXECUTIONS = Counter "confab_executions_total" [""] "Executions of a subscription's selection for an event.";
     HUB_VERIFIED_AT = Gauge "confab_hub_verified_timestamp_seconds" [""] "When the hub last knew the log to its end, as Unix time; after 1 s it delivers nothing.";
+    ACTIVITY_SUBSCRIPTIONS = Gauge "confab_activity_subscriptions" [""] "Subscriptions to activity open now.";
+    ACTIVITY_DELIVERIES = Counter "confab_activity_deliveries_total" ["kind"] "Changes told to subscriptions to activity; kind `presence` or `typing`.";
+    PRESENCE_WATCHED = Gauge "confab_presence_watched" [""] "Users whose presence somebody watches on this node.";
+    PRESENCE_CHANGES = Counter "confab_presence_changes_total" [""] "Changes of users who are watched on this node.";
     CALLS = Counter "confab_calls_total" ["call, outcome"] "Calls of the domain; outcome `ok` or the error's code.";
     CALL_SECONDS = Latency "confab_call_seconds" ["call"] "Calls of the domain, from the caller's side.";
     ENDPOINT_UP = Gauge "confab_domain_endpoint_up" ["address"] "1 while a domain endpoint answers, else 0.";

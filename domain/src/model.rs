@@ -12,6 +12,7 @@ pub mod member;
 pub mod message;
 pub mod network;
 pub mod page;
+pub mod presence;
 pub mod push;
 pub mod relay;
 pub mod session;
@@ -31,6 +32,10 @@ pub use member::{Member, MemberRole};
 pub use message::{Content, MENTIONS_MAX, Mentions, Message, MessageDraft};
 pub use network::Network;
 pub use page::{Direction, Page, PageRequest};
+pub use presence::{
+    ActivityScope, Contact, Heard, NodeId, PRESENCE_GRACE, PRESENCE_INTERVAL, Presence, PresenceState,
+    PresenceVisibility, Standing, Standings, Switches, TYPING_LIFE, Topic, Whisper,
+};
 pub use push::{
     DeadTask, PushAddress, PushBatch, PushProvider, PushRange, PushTarget, PushTask, Pushed, QuietHours,
     Subscription,

@@ -5,6 +5,7 @@ pub mod ambient;
 pub mod buckets;
 pub mod bus;
 pub mod cache;
+pub mod contacts;
 pub mod conversations;
 pub mod devices;
 pub mod documents;
@@ -13,12 +14,14 @@ pub mod presence;
 pub mod pushes;
 pub mod queue;
 pub mod relays;
+pub mod whispers;
 
 pub use accounts::Accounts;
 pub use ambient::{Clock, Random};
 pub use buckets::Buckets;
 pub use bus::Bus;
 pub use cache::Cache;
+pub use contacts::Contacts;
 pub use conversations::Conversations;
 pub use devices::Devices;
 pub use documents::Documents;
@@ -27,6 +30,7 @@ pub use presence::Presence;
 pub use pushes::Pushes;
 pub use queue::Queue;
 pub use relays::Relays;
+pub use whispers::Whispers;
 
 use std::error::Error;
 

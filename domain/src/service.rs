@@ -8,7 +8,7 @@ pub mod change_password;
 pub mod conversations;
 pub mod create_group;
 mod credentials;
-mod group;
+pub(crate) mod group;
 pub mod leave_group;
 pub mod live;
 pub mod mark_read;
@@ -16,6 +16,7 @@ pub mod members;
 pub mod messages;
 pub mod mute_conversation;
 pub mod open_direct_conversation;
+pub mod presence;
 pub mod push;
 pub mod refresh_session;
 pub mod register;
@@ -46,7 +47,7 @@ use crate::{
     keys::KeyRing,
     model::Limits,
     passwords::Passwords,
-    port::{Accounts, Bus, Clock, Conversations, Devices, Log, Presence, Pushes, Random, Relays},
+    port::{Accounts, Bus, Clock, Contacts, Conversations, Devices, Log, Presence, Pushes, Random, Relays},
     tokens::AccessTokens,
 };
 
@@ -64,6 +65,7 @@ pub(crate) struct Services {
     pub log: Arc<dyn Log>,
     pub accounts: Arc<dyn Accounts>,
     pub conversations: Arc<dyn Conversations>,
+    pub contacts: Arc<dyn Contacts>,
     /// For reads that may be a moment late.
     pub copies: Copies,
     pub bus: Arc<dyn Bus>,

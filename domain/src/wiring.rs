@@ -2,26 +2,31 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    Chat, Limits,
+    Chat, Limits, Switches,
     adapter::{
         ambient::{SystemClock, SystemRandom},
-        in_process::{InProcessBuckets, InProcessBus, InProcessCache, InProcessDocuments, InProcessPresence},
+        in_process::{
+            InProcessBuckets, InProcessBus, InProcessCache, InProcessDocuments, InProcessPresence,
+            InProcessWhispers,
+        },
         sql::SqlStore,
     },
-    attempts::Attempts,
+    attempts::{Attempts, rates::Rates},
     budget::Budgets,
     cache::{Copies, CopiesSetup},
     chat::{Backend, Local},
     commit::{Committers, CommittersSetup, IdSource},
+    departures::Departures,
     documents::SharedDocuments,
     grpc::Remote,
     keys::KeyRing,
     lifeline::Lifeline,
     passwords::Passwords,
-    port::{Buckets, Bus, Cache, Clock, Documents, Log, Presence, Random},
+    port::{Buckets, Bus, Cache, Clock, Documents, Log, Presence, Random, Whispers},
     service::{Domain, Services},
     tokens::AccessTokens,
 };
@@ -37,6 +42,10 @@ pub struct Wiring {
     pub bus: Arc<dyn Bus>,
     /// Who is live, on whatever node.
     pub presence: Arc<dyn Presence>,
+    /// What nodes say to each other in passing.
+    pub whispers: Arc<dyn Whispers>,
+    /// What may change while the process runs.
+    pub switches: watch::Receiver<Switches>,
     /// Copies that processes share; `None` where each has only its own.
     pub cache: Option<Arc<dyn Cache>>,
     /// Registered documents that processes share.
@@ -52,15 +61,30 @@ impl Wiring {
     pub fn new(store: SqlStore, keys: KeyRing, limits: Limits) -> Self {
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
         let bus = Arc::new(InProcessBus::default());
-        let presence = Arc::new(InProcessPresence::default());
+        let (whispers, presence, switches) = alone();
         let (tasks, lifeline) = (TaskTracker::new(), Lifeline::default());
         let (cache, documents, buckets) = (None, None, None);
-        Self { store, keys, limits, clock, random, bus, presence, cache, documents, buckets, tasks, lifeline }
+        Self {
+            store,
+            keys,
+            limits,
+            clock,
+            random,
+            bus,
+            presence,
+            whispers,
+            switches,
+            cache,
+            documents,
+            buckets,
+            tasks,
+            lifeline,
+        }
     }
 
     /// A domain in this process, in dependency order.
     pub fn build(self) -> Chat {
-        let Self { store, keys, limits, clock, random, bus, presence, .. } = self;
+        let Self { store, keys, limits, clock, random, bus, presence, whispers, switches, .. } = self;
         let Self { cache, documents, buckets, tasks, lifeline, .. } = self;
         let installation = store.installation().to_owned();
         let store = Arc::new(store);
@@ -87,6 +111,10 @@ impl Wiring {
             ended_sessions: Arc::default(),
             bus: bus.clone(),
             presence: presence.clone(),
+            whispers,
+            departures: Departures::default(),
+            typing: Rates::new(limits.typing_rate),
+            switches,
             documents: shared_documents(&limits, documents),
             budgets: budgets(&clock, buckets),
             lifeline,
@@ -111,6 +139,7 @@ impl Wiring {
             log,
             accounts: store.clone(),
             conversations: store.clone(),
+            contacts: store.clone(),
             devices: store.clone(),
             pushes: store.clone(),
             presence,
@@ -135,6 +164,10 @@ pub struct RemoteWiring {
     /// How this process hears of commits at once.
     pub bus: Arc<dyn Bus>,
     pub presence: Arc<dyn Presence>,
+    /// What nodes say to each other in passing.
+    pub whispers: Arc<dyn Whispers>,
+    /// What may change while the process runs.
+    pub switches: watch::Receiver<Switches>,
     pub documents: Option<Arc<dyn Documents>>,
     pub buckets: Option<Arc<dyn Buckets>>,
     pub lifeline: Lifeline,
@@ -143,19 +176,35 @@ pub struct RemoteWiring {
 impl RemoteWiring {
     pub fn new(remote: Remote, keys: KeyRing, limits: Limits) -> Self {
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-        let presence = Arc::new(InProcessPresence::default());
+        let (whispers, presence, switches) = alone();
         let (bus, lifeline) = (Arc::new(InProcessBus::default()), Lifeline::default());
         let (documents, buckets) = (None, None);
-        Self { remote, keys, limits, clock, random, bus, presence, documents, buckets, lifeline }
+        Self {
+            remote,
+            keys,
+            limits,
+            clock,
+            random,
+            bus,
+            presence,
+            whispers,
+            switches,
+            documents,
+            buckets,
+            lifeline,
+        }
     }
 
     pub fn build(self) -> Chat {
-        let Self { remote, keys, limits, clock, random, bus, presence, documents, buckets, lifeline } = self;
+        let Self { remote, keys, limits, clock, random, bus, presence, whispers, switches, .. } = self;
+        let Self { documents, buckets, lifeline, .. } = self;
         let local = Local {
             installation: remote.installation.clone(),
             layout: remote.layout,
             documents: shared_documents(&limits, documents),
             budgets: budgets(&clock, buckets),
+            typing: Rates::new(limits.typing_rate),
+            departures: Departures::default(),
             limits,
             tokens: Arc::new(AccessTokens::new(keys.clone(), clock.clone())),
             keys,
@@ -164,10 +213,20 @@ impl RemoteWiring {
             ended_sessions: Arc::default(),
             bus,
             presence,
+            whispers,
+            switches,
             lifeline,
         };
         Chat { local: Arc::new(local), backend: Backend::There(Arc::new(remote)) }
     }
+}
+
+/// What a process says to itself when there is nobody else, with everything switched on.
+fn alone() -> (Arc<dyn Whispers>, Arc<dyn Presence>, watch::Receiver<Switches>) {
+    let whispers: Arc<dyn Whispers> = Arc::new(InProcessWhispers::default());
+    let presence = Arc::new(InProcessPresence::new(whispers.clone()));
+    // Nobody switches: the last value stays.
+    (whispers, presence, watch::channel(Switches::default()).1)
 }
 
 fn shared_documents(limits: &Limits, far: Option<Arc<dyn Documents>>) -> SharedDocuments {

@@ -9,6 +9,7 @@ pub mod conversation;
 pub mod dead_task;
 pub mod device;
 pub mod familiar_network;
+pub mod hidden_presence;
 pub mod id_lease;
 pub mod log_lane;
 pub mod member;

@@ -16,9 +16,10 @@ mod m0006_push;
 mod m0007_familiar_networks;
 mod m0008_unused_sessions;
 mod m0009_mentions;
+mod m0010_presence;
 
 /// The schema version this binary needs: how many of the migrations below it relies on.
-pub const SCHEMA_VERSION: i32 = 9;
+pub const SCHEMA_VERSION: i32 = 10;
 
 pub struct Migrator;
 
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_familiar_networks::Migration),
             Box::new(m0008_unused_sessions::Migration),
             Box::new(m0009_mentions::Migration),
+            Box::new(m0010_presence::Migration),
         ]
     }
 }

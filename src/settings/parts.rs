@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::{guard, hub::HubLimits, server::TlsFiles, settings::SocketSettings};
+use api::{activity::ActivityLimits, guard, hub::HubLimits, server::TlsFiles, settings::SocketSettings};
 use domain::{DocumentBounds, Limits, Rate, Refill};
 
 use super::Settings;
@@ -30,6 +30,7 @@ impl Settings {
             sign_in_address_rate: rate(self.sign_in_address_burst, self.sign_in_address_refill_ms),
             sign_in_account_rate: rate(self.sign_in_account_burst, self.sign_in_account_refill_ms),
             registration_rate: rate(self.registration_burst, self.registration_refill_ms),
+            typing_rate: rate(self.typing_burst, self.typing_refill_ms),
             documents: DocumentBounds {
                 documents_max: self.persisted_documents_max,
                 bytes_max: self.persisted_documents_bytes_max,
@@ -59,6 +60,15 @@ impl Settings {
             ahead_batches_max: self.ahead_batches_max,
             ahead_batches_bytes_max: self.ahead_batches_bytes_max,
             feed_bytes_max: self.feed_bytes_max,
+            execution_timeout: Duration::from_millis(self.event_timeout_ms),
+        }
+    }
+
+    pub fn activity_limits(&self) -> ActivityLimits {
+        ActivityLimits {
+            watches_max: self.activity_watches_max,
+            watches_per_user_max: self.activity_watches_per_user_max,
+            users_max: self.activity_users_max,
             execution_timeout: Duration::from_millis(self.event_timeout_ms),
         }
     }

@@ -14,10 +14,12 @@ pub(super) struct Entry {
     pub key: &'static str,
     pub doc: &'static str,
     pub default: &'static str,
+    /// Whether it is read again while the process runs.
+    pub is_live: bool,
 }
 
 macro_rules! settings {
-    ($($(#[doc = $doc:literal])+ $name:ident: $kind:ty = $default:literal $(, $low:literal ..= $high:literal)?;)*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident: $kind:ty = $default:literal $(, $low:literal ..= $high:literal)? $(($live:ident))?;)*) => {
         /// Everything that can be set.
         #[derive(Clone, Debug)]
         pub struct Settings {
@@ -29,10 +31,21 @@ macro_rules! settings {
                 key: stringify!($name),
                 doc: concat!($($doc, "\n",)+),
                 default: $default,
+                is_live: {
+                    const MARKS: &[&str] = &[$(stringify!($live))?];
+                    !MARKS.is_empty()
+                },
             },)*
         ];
 
         impl Settings {
+            /// What differs in another reading, of those that are live or of the others.
+            pub fn differences(&self, other: &Self, live: bool) -> Vec<&'static str> {
+                let differ = [$(format!("{:?}", self.$name) != format!("{:?}", other.$name),)*];
+                let differing = ENTRIES.iter().zip(differ).filter(|(entry, differs)| *differs && entry.is_live == live);
+                differing.map(|(entry, _)| entry.key).collect()
+            }
+
             /// Takes what was given, notes what is wrong, and fills in the defaults.
             pub(super) fn parse(mut given: Given, problems: &mut Vec<Problem>) -> Self {
                 let settings = Self {
@@ -316,6 +329,21 @@ settings! {
     socket_ping_interval_ms: u64 = "25000", 100 ..= 25_000;
     /// Milliseconds that one write may take before the reader is too slow.
     socket_write_timeout_ms: u64 = "10000", 100 ..= 60_000;
+
+    /// Whether people see who is there.
+    presence_enabled: bool = "on" (live);
+    /// Whether people see who is typing.
+    typing_enabled: bool = "on" (live);
+    /// How often one user may say in a row that they are typing, on each node.
+    typing_burst: u32 = "20", 1 ..= 10_000;
+    /// Milliseconds until one more is possible.
+    typing_refill_ms: u64 = "500", 1 ..= 86_400_000;
+    /// Users whom one subscription to `activity` may watch, members of its conversations included.
+    activity_users_max: u32 = "1000", 1 ..= 100_000;
+    /// Users and conversations that all subscriptions to `activity` of one user may watch on this node.
+    activity_watches_per_user_max: usize = "5000", 1 ..= 1_000_000;
+    /// Users and conversations that all subscriptions to `activity` on this node may watch, about 300 bytes each.
+    activity_watches_max: usize = "200000", 1 ..= 100_000_000;
 
     /// Milliseconds over which a stopping node spreads the closing of its sockets.
     drain_spread_ms: u64 = "5000", 0 ..= 60_000;

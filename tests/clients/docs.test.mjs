@@ -113,7 +113,8 @@ class Page {
         {
           next(answer) {
             answers.push(answer);
-            if (answer.data?.events?.__typename === 'StreamLive') done(resolve, answers);
+            const name = (answer.data?.events ?? answer.data?.activity)?.__typename;
+            if (name === 'StreamLive' || name === 'ActivityOpened') done(resolve, answers);
           },
           error: (errors) => (Array.isArray(errors) ? done(resolve, [...answers, { errors }]) : done(reject, errors)),
           complete: () => done(resolve, answers),
@@ -178,7 +179,7 @@ for (const name of pages) {
 
 it('the pages for integrators have blocks', () => {
   const having = (name) => blocksOf(readFileSync(new URL(name, docs), 'utf8')).length > 0;
-  for (const name of ['getting-started.md', 'paging.md', 'live.md', 'sending.md', 'limits.md', 'websocket.md']) {
+  for (const name of ['getting-started.md', 'paging.md', 'live.md', 'sending.md', 'limits.md', 'websocket.md', 'presence.md']) {
     assert.ok(having(name), name);
   }
 });

@@ -4,20 +4,33 @@ import { fileURLToPath } from 'node:url';
 import { configs, parser, rules } from '@graphql-eslint/eslint-plugin';
 
 // Never fetched again by themselves: they are read with what they belong to, so they have no id.
-const PARTS = ['Budget', 'Credentials', 'Limits', 'PageInfo', 'QuietHours', 'RateLimit', 'UserError'];
+const PARTS = [
+  'Budget',
+  'Credentials',
+  'Limits',
+  'PageInfo',
+  'Presence',
+  'QuietHours',
+  'RateLimit',
+  'UserError',
+  'UserPresence',
+];
 const PART_SUFFIXES = ['Payload', 'Connection', 'Edge', 'Content'];
 // An event is named by its conversation and `rev`, or is a mark in the stream.
 const EVENTS = [
+  'ActivityOpened',
   'ConversationAdded',
   'ConversationChanged',
   'MemberAdded',
   'MemberChanged',
   'MemberRemoved',
   'MessageSent',
+  'PresenceChanged',
   'ReadMarked',
   'ResyncRequired',
   'StreamLive',
   'StreamOpened',
+  'TypingChanged',
 ];
 // `username` is one English word, and what people call it.
 const WORDS_WITH_PREFIX = ['username'];

@@ -22,6 +22,11 @@ pub struct Listener(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Listener {
     pub async fn open(url: &str, token: &str, after: Option<&str>) -> Option<Self> {
+        Self::subscribed(url, token, EVENTS, json!({ "after": after })).await
+    }
+
+    /// With another subscription.
+    pub async fn subscribed(url: &str, token: &str, query: &str, variables: Value) -> Option<Self> {
         let url = format!("{}/graphql", url.replacen("http", "ws", 1));
         let mut request = url.into_client_request().expect("an address");
         let subprotocol = "graphql-transport-ws".parse().expect("a header");
@@ -31,8 +36,8 @@ impl Listener {
         listener
             .say(json!({ "type": "connection_init", "payload": { "authorization": authorization } }))
             .await?;
-        assert_eq!(listener.hear().await?["type"], "connection_ack");
-        let payload = json!({ "query": EVENTS, "variables": { "after": after } });
+        assert_eq!(listener.hear(DEADLINE).await?["type"], "connection_ack");
+        let payload = json!({ "query": query, "variables": variables });
         listener.say(json!({ "id": "1", "type": "subscribe", "payload": payload })).await?;
         Some(listener)
     }
@@ -41,9 +46,9 @@ impl Listener {
         self.0.send(Message::text(message.to_string())).await.ok()
     }
 
-    async fn hear(&mut self) -> Option<Value> {
+    async fn hear(&mut self, within: Duration) -> Option<Value> {
         loop {
-            let frame = tokio::time::timeout(DEADLINE, self.0.next()).await.expect("something in time");
+            let frame = tokio::time::timeout(within, self.0.next()).await.expect("something in time");
             match frame?.ok()? {
                 Message::Text(text) => return Some(serde_json::from_str(&text).expect("JSON")),
                 Message::Close(_) => return None,
@@ -53,10 +58,19 @@ impl Listener {
     }
 
     pub async fn event(&mut self) -> Option<Value> {
-        let message = self.hear().await?;
+        Some(self.data().await?["events"].clone())
+    }
+
+    /// What comes next, of whatever subscription it is.
+    pub async fn data(&mut self) -> Option<Value> {
+        self.patiently(DEADLINE).await
+    }
+
+    pub async fn patiently(&mut self, within: Duration) -> Option<Value> {
+        let message = self.hear(within).await?;
         assert_eq!(message["type"], "next", "{message}");
         assert!(message["payload"].get("errors").is_none(), "{message}");
-        Some(message["payload"]["data"]["events"].clone())
+        Some(message["payload"]["data"].clone())
     }
 
     /// What comes up to and with `StreamLive`.

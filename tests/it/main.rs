@@ -13,6 +13,7 @@ mod listener;
 mod metrics;
 mod nodes;
 mod people;
+mod presence;
 mod providers;
 mod push;
 mod push_stage;

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    IdMap, Open, Shared,
+    IdMap, OnEvent, Open, Shared,
     audience::concerns,
     feed::{Feed, FeedItem},
     group::{Execution, GroupKey, Job, Plan},
@@ -68,6 +68,7 @@ pub(super) struct Actor {
     recent: Recent,
     waiting: Vec<GoLive>,
     on_session_ended: Arc<dyn Fn(SessionId) + Send + Sync>,
+    on_event: OnEvent,
 }
 
 impl Actor {
@@ -75,6 +76,7 @@ impl Actor {
         shared: &Arc<Shared>,
         heads: Heads,
         on_session_ended: Arc<dyn Fn(SessionId) + Send + Sync>,
+        on_event: OnEvent,
     ) -> Self {
         Self {
             shared: shared.clone(),
@@ -85,6 +87,7 @@ impl Actor {
             ahead: VecDeque::new(),
             waiting: Vec::new(),
             on_session_ended,
+            on_event,
         }
     }
 
@@ -145,6 +148,7 @@ impl Actor {
         match &item {
             FeedItem::Batch(batch, _) => {
                 for event in &batch.events {
+                    (self.on_event)(Some(event));
                     match event.fact {
                         Fact::MemberLeft { conversation, rev, user } => {
                             self.note_removal(user, About { conversation, rev });
@@ -159,6 +163,7 @@ impl Actor {
             }
             FeedItem::Reset(_) => {
                 self.ahead.clear();
+                (self.on_event)(None);
                 self.shared.openings.forget_removals();
                 for subscription in self.roster.subscriptions() {
                     subscription.open.removals.forget();

@@ -13,7 +13,7 @@ use async_graphql::{
 };
 use domain::{
     Caller, Chat, ConversationId, ConversationView, Member, MemberId, Message, MessageId, Page, PageRequest,
-    PushProvider, ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId,
+    Presence, PushProvider, ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId,
     port::conversations::HistoryPage,
 };
 
@@ -68,6 +68,10 @@ impl Loaders {
             return Ok(None);
         }
         self.entities().load_one(TotalUnreadKey).await
+    }
+
+    pub async fn presence(&self, id: UserId) -> ServiceResult<Option<Presence>> {
+        self.users().load_one(PresenceKey(id)).await
     }
 
     pub async fn session(&self, id: SessionId) -> ServiceResult<Option<Session>> {
@@ -157,6 +161,20 @@ impl Loader<TotalUnreadKey> for Reads {
     async fn load(&self, _keys: &[TotalUnreadKey]) -> Found<TotalUnreadKey, i32> {
         let total = self.chat.total_unread_count(self.viewer.caller()?).await.map_err(error::shared)?;
         Ok(HashMap::from([(TotalUnreadKey, total)]))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct PresenceKey(UserId);
+
+impl Loader<PresenceKey> for Reads {
+    type Value = Presence;
+    type Error = ServiceError;
+
+    async fn load(&self, keys: &[PresenceKey]) -> Found<PresenceKey, Presence> {
+        let ids: Vec<_> = keys.iter().map(|key| key.0).collect();
+        let found = self.chat.presences(self.viewer.caller()?, &ids).await.map_err(error::shared)?;
+        Ok(found.into_iter().map(|(id, presence)| (PresenceKey(id), presence)).collect())
     }
 }
 

@@ -14,7 +14,10 @@ pub mod remove_member;
 pub mod renew_connection;
 pub mod send_message;
 pub mod set_member_role;
+pub mod set_presence;
+pub mod set_presence_visibility;
 pub mod set_quiet_hours;
+pub mod set_typing;
 pub mod sign_in;
 pub mod sign_out;
 pub mod unregister_device;
@@ -38,7 +41,10 @@ use self::{
     renew_connection::{RenewConnectionInput, RenewConnectionPayload},
     send_message::{SendMessageInput, SendMessagePayload},
     set_member_role::{SetMemberRoleInput, SetMemberRolePayload},
+    set_presence::{SetPresenceInput, SetPresencePayload},
+    set_presence_visibility::{SetPresenceVisibilityInput, SetPresenceVisibilityPayload},
     set_quiet_hours::{SetQuietHoursInput, SetQuietHoursPayload},
+    set_typing::{SetTypingInput, SetTypingPayload},
     sign_in::{SignInInput, SignInPayload},
     sign_out::{SignOutInput, SignOutPayload},
     unregister_device::{UnregisterDeviceInput, UnregisterDevicePayload},
@@ -243,5 +249,34 @@ impl Mutation {
         #[graphql(desc = "Which hours.")] input: SetQuietHoursInput,
     ) -> Nullable<SetQuietHoursPayload> {
         Some(set_quiet_hours::set_quiet_hours(ctx, input).await)
+    }
+
+    /// Says whether somebody looks at this device. For the session of the WebSocket that it is sent on, next to a subscription to
+    /// `events`; a user is `AWAY` when all their devices are. Lost when the session is gone for longer than 10 seconds.
+    async fn set_presence(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Whether somebody looks at the device.")] input: SetPresenceInput,
+    ) -> Nullable<SetPresencePayload> {
+        Some(set_presence::set_presence(ctx, input).await)
+    }
+
+    /// Says who may know whether the viewer is there. Kept. Those who watch are told nothing more within seconds.
+    async fn set_presence_visibility(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Who may know.")] input: SetPresenceVisibilityInput,
+    ) -> Nullable<SetPresenceVisibilityPayload> {
+        Some(set_presence_visibility::set_presence_visibility(ctx, input).await)
+    }
+
+    /// Tells those who watch a conversation by `activity` that the viewer types. Never kept; at most 20 calls in a row and then 2 a second,
+    /// unless the operator says otherwise.
+    async fn set_typing(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Where, and whether.")] input: SetTypingInput,
+    ) -> Nullable<SetTypingPayload> {
+        Some(set_typing::set_typing(ctx, input).await)
     }
 }

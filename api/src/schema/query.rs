@@ -4,6 +4,7 @@ pub mod conversation;
 pub mod conversations;
 pub mod limits;
 pub mod node;
+pub mod presence_visibility;
 pub mod quiet_hours;
 pub mod rate_limit;
 pub mod sessions;
@@ -20,6 +21,7 @@ use super::{
         conversation::{Conversation, ConversationConnection},
         limits::{Limits, RateLimit},
         node::Node,
+        presence::PresenceVisibility,
         push::{QuietHours, WebPushPublicKey},
         session::Session,
         user::User,
@@ -64,6 +66,11 @@ impl Query {
     /// When the viewer's devices are not pushed to; null when there are no such hours, and when signed out.
     async fn quiet_hours(&self, ctx: &Context<'_>) -> Nullable<QuietHours> {
         quiet_hours::quiet_hours(ctx).await.transpose()
+    }
+
+    /// Who may know whether the viewer is there, as `setPresenceVisibility` says; null when signed out.
+    async fn presence_visibility(&self, ctx: &Context<'_>) -> Nullable<PresenceVisibility> {
+        presence_visibility::presence_visibility(ctx).await.transpose()
     }
 
     /// Every bound that this server holds clients to.

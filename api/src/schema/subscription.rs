@@ -8,20 +8,26 @@ use futures_util::{StreamExt, stream::BoxStream};
 use super::{
     error::{Result, bad_request},
     types::{
+        activity::{ActivityEvent, ActivityItem},
         event::{AnyEvent, EventItem},
         scalars::EventCursor,
     },
 };
 
 /// The events of one subscription, put into its request by the hub, which has read the arguments; taken once.
-pub struct EventFeed(pub Mutex<Option<BoxStream<'static, EventItem>>>);
+pub type EventFeed = Feed<EventItem>;
 
-impl EventFeed {
-    pub fn new(events: BoxStream<'static, EventItem>) -> Self {
+/// What one subscription to `activity` is told, as above.
+pub type ActivityFeed = Feed<ActivityItem>;
+
+pub struct Feed<T>(Mutex<Option<BoxStream<'static, T>>>);
+
+impl<T> Feed<T> {
+    pub fn new(events: BoxStream<'static, T>) -> Self {
         Self(Mutex::new(Some(events)))
     }
 
-    fn take(&self) -> Option<BoxStream<'static, EventItem>> {
+    fn take(&self) -> Option<BoxStream<'static, T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -53,6 +59,27 @@ impl Subscription {
         let feed = ctx.data_opt::<EventFeed>().and_then(EventFeed::take);
         let feed = feed.ok_or_else(|| bad_request("subscriptions need graphql-transport-ws"))?;
         Ok(feed.map(AnyEvent::from).boxed())
+    }
+
+    /// Who is there and who is typing, of some users and conversations: told in passing, without a cursor. `ActivityOpened` comes first, with
+    /// what is so now; changes follow. After a reconnect, subscribe anew. A user or conversation that does not exist, or that the viewer has
+    /// nothing to do with, is `NOT_FOUND`.
+    #[expect(clippy::unused_async, reason = "a resolver is async, whatever it does")]
+    async fn activity(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Users whose presence to tell, at most 100: people the viewer talks to.")]
+        user_ids: Option<Vec<ID>>,
+        #[graphql(
+            desc = "Conversations of the viewer, at most 100: who types in them, and the presence of their members. Not of members of large \
+            groups (more than 500 members, unless the operator says otherwise), where nobody is told of typing either."
+        )]
+        conversation_ids: Option<Vec<ID>>,
+    ) -> Result<BoxStream<'static, ActivityEvent>> {
+        let _ = (user_ids, conversation_ids);
+        let feed = ctx.data_opt::<ActivityFeed>().and_then(ActivityFeed::take);
+        let feed = feed.ok_or_else(|| bad_request("subscriptions need graphql-transport-ws"))?;
+        Ok(feed.map(ActivityEvent::from).boxed())
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the GraphQL face promises, seen from outside the crate.
 
+mod activity;
 mod authorisation;
 mod bad_input;
 mod bombs;

@@ -14,12 +14,13 @@ use std::{
 };
 
 use api::{
+    activity::ActivityLimits,
     app::{self, ApiSetup},
     hub::{Hub, HubLimits},
     settings::Settings,
 };
 use domain::{
-    Chat, Limits, Timestamp,
+    Chat, Limits, Switches, Timestamp,
     adapter::{
         ambient::{SystemClock, SystemRandom},
         in_process::InProcessBus,
@@ -41,7 +42,7 @@ use reqwest::{
     header::{self, HeaderMap},
 };
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -72,6 +73,9 @@ impl Clock for MovedClock {
     }
 }
 
+/// Whom one subscription to `activity` may watch here.
+pub const USERS_MAX: u32 = 10;
+
 /// What nodes share through Redis.
 #[derive(Clone, Default)]
 pub struct Shared {
@@ -87,6 +91,8 @@ pub struct TestServer {
     /// The domain's storage, and the keys that everything is signed with.
     pub store: SqlStore,
     pub keys: KeyRing,
+    /// What may change while the node runs.
+    pub switches: watch::Sender<Switches>,
     client: reqwest::Client,
     _domain: DropGuard,
     _folder: tempfile::TempDir,
@@ -116,7 +122,7 @@ impl TestServer {
 
     /// With bounds of the test's own.
     pub async fn of(clock: Arc<dyn Clock>, settings: Settings, hub: HubLimits, limits: Limits) -> Self {
-        Self::sharing(clock, settings, hub, limits, Shared::default()).await
+        Box::pin(Self::sharing(clock, settings, hub, limits, Shared::default())).await
     }
 
     /// With what it shares with other nodes.
@@ -141,6 +147,8 @@ impl TestServer {
         let wiring = Wiring::new(store.clone(), keys.clone(), limits.clone());
         let (of_domain, of_buckets) = (documents.clone(), buckets.clone());
         let wiring = Wiring { documents: of_domain, buckets: of_buckets, ..wiring };
+        let (switches, live) = watch::channel(Switches::default());
+        let wiring = Wiring { switches: live.clone(), ..wiring };
         let domain = Wiring { clock: clock.clone(), bus: bus.clone(), ..wiring }.build();
         let stop = CancellationToken::new();
         // The domain's process is another one, and outlives the node's.
@@ -148,7 +156,7 @@ impl TestServer {
         let chat = if env::var("CONFAB_TEST_DOMAIN").is_ok_and(|how| how == "grpc") {
             let remote = behind_grpc(domain, &domain_stop).await;
             let wiring = RemoteWiring::new(remote, keys.clone(), limits);
-            RemoteWiring { clock, bus, documents, buckets, ..wiring }.build()
+            RemoteWiring { clock, bus, documents, buckets, switches: live, ..wiring }.build()
         } else {
             domain
         };
@@ -157,6 +165,7 @@ impl TestServer {
             settings: Settings { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..settings },
             web_push_key: None,
             hub,
+            activity: ActivityLimits { users_max: USERS_MAX, ..ActivityLimits::default() },
             tasks: TaskTracker::new(),
             stop: stop.clone(),
         };
@@ -170,6 +179,7 @@ impl TestServer {
             stop,
             store,
             keys,
+            switches,
             client: client(),
             _domain: domain_stop.drop_guard(),
             _folder: folder,

@@ -8,6 +8,9 @@ use std::{
 /// Bytes of batches in one channel of a bus, unless somebody says otherwise.
 pub const BACKLOG_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Whispers that wait to be said or heard, some 40 bytes each; who loses one looks for themselves.
+pub(super) const WHISPERS_MAX: usize = 1024;
+
 /// The sizes of what was put in last.
 pub(super) struct Backlog {
     sizes: Mutex<Sizes>,

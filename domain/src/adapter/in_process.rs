@@ -2,9 +2,10 @@
 
 mod buckets;
 mod documents;
+mod presence;
+mod whispers;
 
 use std::{
-    collections::HashSet,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -14,12 +15,15 @@ use async_trait::async_trait;
 use lru::LruCache;
 use tokio::{sync::broadcast, time::Instant};
 
-pub use self::{buckets::InProcessBuckets, documents::InProcessDocuments};
+pub use self::{
+    buckets::InProcessBuckets, documents::InProcessDocuments, presence::InProcessPresence,
+    whispers::InProcessWhispers,
+};
 use super::backlog::{BACKLOG_BYTES_MAX, Backlog};
 use crate::{
-    LoggedBatch, SessionId, UserId, measure,
+    LoggedBatch, measure,
     port::{
-        Bus, Cache, Presence,
+        Bus, Cache,
         cache::{CacheAway, CacheKey, Cached, Kept, VOID_LIFE},
     },
 };
@@ -59,31 +63,6 @@ impl Bus for InProcessBus {
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<LoggedBatch>> {
         self.batches.subscribe()
-    }
-}
-
-/// As many as there are sessions with an open subscription, which the sockets' bound limits.
-#[derive(Default)]
-pub struct InProcessPresence(Mutex<HashSet<SessionId>>);
-
-impl InProcessPresence {
-    fn lock(&self) -> MutexGuard<'_, HashSet<SessionId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[async_trait]
-impl Presence for InProcessPresence {
-    fn announce(&self, _: UserId, session: SessionId, live: bool) {
-        if live {
-            self.lock().insert(session);
-        } else {
-            self.lock().remove(&session);
-        }
-    }
-
-    async fn live_sessions(&self, _: &[UserId]) -> HashSet<SessionId> {
-        self.lock().clone()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Redis: hints between nodes. Nothing in it is the only copy of anything (P5).
 //!
-//! `bus` has connections of its own; `presence`, `cache`, `documents` and `buckets` share those of `commands`. `address` says which kinds of
+//! `bus` and `whispers` have connections of their own; `presence`, `cache`, `documents` and `buckets` share those of `commands`. `address` says which kinds of
 //! installations there are, `servers` reaches them.
 
 mod address;
@@ -11,6 +11,7 @@ mod commands;
 mod documents;
 mod presence;
 mod servers;
+mod whispers;
 
 pub use address::{RedisAddress, RedisAddressError};
 pub use buckets::RedisBuckets;
@@ -20,6 +21,7 @@ pub use commands::{COMMAND_TIMEOUT, RedisCommands};
 pub use documents::RedisDocuments;
 pub use presence::{RedisPresence, RedisPresenceSetup};
 pub use servers::{RedisServers, RedisServersError};
+pub use whispers::{RedisWhispers, RedisWhispersSetup};
 
 use std::time::Duration;
 

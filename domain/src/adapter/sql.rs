@@ -1,12 +1,13 @@
 //! Storage in SQL: `MariaDB` and MySQL, PostgreSQL, `SQLite`. One adapter; what differs between them is in `dialect`.
 //!
 //! `transaction` is the write path's hands, `kept` its connections, `log` the lanes and outbox, `conversations` and `missed` the read side, `accounts`
-//! users and sessions, `devices` and `pushes` what their names say, `relays` the leases of the outbox, `session` what servers are told
+//! users and sessions, `contacts`, `devices` and `pushes` what their names say, `relays` the leases of the outbox, `session` what servers are told
 //! of our sessions, `pool` the deadlines of all that, `turns` how many snapshots are read at once. Statements are text with bound
 //! values (`statement`), because the hot ones are shaped by hand.
 
 mod accounts;
 mod connect;
+mod contacts;
 mod conversations;
 mod devices;
 mod dialect;

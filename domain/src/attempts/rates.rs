@@ -19,12 +19,12 @@ const KEYS_MAX: u64 = 100_000;
 /// A key that nobody used for this long, and whose bucket is full again, is forgotten.
 const IDLE_MAX: Duration = Duration::from_hours(1);
 
-pub(super) trait Key: Clone + Eq + Hash + Send + Sync + 'static {}
+pub(crate) trait Key: Clone + Eq + Hash + Send + Sync + 'static {}
 
 impl<T: Clone + Eq + Hash + Send + Sync + 'static> Key for T {}
 
 /// The buckets of one limit. Each is one number, as in the generic cell rate algorithm (ITU-T I.371): when it would be full.
-pub(super) struct Rates<K> {
+pub(crate) struct Rates<K> {
     /// Microseconds.
     refill: i64,
     /// Microseconds that an empty bucket takes to fill.

@@ -309,6 +309,31 @@ macro_rules! calls {
             pub quiet_hours[caller]() -> Option<QuietHours>
                 = quiet_hours(Nothing {}) | _request => ()
                 by Route::Any, again Always;
+            /// What of these the caller may watch: conversations that they are in, and of the users and, at most `members_max`, those
+            /// conversations' members whom they talk to.
+            pub activity_scope[caller](users: &[UserId], conversations: &[ConversationId], members_max: u32)
+                -> ActivityScope
+                = activity_scope(ActivityScopeRequest {
+                    users: users.iter().map(Wire::to_proto).collect(),
+                    conversations: conversations.iter().map(Wire::to_proto).collect(),
+                    members_max: members_max,
+                }) | request => (
+                    &Vec::from_proto(request.users)?, &Vec::from_proto(request.conversations)?, request.members_max
+                )
+                by Route::Any, again Always;
+            /// Who may know whether the caller is there.
+            pub presence_visibility[caller]() -> PresenceVisibility
+                = presence_visibility(Nothing {}) | _request => ()
+                by Route::Any, again Always;
+            pub(crate) keep_presence_visibility[caller](visibility: PresenceVisibility) -> ()
+                = set_presence_visibility(PresenceVisibilityMessage { hidden: visibility.to_reply().hidden })
+                | request => (PresenceVisibility::from_reply(request)?)
+                by Route::Any, again Always;
+            /// These sessions had a subscription until then.
+            pub(crate) note_seen(sessions: Vec<SessionId>, until: Timestamp) -> ()
+                = note_seen(NoteSeenRequest { sessions: sessions.to_proto(), until: until.0 })
+                | request => (Wire::from_proto(request.sessions)?, Timestamp(request.until))
+                by Route::Any, again Always;
             /// The last user of each run of `size` members after a user, at most `runs` of them.
             pub member_runs(conversation: ConversationId, after: UserId, size: u32, runs: u32) -> Vec<UserId>
                 = member_runs(MemberRunsRequest {

@@ -1,5 +1,7 @@
 //! Requests and replies of the calls in protobuf, there and back.
 
+mod presence;
+
 use std::{collections::HashMap, hash::Hash, net::IpAddr, sync::Arc};
 
 use crate::{

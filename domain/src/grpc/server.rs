@@ -25,9 +25,10 @@ use super::{
     status::{to_proto, to_status},
 };
 use crate::{
-    Chat, ConversationId, ConversationView, Credentials, DeadTask, ErrorCode, LoggedBatch, Member, MemberId,
-    Message, MessageId, Page, Positions, PushBatch, PushProvider, PushTask, QuietHours, RelayBacklog,
-    RelayLane, ServiceError, ServiceResult, Session, SessionId, Timestamp, User, UserId, WorkerId,
+    ActivityScope, Chat, ConversationId, ConversationView, Credentials, DeadTask, ErrorCode, LoggedBatch,
+    Member, MemberId, Message, MessageId, Page, Positions, PresenceVisibility, PushBatch, PushProvider,
+    PushTask, QuietHours, RelayBacklog, RelayLane, ServiceError, ServiceResult, Session, SessionId,
+    Timestamp, User, UserId, WorkerId,
     contract::{
         proto::{
             self, DESCRIPTORS, SendMessagesReply, SendMessagesRequest,

@@ -59,6 +59,8 @@ pub struct Limits {
     pub sign_in_account_rate: Rate,
     /// Registrations from one address.
     pub registration_rate: Rate,
+    /// How often one user may say that they are typing.
+    pub typing_rate: Rate,
     /// Documents that clients register, in this process and again in Redis.
     pub documents: DocumentBounds,
     /// What a user may spend on operations, as their cost is counted.
@@ -94,6 +96,8 @@ impl Default for Limits {
             // At most 8,640 guesses a day.
             sign_in_account_rate: Rate { burst: 30, refill: Duration::from_secs(10) },
             registration_rate: Rate { burst: 20, refill: Duration::from_secs(10) },
+            // Somebody who types in several conversations, at several devices.
+            typing_rate: Rate { burst: 20, refill: Duration::from_millis(500) },
             documents: DocumentBounds { documents_max: 10_000, bytes_max: 16 * 1024 * 1024 },
             // A minute of a busy client at once; then a hundred messages or a thousand objects a second.
             user_budget: Refill { burst: 60_000, per_second: 1000 },

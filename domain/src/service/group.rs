@@ -209,7 +209,7 @@ impl Group {
     }
 }
 
-pub(super) fn no_such_conversation() -> ServiceError {
+pub(crate) fn no_such_conversation() -> ServiceError {
     ServiceError::not_found("conversation").at(&["conversationId"])
 }
 

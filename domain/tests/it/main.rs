@@ -11,6 +11,7 @@ mod groups;
 mod harness;
 mod missed;
 mod openings;
+mod presence;
 mod pushes;
 mod recorder;
 mod recount;

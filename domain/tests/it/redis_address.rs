@@ -3,18 +3,19 @@
 use std::{sync::Arc, time::Duration};
 
 use domain::{
-    ConversationId, Event, Fact, LaneId, LaneLayout, LoggedBatch, SessionId, UserId,
+    ConversationId, Event, Fact, Heard, LaneId, LaneLayout, LoggedBatch, SessionId, Switches, Topic, UserId,
+    Whisper,
     adapter::redis::{
         RedisAddress, RedisBus, RedisBusSetup, RedisCache, RedisCommands, RedisPresence, RedisPresenceSetup,
-        RedisServers,
+        RedisServers, RedisWhispers, RedisWhispersSetup,
     },
     port::{
-        Bus as _, Cache as _, Presence as _,
+        Bus as _, Cache as _, Presence as _, Whispers as _,
         cache::{CacheKey, Cached, Kept},
     },
 };
 use tokio::{
-    sync::broadcast::Receiver,
+    sync::{broadcast::Receiver, watch},
     time::{Instant, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -29,6 +30,7 @@ const LAYOUT: LaneLayout = LaneLayout { count: 4 };
 struct Node {
     bus: RedisBus,
     presence: RedisPresence,
+    whispers: Arc<RedisWhispers>,
     cache: RedisCache,
     commands: RedisCommands,
     _stop: DropGuard,
@@ -47,14 +49,23 @@ fn node(servers: &RedisServers) -> Node {
     });
     let commands = RedisCommands::start(servers.clone(), &held(&stop));
     let (to, prefix_too) = (commands.clone(), prefix.clone());
+    let whispers = Arc::new(RedisWhispers::start(RedisWhispersSetup {
+        servers: servers.clone(),
+        commands: commands.clone(),
+        prefix: prefix.clone(),
+        node,
+        held: held(&stop),
+    }));
     let presence = RedisPresence::start(RedisPresenceSetup {
         commands: to,
         prefix: prefix_too,
         node,
+        whispers: whispers.clone(),
+        switches: watch::channel(Switches::default()).1,
         held: held(&stop),
     });
     let cache = RedisCache::new(commands.clone(), prefix);
-    Node { bus, presence, cache, commands, _stop: stop.drop_guard() }
+    Node { bus, presence, whispers, cache, commands, _stop: stop.drop_guard() }
 }
 
 async fn meet(from: &RedisBus, to: &mut Receiver<Arc<LoggedBatch>>) {
@@ -91,7 +102,13 @@ async fn holds(here: &Node, there: &Node) {
     assert!(there.cache.get(&keys).await.expect("answers").iter().all(Option::is_none));
     let user = UserId(random_number().cast_signed().abs() / 2);
     let session = SessionId(user.0);
+    let mut heard = there.whispers.hear();
+    there.whispers.listen(&[Topic::User(user)]);
+    let anew = timeout(SOON, heard.recv()).await.expect("in time").expect("open");
+    assert_eq!(anew, Heard::Anew(vec![Topic::User(user)]));
     here.presence.announce(user, session, true);
+    let whisper = timeout(SOON, heard.recv()).await.expect("in time").expect("open");
+    assert_eq!(whisper, Heard::Whisper(Whisper::PresenceChanged(user)));
     until("the session is live", async || {
         there.presence.live_sessions(&[user, UserId(1)]).await.contains(&session)
     })

@@ -39,7 +39,7 @@ impl Session {
         self.session.created_at.into()
     }
 
-    /// When the device last signed in or refreshed its credentials.
+    /// When the device last signed in or refreshed its credentials, or closed its last subscription to `events`.
     async fn last_used_at(&self) -> DateTime {
         self.session.last_used_at.into()
     }

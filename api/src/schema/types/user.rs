@@ -2,6 +2,7 @@
 
 use async_graphql::{Context, ID, Object};
 
+use super::presence::Presence;
 use crate::schema::{
     error::{Failure, Nullable},
     request::RequestContext,
@@ -34,6 +35,14 @@ impl User {
     async fn total_unread_count(&self, ctx: &Context<'_>) -> Nullable<i32> {
         let count = ctx.loaders().total_unread_count(self.0.id).await.transpose()?;
         Some(count.map_err(Failure::from))
+    }
+
+    /// Whether they are there; null for whom the viewer does not talk to, for who hides it, when it is not known, and where presence is
+    /// switched off. For changes subscribe to `activity`.
+    pub async fn presence(&self, ctx: &Context<'_>) -> Nullable<Presence> {
+        ctx.viewer().0?;
+        let presence = ctx.loaders().presence(self.0.id).await.transpose()?;
+        Some(presence.map(Presence::from).map_err(Failure::from))
     }
 }
 
