@@ -67,7 +67,7 @@ impl Loaders {
         if self.viewer.is_none_or(|viewer| viewer.user != id) {
             return Ok(None);
         }
-        self.entities().load_one(TotalUnreadKey).await
+        self.users().load_one(TotalUnreadKey).await
     }
 
     pub async fn presence(&self, id: UserId) -> ServiceResult<Option<Presence>> {
@@ -150,7 +150,7 @@ impl Loader<UserKey> for Reads {
     }
 }
 
-/// There is one viewer, so wherever a document asks for it, it is read once.
+/// There is one viewer: whoever asks for it at the same time shares one read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct TotalUnreadKey;
 

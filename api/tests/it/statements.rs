@@ -146,14 +146,13 @@ async fn pages_take_few_statements_however_many_rows(server: Option<&str>) {
     }
     let total = "{ viewer { totalUnreadCount } again: viewer { totalUnreadCount }
         conversations(first: 30) { nodes { unreadCount members(first: 10) { nodes { user { totalUnreadCount } } } } } }";
-    let without = total.replace("totalUnreadCount", "displayName");
     let (answer, statements) = quiet.ask(bob, total, json!({})).await;
     assert_eq!(answer["viewer"], answer["again"]);
     let each = answer["conversations"]["nodes"].as_array().expect("groups").iter();
     let sum: i64 = each.filter_map(|group| group["unreadCount"].as_i64()).sum();
     assert_eq!(answer["viewer"]["totalUnreadCount"], sum);
-    let (_, others) = quiet.ask(bob, &without, json!({})).await;
-    assert!(statements <= others + 1, "{statements} statements with the total, {others} without");
+    // Once for the root and once for all that stands deeper.
+    assert!(statements <= STATEMENTS_MAX + 2, "{statements} statements with the total");
     let history =
         format!("query($id: ID!) {{ conversation(id: $id) {{ messages(last: 50) {{ {messages} }} }} }}");
     let (answer, statements) = quiet.ask(ada, &history, json!({ "id": groups[4].to_string() })).await;
