@@ -2,17 +2,19 @@
 //!
 //! `feed` follows the lanes: the bus is a shortcut, the log in SQL the truth. `actor` is the one task that routes, in
 //! one order for all sockets; it keeps who is in which conversation. `group` executes an event once for all subscriptions
-//! that would see the same bytes, which `sharing` decides. `view` has the last look before it is written. `start` opens a subscription: what was missed, then live.
+//! that would see the same bytes, which `sharing` decides. `view` has the last look before it is written. `start` opens a subscription: what was missed (`replay`), of which `answers` are shared, then live.
 //!
 //! A subscription's life: [`Hub::subscribe`] spawns `start`, which reads a snapshot at the lanes' heads H and replays; the
 //! actor then rolls its recent batches forward from H to its own position V, and from there on the subscription is live.
 
 mod actor;
+mod answers;
 mod arguments;
 mod audience;
 mod feed;
 mod group;
 mod recent;
+mod replay;
 mod roster;
 mod sharing;
 mod start;
@@ -39,6 +41,7 @@ use crate::{
     websocket::{About, Outbound, Sight, Watched},
 };
 use actor::{Actor, Command};
+use answers::Answers;
 use view::{Openings, Removals, View};
 use wakes::Wakes;
 
@@ -144,6 +147,7 @@ struct Shared {
     view: Arc<View>,
     openings: Openings,
     wakes: Arc<Wakes>,
+    answers: Answers,
     /// Bounds how many subscriptions start anew at once when the log is another one.
     restarts: Semaphore,
 }
@@ -197,6 +201,9 @@ impl Hub {
         let heads = setup.chat.heads().await?;
         let (commands, inbox) = mpsc::unbounded_channel();
         let view = Arc::new(View::new(setup.limits.view_age_max));
+        let mut mark = [0; 16];
+        setup.chat.random().fill(&mut mark);
+        let answers = Answers::new(mark);
         let shared = Arc::new(Shared {
             chat: setup.chat,
             schema: setup.schema,
@@ -208,6 +215,7 @@ impl Hub {
             view,
             openings: Openings::default(),
             wakes: Arc::default(),
+            answers,
             restarts: Semaphore::new(RESTARTS_MAX),
         });
         let feed = feed::follow(&shared, heads.clone(), &setup.stop);

@@ -76,6 +76,8 @@ pub struct SocketSettings {
     pub per_user_max: usize,
     /// Sockets of one address on this node.
     pub per_address_max: usize,
+    /// Sockets that may be opened in a second on this node; more are told to come again.
+    pub opened_per_second_max: u32,
     /// Operations open at once on one socket.
     pub operations_max: usize,
     /// Bytes of a message from the client.
@@ -98,6 +100,7 @@ impl Default for SocketSettings {
             total_max: 20_000,
             per_user_max: 50,
             per_address_max: 1000,
+            opened_per_second_max: 2000,
             operations_max: 100,
             message_bytes_max: 256 * 1024,
             queue_messages_max: 256,

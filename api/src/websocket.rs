@@ -10,6 +10,7 @@ mod message;
 mod operation;
 mod outbound;
 mod queue;
+mod rate;
 mod sight;
 mod sockets;
 mod writer;

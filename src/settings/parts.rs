@@ -116,6 +116,11 @@ impl Settings {
                 total_max: self.sockets_max,
                 per_user_max: unless_lifted(self.sockets_per_user_max),
                 per_address_max: unless_lifted(self.sockets_per_address_max),
+                opened_per_second_max: if self.rate_limits {
+                    self.sockets_opened_per_second_max
+                } else {
+                    u32::MAX
+                },
                 operations_max: self.socket_operations_max,
                 message_bytes_max: self.socket_message_bytes_max,
                 queue_messages_max: self.socket_queue_messages_max,

@@ -315,6 +315,9 @@ settings! {
     sockets_per_user_max: usize = "50", 1 ..= 1_000_000;
     /// Sockets of one address on this node.
     sockets_per_address_max: usize = "1000", 1 ..= 10_000_000;
+    /// Sockets that may be opened in a second on this node, and as many at once; more are closed with 1013 and come again, here or at
+    /// another node.
+    sockets_opened_per_second_max: u32 = "2000", 1 ..= 1_000_000;
     /// Operations open at once on one socket.
     socket_operations_max: usize = "100", 1 ..= 10_000;
     /// Bytes of a message from the client.

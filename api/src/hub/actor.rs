@@ -216,13 +216,10 @@ impl Actor {
         let limits = shared.chat.limits();
         let execution = self.roster.enter_group(key, || Execution::start(&shared, plan.clone()));
         let subscription = Subscription { open, user, session, plan, conversations, group: key };
-        for batch in self.recent.iter() {
-            if batch.pos <= seen.get(batch.lane) {
-                continue;
-            }
-            let before = self.seal(key.filter, &seen);
+        let snapshot = seen.clone();
+        for batch in self.recent.since(&snapshot, &self.positions) {
+            let before = seen.clone();
             seen.set(batch.lane, batch.pos);
-            let after = self.seal(key.filter, &seen);
             let missed: Vec<_> = batch
                 .events
                 .iter()
@@ -233,8 +230,8 @@ impl Actor {
                 })
                 .collect();
             for (index, (event, as_seen)) in missed.iter().enumerate() {
-                let cursor = if index + 1 == missed.len() { &after } else { &before };
-                let item = durable(cursor, event, *as_seen);
+                let positions = if index + 1 == missed.len() { &seen } else { &before };
+                let item = durable(&self.seal(key.filter, positions), event, *as_seen);
                 let about = about(&item);
                 execution.submit(self.placed(item, &subscription, about));
             }

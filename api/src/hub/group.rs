@@ -33,7 +33,7 @@ use crate::{
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Subscriptions with the same key see the same bytes for the same event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct GroupKey {
     document: u128,
     /// Of the operation's name and its variables, except those of the root field's arguments, which shape no answer.
@@ -245,6 +245,12 @@ impl<'a> Running<'a> {
     pub async fn whole(&mut self, item: &EventItem) -> Option<Utf8Bytes> {
         let response = self.next(item).await;
         (!is_away(&response.errors) && has_data(&response)).then(|| serialise(response))
+    }
+
+    /// The event's payload if there is nothing wrong with it, so that it can be others' too.
+    pub async fn clean(&mut self, item: &EventItem) -> Option<Utf8Bytes> {
+        let response = self.next(item).await;
+        (response.errors.is_empty() && has_data(&response)).then(|| serialise(response))
     }
 
     async fn next(&mut self, item: &EventItem) -> Response {

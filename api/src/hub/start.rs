@@ -5,8 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use async_graphql::{Response, ServerError};
 use axum::extract::ws::Utf8Bytes;
 use domain::{
-    Caller, ConversationId, CursorError, CursorPosition, ErrorCode, Event, Fact, Positions, ServiceError,
-    ServiceResult,
+    Caller, ConversationId, CursorError, CursorPosition, ErrorCode, Positions, ServiceError, ServiceResult,
     model::cursor::ReplayMark,
     port::conversations::{Missed, MissedInConversation},
 };
@@ -15,8 +14,10 @@ use tokio::sync::oneshot;
 use super::{
     Open, Shared,
     actor::{Command, GoLive, WentLive},
+    answers::Key,
     arguments::Arguments,
     group::{Plan, Running},
+    replay::events_of,
     sharing::is_shared,
     view::about,
 };
@@ -26,7 +27,7 @@ use crate::{
     schema::{
         self,
         error::bad_request,
-        types::event::{AsSeen, EventBody, EventItem},
+        types::event::{EventBody, EventItem},
     },
     websocket::{About, Closed},
 };
@@ -135,16 +136,11 @@ async fn begin(shared: &Shared, open: Arc<Open>, subscription: Subscription) -> 
 impl Opening<'_> {
     async fn run(&self, after: Option<String>) -> Result<(), Failure> {
         let cursor = after.as_deref().map(|after| self.open_cursor(after)).transpose()?;
-        let (resume, mut resync) = match cursor {
-            None => (None, None),
-            Some(Ok(position)) => self.check(position).await?,
-            Some(Err(reason)) => (None, Some(reason)),
+        let (missed, resume, resync) = match cursor {
+            None => (self.missed(None).await?, None, None),
+            Some(Ok(position)) => self.resumed(position).await?,
+            Some(Err(reason)) => (self.missed(None).await?, None, Some(reason)),
         };
-        let missed = self.missed(resume.as_ref().map(|resume| &resume.seen)).await?;
-        if missed.too_much {
-            resync = Some("too much happened since the cursor");
-        }
-        let resume = resume.filter(|_| resync.is_none());
         let opened = match &resume {
             Some(resume) => self.position(&missed, &resume.seen, resume.replay.clone()),
             None => self.position(&missed, &missed.heads.positions, None),
@@ -209,27 +205,48 @@ impl Opening<'_> {
         }
     }
 
-    /// Where the cursor resumes, or why it cannot.
-    async fn check(&self, position: CursorPosition) -> ServiceResult<(Option<Resume>, Option<&'static str>)> {
+    /// What was missed since the cursor, and where it resumes or why it cannot; the same snapshot tells all of it.
+    async fn resumed(
+        &self,
+        position: CursorPosition,
+    ) -> Result<(Missed, Option<Resume>, Option<&'static str>), Failure> {
         let chat = &self.shared.chat;
-        let heads = chat.heads().await?;
-        if position.epoch != heads.epoch {
-            return Ok((None, Some("the database was restored since the cursor")));
-        }
-        if !heads.positions.covers(&position.seen) {
+        let missed = self.read(Some(&position.seen)).await?;
+        let heads = &missed.heads;
+        let void = if position.epoch != heads.epoch {
+            Some("the database was restored since the cursor")
+        } else if !heads.positions.covers(&position.seen) {
             // Positions that never were: the database lost a tail. Every cursor is void from now on.
             chat.raise_epoch(heads.epoch).await?;
-            return Ok((None, Some("the database lost what the cursor has seen")));
+            Some("the database lost what the cursor has seen")
+        } else {
+            let floor = match &missed.resumable_from {
+                Some(floor) => floor,
+                None => &chat.resumable_from().await?,
+            };
+            (!position.seen.covers(floor)).then_some("the cursor is too old")
+        };
+        if void.is_some() {
+            // Its positions mean nothing here, and the epoch may be another by now.
+            return Ok((self.missed(None).await?, None, void));
         }
-        if !position.seen.covers(&chat.resumable_from().await?) {
-            return Ok((None, Some("the cursor is too old")));
+        let missed = self.known(missed)?;
+        if missed.too_much {
+            return Ok((missed, None, Some("too much happened since the cursor")));
         }
-        Ok((Some(Resume { seen: position.seen, replay: position.replay }), None))
+        Ok((missed, Some(Resume { seen: position.seen, replay: position.replay }), None))
     }
 
     async fn missed(&self, since: Option<&Positions>) -> Result<Missed, Failure> {
+        self.known(self.read(since).await?)
+    }
+
+    async fn read(&self, since: Option<&Positions>) -> Result<Missed, Failure> {
         let caller: &Caller = &self.plan.caller;
-        let missed = self.shared.chat.missed(caller, since, self.conversations.as_deref()).await?;
+        Ok(self.shared.chat.missed(caller, since, self.conversations.as_deref()).await?)
+    }
+
+    fn known(&self, missed: Missed) -> Result<Missed, Failure> {
         // A filter may name only conversations that the viewer is in, or was told to be removed from just now.
         let foreign = self.conversations.iter().flat_map(|wanted| wanted.iter()).any(|wanted| {
             !missed.memberships.iter().any(|(id, _)| id == wanted)
@@ -243,7 +260,16 @@ impl Opening<'_> {
 
     /// The first event finds out whether the document can be executed at all.
     async fn send_first(&self, cursor: Arc<str>) -> Result<(), Failure> {
-        let item = EventItem { cursor, body: EventBody::StreamOpened };
+        let body = EventBody::StreamOpened;
+        if let Some(key) = self.shared_key(0, &body) {
+            let item = EventItem { cursor: self.shared.answers.mark().clone(), body: body.clone() };
+            let made = async { Running::start(self.shared, &self.plan).clean(&item).await };
+            if let Some(answer) = self.shared.answers.get(key, made).await {
+                let bytes = answer.with(&cursor);
+                return Ok(self.open.outbound.next_paced(&self.open.id, bytes, None).await?);
+            }
+        }
+        let item = EventItem { cursor, body };
         match self.plan.execute_once(self.shared, item).await {
             Ok(bytes) => Ok(self.open.outbound.next_paced(&self.open.id, bytes, None).await?),
             Err(errors) => Err(Failure::Refused(errors)),
@@ -286,10 +312,11 @@ impl Opening<'_> {
         let until = &missed.heads.positions;
         // Validated once for all of them.
         let mut running = Running::start(self.shared, &self.plan);
+        let epoch = missed.heads.epoch;
         for one in conversations {
             let id = one.conversation.id;
             let since = resume.seen.get(layout.of_conversation(id));
-            for event in self.events_of(one, since) {
+            for event in events_of(one, since, self.receipts_members_max) {
                 let rev = event.event.fact.rev();
                 if resume.replay.as_ref().is_some_and(|mark| mark.has(id, rev, event.pos, layout)) {
                     continue;
@@ -298,7 +325,7 @@ impl Opening<'_> {
                 let cursor = self.position(missed, &resume.seen, Some(mark));
                 let body = EventBody::Durable { event: Arc::new(event.event), as_seen: event.as_seen };
                 let item = EventItem { cursor, body };
-                match running.whole(&item).await {
+                match self.told(&mut running, epoch, &item).await {
                     Some(bytes) => self.put(bytes, about(&item)).await?,
                     None => self.send(item).await?,
                 }
@@ -307,77 +334,18 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// What a viewer missed of one conversation after a position of its lane, in the order of `rev`.
-    fn events_of(&self, one: &MissedInConversation, since: i64) -> Vec<MissedEvent> {
-        let viewer = &one.viewer;
-        let told = |fact, pos, as_seen| MissedEvent::new(one, fact, pos, as_seen);
-        let id = one.conversation.id;
-        if let Some(rev) = viewer.removed_rev {
-            let fact = Fact::MemberLeft { conversation: id, rev, user: viewer.user };
-            return vec![told(fact, viewer.removed_pos, AsSeen::MemberRemovedSelf)];
-        }
-        let mut events = Vec::new();
-        let mut after_rev = 0;
-        if viewer.joined_pos > since {
-            after_rev = viewer.joined_rev;
-            let fact = Fact::MemberJoined { conversation: id, rev: viewer.joined_rev, user: viewer.user };
-            events.push(told(fact, viewer.joined_pos, AsSeen::ConversationAdded));
-        }
-        for message in one.messages.iter().filter(|message| message.created_rev > after_rev) {
-            let fact = Fact::MessageSent { conversation: id, rev: message.created_rev, seq: message.seq };
-            let mut event = told(fact, message.pos, AsSeen::MessageSent);
-            event.event.message = Some(message.clone());
-            events.push(event);
-        }
-        let receipts = one.conversation.member_count <= self.receipts_members_max;
-        for member in one.members.iter().chain([viewer]) {
-            let own = member.user == viewer.user;
-            let user = member.user;
-            let mut member_event = |fact, pos, as_seen| {
-                let mut event = told(fact, pos, as_seen);
-                event.event.member = Some(Arc::new(member.clone()));
-                events.push(event);
-            };
-            if let Some(rev) = member.removed_rev {
-                if member.removed_pos > since && rev > after_rev {
-                    member_event(
-                        Fact::MemberLeft { conversation: id, rev, user },
-                        member.removed_pos,
-                        AsSeen::MemberRemoved,
-                    );
-                }
-                continue;
-            }
-            if member.joined_pos > since && member.joined_rev > after_rev && !own {
-                let fact = Fact::MemberJoined { conversation: id, rev: member.joined_rev, user };
-                member_event(fact, member.joined_pos, AsSeen::MemberAdded);
-            }
-            if member.role_pos > since && member.role_rev > after_rev && member.role_rev != member.joined_rev
-            {
-                let fact =
-                    Fact::RoleChanged { conversation: id, rev: member.role_rev, user, role: member.role };
-                member_event(fact, member.role_pos, AsSeen::MemberChanged);
-            }
-            let read = member.read_pos > since
-                && member.read_rev > after_rev
-                && member.read_rev != member.joined_rev;
-            if read && (own || receipts) {
-                let fact = Fact::ReadMarked {
-                    conversation: id,
-                    rev: member.read_rev,
-                    user,
-                    read_seq: member.read_seq,
-                };
-                member_event(fact, member.read_pos, AsSeen::ReadMarked);
-            }
-        }
-        let head = &one.conversation;
-        if head.title_pos > since && head.title_rev > after_rev.max(1) {
-            let fact = Fact::TitleChanged { conversation: id, rev: head.title_rev };
-            events.push(told(fact, head.title_pos, AsSeen::ConversationChanged));
-        }
-        events.sort_by_key(|event| event.event.fact.rev());
-        events
+    /// An event of the replay; `None` when it failed, and is to be executed alone.
+    async fn told(&self, running: &mut Running<'_>, epoch: i64, item: &EventItem) -> Option<Utf8Bytes> {
+        let Some(key) = self.shared_key(epoch, &item.body) else { return running.whole(item).await };
+        let answers = &self.shared.answers;
+        let marked = EventItem { cursor: answers.mark().clone(), body: item.body.clone() };
+        let answer = answers.get(key, running.clean(&marked)).await?;
+        Some(answer.with(&item.cursor))
+    }
+
+    /// `None` when the answer is this viewer's alone.
+    fn shared_key(&self, epoch: i64, body: &EventBody) -> Option<Key> {
+        if self.plan.shared { Key::of(self.plan.key(), epoch, body) } else { None }
     }
 
     async fn go_live(&self, missed: &Missed) -> Result<WentLive, Failure> {
@@ -394,20 +362,5 @@ impl Opening<'_> {
         };
         let _ = self.shared.commands.send(Command::GoLive(Box::new(request)));
         went.await.map_err(|_| Failure::Gone)
-    }
-}
-
-/// A change as a replay tells it.
-struct MissedEvent {
-    event: Event,
-    pos: i64,
-    as_seen: AsSeen,
-}
-
-impl MissedEvent {
-    fn new(one: &MissedInConversation, fact: Fact, pos: i64, as_seen: AsSeen) -> Self {
-        let conversation = Some(one.conversation.clone());
-        let event = Event { fact, conversation, message: None, member: None, trace: None };
-        Self { event, pos, as_seen }
     }
 }

@@ -12,6 +12,8 @@ pub(crate) struct Close {
 pub(crate) const TOO_LARGE: Close = Close { code: 1009, reason: "message too large" };
 pub(crate) const RESTARTING: Close = Close { code: 1012, reason: "service restart" };
 pub(crate) const TOO_MANY_SOCKETS: Close = Close { code: 1013, reason: "too many sockets" };
+pub(crate) const TOO_MANY_AT_ONCE: Close =
+    Close { code: 1013, reason: "too many at once: try again after 1 to 5 s" };
 pub(crate) const TRY_AGAIN: Close = Close { code: 1013, reason: "try again later" };
 pub(crate) const SLOW_READER: Close = Close { code: 4290, reason: "slow reader" };
 pub(crate) const BINARY: Close = Close { code: 4400, reason: "binary messages are not accepted" };

@@ -1,4 +1,4 @@
-//! Every open socket of this node: bounded in all, by address and by user; found by session; drained at the end.
+//! Every open socket of this node: bounded in all, by address, by user and in how many come in a second; found by session; drained at the end.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,11 +9,13 @@ use std::{
 };
 
 use domain::{Caller, SessionId, UserId, measure, port::Random};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    close::{Close, RESTARTING, REVOKED, TOO_MANY_SOCKETS},
+    close::{Close, RESTARTING, REVOKED, TOO_MANY_AT_ONCE, TOO_MANY_SOCKETS},
     queue::Queue,
+    rate::Rate,
 };
 use crate::settings::SocketSettings;
 
@@ -30,9 +32,9 @@ struct Shared {
     open: Mutex<Open>,
 }
 
-#[derive(Default)]
 struct Open {
     last: u64,
+    rate: Rate,
     draining: bool,
     sockets: HashMap<u64, Socket>,
     by_address: HashMap<IpAddr, usize>,
@@ -62,7 +64,15 @@ impl Sockets {
             total_max: settings.total_max,
             per_user_max: settings.per_user_max,
             per_address_max: settings.per_address_max,
-            open: Mutex::default(),
+            open: Mutex::new(Open {
+                last: 0,
+                rate: Rate::new(settings.opened_per_second_max, Instant::now()),
+                draining: false,
+                sockets: HashMap::new(),
+                by_address: HashMap::new(),
+                by_user: HashMap::new(),
+                by_session: HashMap::new(),
+            }),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -125,6 +135,9 @@ impl Sockets {
         let of_address = address.and_then(|address| open.by_address.get(&address)).copied().unwrap_or(0);
         if open.sockets.len() >= self.shared.total_max || of_address >= self.shared.per_address_max {
             return Err(TOO_MANY_SOCKETS);
+        }
+        if !open.rate.take(Instant::now()) {
+            return Err(TOO_MANY_AT_ONCE);
         }
         open.last += 1;
         let id = open.last;

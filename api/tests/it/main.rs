@@ -17,6 +17,7 @@ mod http_variables;
 mod live;
 mod live_bounds;
 mod live_changes;
+mod live_resume;
 mod live_resync;
 mod paging;
 mod people;

@@ -7,7 +7,7 @@ use api::{
     settings::{Settings, SocketSettings},
 };
 use domain::{
-    Caller, ClientKey, ConversationId, Credentials, Limits, Mentions, MessageText, Title,
+    Caller, Chat, ClientKey, ConversationId, Credentials, Limits, Mentions, MessageText, Title,
     adapter::ambient::SystemClock,
     service::{
         create_group::CreateGroup,
@@ -86,15 +86,7 @@ impl TestServer {
     }
 
     pub async fn send_text(&self, sender: &Person, conversation: ConversationId, key: &str, text: &str) {
-        let client_key = ClientKey::new(&[], key.to_owned()).expect("a key");
-        let text = MessageText::new(&[], text.to_owned()).expect("a text");
-        self.chat
-            .send_message(
-                &sender.caller,
-                SendMessage { conversation, client_key, text, mentions: Mentions::default() },
-            )
-            .await
-            .expect("sent");
+        send_on(&self.chat, sender, conversation, key, text).await;
     }
 
     /// A socket that is subscribed and live; and what came before it was.
@@ -112,6 +104,14 @@ impl TestServer {
             }
         }
     }
+}
+
+/// On a domain that need not be the node's.
+pub async fn send_on(chat: &Chat, sender: &Person, conversation: ConversationId, key: &str, text: &str) {
+    let client_key = ClientKey::new(&[], key.to_owned()).expect("a key");
+    let text = MessageText::new(&[], text.to_owned()).expect("a text");
+    let command = SendMessage { conversation, client_key, text, mentions: Mentions::default() };
+    chat.send_message(&sender.caller, command).await.expect("sent");
 }
 
 impl Socket {

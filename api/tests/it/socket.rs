@@ -94,4 +94,20 @@ impl Socket {
             }
         }
     }
+
+    /// Code and reason, if the server closes it rather than acknowledging a `connection_init`.
+    pub async fn refused(mut self) -> Option<(u16, String)> {
+        // It may be closed already.
+        let _ = self.0.send(Message::text(r#"{"type":"connection_init"}"#)).await;
+        loop {
+            match self.frame().await {
+                Some(Message::Text(_)) => return None,
+                Some(Message::Close(Some(frame))) => {
+                    return Some((frame.code.into(), frame.reason.to_string()));
+                }
+                Some(Message::Close(None)) | None => return Some((1006, String::new())),
+                Some(_) => {}
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use api::settings::{Settings, SocketSettings};
 use domain::service::register::Register;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{SinkExt as _, StreamExt as _, future::join_all};
 use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
@@ -20,6 +20,29 @@ const EVENTS: &str = "subscription { events { __typename cursor } }";
 
 fn sockets(sockets: SocketSettings) -> Settings {
     Settings { sockets, ..Settings::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_beyond_a_seconds_share_are_told_when_to_come_again_and_the_others_stay() {
+    let settings = SocketSettings { opened_per_second_max: 1, ..SocketSettings::default() };
+    let server = TestServer::with(sockets(settings)).await;
+    let mut first = Socket::initialised(&server, None).await;
+    let hint = (1013, "too many at once: try again after 1 to 5 s".to_owned());
+    // However slow the machine, so many are more than one a second.
+    let opened = (0..30).map(|_| async { Socket::open(&server).await.refused().await });
+    let refused = join_all(opened).await.into_iter().flatten().collect::<Vec<_>>();
+    assert!(refused.contains(&hint), "{refused:?}");
+    first.subscribe("1", "{ __typename }", json!({})).await;
+    assert_eq!(first.hear().await["type"], "next");
+    // A second later there is room again.
+    let later = async {
+        loop {
+            if Socket::open(&server).await.refused().await.is_none() {
+                return;
+            }
+        }
+    };
+    timeout(Duration::from_secs(20), later).await.expect("room");
 }
 
 #[tokio::test(flavor = "multi_thread")]

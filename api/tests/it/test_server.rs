@@ -65,6 +65,10 @@ impl MovedClock {
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(i64::try_from(by.as_micros()).expect("small"), Ordering::Relaxed);
     }
+
+    pub fn step_back(&self, by: Duration) {
+        self.0.fetch_sub(i64::try_from(by.as_micros()).expect("small"), Ordering::Relaxed);
+    }
 }
 
 impl Clock for MovedClock {
@@ -88,6 +92,8 @@ pub struct TestServer {
     pub chat: Chat,
     pub hub: Hub,
     pub stop: CancellationToken,
+    /// Where the node hears of commits.
+    pub bus: Arc<InProcessBus>,
     /// The domain's storage, and the keys that everything is signed with.
     pub store: SqlStore,
     pub keys: KeyRing,
@@ -156,6 +162,7 @@ impl TestServer {
         let chat = if env::var("CONFAB_TEST_DOMAIN").is_ok_and(|how| how == "grpc") {
             let remote = behind_grpc(domain, &domain_stop).await;
             let wiring = RemoteWiring::new(remote, keys.clone(), limits);
+            let bus = bus.clone();
             RemoteWiring { clock, bus, documents, buckets, switches: live, ..wiring }.build()
         } else {
             domain
@@ -177,6 +184,7 @@ impl TestServer {
             chat,
             hub,
             stop,
+            bus,
             store,
             keys,
             switches,

@@ -306,6 +306,7 @@ impl Reply for Missed {
             memberships: memberships.collect(),
             conversations: conversations.collect(),
             too_much: self.too_much,
+            resumable_from: self.resumable_from.as_ref().map(Wire::to_proto),
         }
     }
 
@@ -326,6 +327,7 @@ impl Reply for Missed {
             memberships: memberships.collect::<Result<_, WireError>>()?,
             conversations: conversations.collect::<Result<_, WireError>>()?,
             too_much: proto.too_much,
+            resumable_from: proto.resumable_from.map(Wire::from_proto).transpose()?,
         })
     }
 }

@@ -46,6 +46,20 @@ impl Fact {
             Self::SessionEnded { .. } => 0,
         }
     }
+
+    /// Whose membership or read position it is about.
+    pub const fn member(&self) -> Option<UserId> {
+        match self {
+            Self::ReadMarked { user, .. }
+            | Self::MemberJoined { user, .. }
+            | Self::MemberLeft { user, .. }
+            | Self::RoleChanged { user, .. } => Some(*user),
+            Self::ConversationCreated { .. }
+            | Self::MessageSent { .. }
+            | Self::TitleChanged { .. }
+            | Self::SessionEnded { .. } => None,
+        }
+    }
 }
 
 /// A fact as the log keeps it.

@@ -28,6 +28,8 @@ pub struct HistoryPage {
 #[derive(Clone, Debug)]
 pub struct Missed {
     pub heads: Heads,
+    /// The oldest position of each lane from which a subscription can be resumed; `None` when the domain is of a version that does not say.
+    pub resumable_from: Option<Positions>,
     /// Every active membership of the viewer with its role, whatever the filter.
     pub memberships: Vec<(ConversationId, MemberRole)>,
     pub conversations: Vec<MissedInConversation>,
@@ -36,12 +38,19 @@ pub struct Missed {
 }
 
 /// How much may be missed, and what of it shows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MissedBounds {
     /// Events of all conversations together; more is `too_much`.
     pub events_max: u32,
     /// Conversations up to this many members show each member's reads to the others.
     pub receipts_members_max: i32,
+}
+
+impl MissedBounds {
+    /// Whether the reads of a conversation's members show to each other.
+    pub const fn shows_reads(self, conversation: &Conversation) -> bool {
+        conversation.member_count <= self.receipts_members_max
+    }
 }
 
 /// What changed in one of the viewer's conversations.
@@ -59,12 +68,12 @@ pub struct MissedInConversation {
 impl MissedInConversation {
     /// The lane position from which on the viewer is told what changed: who joined after `since` hears nothing from before.
     pub fn told_after(&self, since: i64) -> i64 {
-        if self.viewer.joined_pos > since { self.viewer.joined_pos - 1 } else { since }
+        told_after(since, self.viewer.joined_pos)
     }
 
     /// Whether the members' reads show to each other.
     pub fn shows_reads(&self, bounds: MissedBounds) -> bool {
-        self.conversation.member_count <= bounds.receipts_members_max
+        bounds.shows_reads(&self.conversation)
     }
 
     /// How many events tell what changed after `since`.
@@ -83,6 +92,11 @@ impl MissedInConversation {
             + member_events(&self.viewer, since, true)
             + of_others.sum::<usize>()
     }
+}
+
+/// After which position of a lane somebody who joined at `joined_pos` is told what happened since `since`.
+pub(crate) const fn told_after(since: i64, joined_pos: i64) -> i64 {
+    if joined_pos > since { joined_pos - 1 } else { since }
 }
 
 fn member_events(member: &Member, since: i64, shows_read: bool) -> usize {

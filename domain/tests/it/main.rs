@@ -10,6 +10,7 @@ mod documents;
 mod groups;
 mod harness;
 mod missed;
+mod missed_together;
 mod openings;
 mod presence;
 mod pushes;

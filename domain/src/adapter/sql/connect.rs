@@ -18,6 +18,7 @@ use tokio::{net::TcpStream, time::timeout};
 use super::{
     SqlStore,
     dialect::{Dialect, store_error},
+    gathered::Gathering,
     kept::Kept,
     pool::Pool,
     session::{self, check_bounds},
@@ -124,7 +125,19 @@ impl SqlStore {
         // They share the pool of those who commit.
         let turns = Turns::below_half_of(if dialect == Dialect::Sqlite { SQLITE_READERS } else { half });
         let kept = Kept::of_pool(if dialect == Dialect::MySql { half } else { 0 });
-        Ok(Self { dialect, writer, reader, snapshots, turns, kept, layout, installation, statements })
+        let gathering = Gathering::default();
+        Ok(Self {
+            dialect,
+            writer,
+            reader,
+            snapshots,
+            turns,
+            gathering,
+            kept,
+            layout,
+            installation,
+            statements,
+        })
     }
 
     /// A random id made with the schema: no other installation has it.

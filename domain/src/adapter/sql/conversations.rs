@@ -8,6 +8,7 @@ use sea_orm::Value;
 use super::{
     SqlStore,
     dialect::{MEMBER_PAIRS, MESSAGE_PLACES},
+    missed::Question,
     rows::{CONVERSATION, MEMBER, MESSAGE, Row, USER, id_value},
     statement::Sql,
 };
@@ -301,6 +302,7 @@ impl Conversations for SqlStore {
         only: Option<&[ConversationId]>,
         bounds: MissedBounds,
     ) -> Result<Missed, StoreError> {
-        self.read_missed(viewer, since, only, bounds).await
+        let (since, only) = (since.cloned(), only.map(<[_]>::to_vec));
+        self.read_missed(Question { viewer, since, only, bounds }).await
     }
 }

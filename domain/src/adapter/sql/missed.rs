@@ -1,4 +1,5 @@
-//! What a subscription missed: the rows whose lane position is above its cursor's, from one snapshot.
+//! What a subscription missed: the rows whose lane position is above its cursor's, from one snapshot. Here for one subscription alone;
+//! `gathered` reads for many at once, and comes here with what does not fit.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,16 +10,34 @@ use super::{
     statement::Sql,
 };
 use crate::{
-    ConversationId, Member, MemberRole, Message, Positions, UserId,
+    ConversationId, LaneId, Member, MemberRole, Message, Positions, UserId,
     port::{
         StoreError,
-        conversations::{Missed, MissedBounds, MissedInConversation},
+        conversations::{Missed, MissedBounds, MissedInConversation, told_after},
         log::Heads,
     },
 };
 
 /// Conversations asked for in one statement.
-const CONVERSATIONS_A_STATEMENT: usize = 64;
+pub(super) const CONVERSATIONS_A_STATEMENT: usize = 64;
+
+/// What a subscription wants to know.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    pub viewer: UserId,
+    /// Without it nothing but heads and memberships.
+    pub since: Option<Positions>,
+    pub only: Option<Vec<ConversationId>>,
+    pub bounds: MissedBounds,
+}
+
+/// Of one viewer.
+#[derive(Default)]
+pub(super) struct Memberships {
+    pub active: Vec<(ConversationId, MemberRole)>,
+    /// Which changed, and after which position of its lane the viewer is told of it.
+    pub changed: Vec<(ConversationId, i64)>,
+}
 
 /// An open conversation of the viewer, and what of it is asked for.
 struct Asked {
@@ -30,34 +49,24 @@ struct Asked {
 }
 
 impl SqlStore {
-    pub(super) async fn read_missed(
-        &self,
-        viewer: UserId,
-        since: Option<&Positions>,
-        only: Option<&[ConversationId]>,
-        bounds: MissedBounds,
-    ) -> Result<Missed, StoreError> {
-        let _turn = self.turns.take().await?;
-        let snapshot = self.dialect.begin_snapshot(&self.snapshots).await?;
-        let missed = self.missed_in(&snapshot, viewer, since, only, bounds).await;
-        let _ = snapshot.rollback().await;
-        missed
-    }
-
-    async fn missed_in(
+    pub(super) async fn missed_in(
         &self,
         snapshot: &Transaction,
-        viewer: UserId,
-        since: Option<&Positions>,
-        only: Option<&[ConversationId]>,
-        bounds: MissedBounds,
+        question: &Question,
     ) -> Result<Missed, StoreError> {
-        let heads = self.heads_in(snapshot).await?;
-        let (memberships, changed) = self.memberships_in(snapshot, viewer, since).await?;
-        let mut missed = Missed { heads, memberships, conversations: Vec::new(), too_much: false };
-        let Some(since) = since else { return Ok(missed) };
-        let changed: Vec<ConversationId> =
-            changed.into_iter().filter(|id| only.is_none_or(|only| only.contains(id))).collect();
+        let Question { viewer, bounds, .. } = *question;
+        let (heads, floor) = self.heads_in(snapshot).await?;
+        let mut of_all = self.memberships_in(snapshot, &[question]).await?;
+        let Memberships { active, changed } = of_all.pop().unwrap_or_default();
+        let mut missed = Missed {
+            heads,
+            resumable_from: Some(floor),
+            memberships: active,
+            conversations: Vec::new(),
+            too_much: false,
+        };
+        let Some(since) = &question.since else { return Ok(missed) };
+        let changed: Vec<ConversationId> = changed.into_iter().map(|(id, _)| id).collect();
         let mut left = bounds;
         for chunk in changed.chunks(CONVERSATIONS_A_STATEMENT) {
             let (part, events) = self.changes_in(snapshot, viewer, since, chunk, left).await?;
@@ -73,43 +82,74 @@ impl SqlStore {
         Ok(missed)
     }
 
-    async fn heads_in(&self, snapshot: &Transaction) -> Result<Heads, StoreError> {
-        let sql = "SELECT e.epoch, l.id, l.pos FROM log_lane l JOIN confab_meta e ON e.id = 1 ORDER BY l.id";
-        self.decode_heads(&self.sql(sql).all(snapshot).await?)
-    }
-
-    /// All active memberships, and which conversations changed for the viewer, those of ended memberships first: a filter may name
-    /// them, so that they are told of even when the rest is too much.
-    async fn memberships_in(
-        &self,
-        snapshot: &Transaction,
-        viewer: UserId,
-        since: Option<&Positions>,
-    ) -> Result<(Vec<(ConversationId, MemberRole)>, Vec<ConversationId>), StoreError> {
-        let rows = self
-            .sql("SELECT m.conversation_id, m.role, m.removed_rev, m.removed_pos, c.pos FROM member m ")
-            .push("JOIN conversation c ON c.id = m.conversation_id WHERE m.user_id = ")
-            .bind(viewer.0)
-            .all(snapshot)
-            .await?;
-        let (mut active, mut ended, mut changed) = (Vec::new(), Vec::new(), Vec::new());
+    /// Where the lanes stand, and from where on their entries are kept.
+    pub(super) async fn heads_in(&self, snapshot: &Transaction) -> Result<(Heads, Positions), StoreError> {
+        let sql = "SELECT e.epoch, l.id, l.pos, \
+            COALESCE((SELECT MIN(o.pos) - 1 FROM outbox o WHERE o.lane = l.id), l.pos) \
+            FROM log_lane l JOIN confab_meta e ON e.id = 1 ORDER BY l.id";
+        let rows = self.sql(sql).all(snapshot).await?;
+        let mut floor = Positions::zero(self.layout);
         for row in &rows {
             let mut row = Row::new(row);
+            let (_, lane, _): (i64, i16, i64) = (row.get()?, row.get()?, row.get()?);
+            floor.set(LaneId(lane.cast_unsigned()), row.get()?);
+        }
+        Ok((self.decode_heads(&rows)?, floor))
+    }
+
+    /// Of each question, in their order: all active memberships, and which conversations changed for the viewer, those of ended memberships first: a
+    /// filter may name them, so that they are told of even when the rest is too much.
+    pub(super) async fn memberships_in(
+        &self,
+        snapshot: &Transaction,
+        questions: &[&Question],
+    ) -> Result<Vec<Memberships>, StoreError> {
+        let mut places: HashMap<UserId, Vec<usize>> = HashMap::new();
+        for (place, question) in questions.iter().enumerate() {
+            places.entry(question.viewer).or_default().push(place);
+        }
+        let rows = self
+            .sql("SELECT m.user_id, m.conversation_id, m.role, m.joined_pos, m.removed_rev, m.removed_pos, c.pos FROM member m ")
+            .push("JOIN conversation c ON c.id = m.conversation_id WHERE m.user_id IN ")
+            .list(places.keys().map(|user| user.0))
+            .all(snapshot)
+            .await?;
+        let mut found: Vec<(Memberships, Vec<_>)> = Vec::new();
+        found.resize_with(questions.len(), Default::default);
+        for row in &rows {
+            let mut row = Row::new(row);
+            let user = UserId(row.get()?);
             let id = row.conversation_id()?;
             let role = role(row.get()?);
+            let joined_pos: i64 = row.get()?;
             let removed: Option<i32> = row.get()?;
             let removed_pos: i64 = row.get()?;
             let conversation_pos: i64 = row.get()?;
             let pos = if removed.is_some() { removed_pos } else { conversation_pos };
-            if removed.is_none() {
-                active.push((id, role));
-            }
-            if since.is_some_and(|since| pos > since.get(self.layout.of_conversation(id))) {
-                if removed.is_some() { &mut ended } else { &mut changed }.push(id);
+            let lane = self.layout.of_conversation(id);
+            for place in places.get(&user).into_iter().flatten().copied() {
+                let (Some((memberships, ended)), Some(question)) =
+                    (found.get_mut(place), questions.get(place))
+                else {
+                    continue;
+                };
+                if removed.is_none() {
+                    memberships.active.push((id, role));
+                }
+                let since = question.since.as_ref().map(|since| since.get(lane));
+                let wanted = question.only.as_ref().is_none_or(|only| only.contains(&id));
+                if let Some(since) = since.filter(|since| wanted && pos > *since) {
+                    let told_after = told_after(since, joined_pos);
+                    if removed.is_some() { ended } else { &mut memberships.changed }.push((id, told_after));
+                }
             }
         }
-        ended.append(&mut changed);
-        Ok((active, ended))
+        let ended_first = |(mut memberships, mut ended): (Memberships, Vec<_>)| {
+            ended.append(&mut memberships.changed);
+            memberships.changed = ended;
+            memberships
+        };
+        Ok(found.into_iter().map(ended_first).collect())
     }
 
     /// What changed in these conversations, and how many events tell it: more than `bounds` allows when not all of it was read.
