@@ -80,14 +80,14 @@ async fn a_replay_that_is_cut_again_and_again_while_messages_come_has_no_hole() 
     let groups = [node.group(&ada, &bob).await, node.group(&ada, &bob).await, node.group(&ada, &bob).await];
     let (_, opened) = node.subscribe(&bob, SUBSCRIPTION, json!({})).await;
     let mut sent = 0;
-    let mut send = async || {
+    let mut tell_all = async || {
         for id in &groups {
             node.send(&ada, *id, &format!("k{sent}")).await;
             sent += 1;
         }
     };
     for _ in 0..4 {
-        send().await;
+        tell_all().await;
     }
     let mut cursor = opened[1]["cursor"].clone();
     let mut seen: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();
@@ -105,7 +105,7 @@ async fn a_replay_that_is_cut_again_and_again_while_messages_come_has_no_hole() 
             }
         }
         if kept < usize::MAX {
-            send().await;
+            tell_all().await;
         }
     }
     assert_eq!(seen.len(), groups.len());
