@@ -6,6 +6,7 @@
 //! values (`statement`), because the hot ones are shaped by hand.
 
 mod accounts;
+mod batch_text;
 mod connect;
 mod contacts;
 mod conversations;

@@ -362,10 +362,9 @@ impl Plan {
     ) -> Result<(), StoreError> {
         // In the order of the primary key, so that neighbours in the table are written together.
         self.messages.sort_unstable_by_key(|message| (message.conversation, message.seq));
-        tx.insert_messages(&self.messages).await?;
-        tx.put_mentions(&self.mentioned()).await?;
         let heads = self.changed_heads.iter().filter_map(|id| self.heads.get(id));
-        tx.update_heads(&heads.cloned().collect::<Vec<_>>()).await?;
+        tx.write_messages(&self.messages, &heads.cloned().collect::<Vec<_>>()).await?;
+        tx.put_mentions(&self.mentioned()).await?;
         let marked = self.marked.iter().filter_map(|id| self.members.get(id)).cloned();
         tx.update_reads(&displaced.into_iter().chain(marked).collect::<Vec<_>>()).await
     }

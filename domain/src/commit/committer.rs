@@ -36,8 +36,6 @@ const OFFENCES_MAX: u32 = 3;
 const OFFENCE_WINDOW: Duration = Duration::from_mins(1);
 /// From the reply to the written answer: the call, and the connection it came by.
 const ANSWER_STEPS: u32 = 2;
-/// Batches of more are cut to a multiple of it, so that few sizes of statements have to be prepared.
-const BATCH_STEP: usize = 8;
 
 /// The committer of some lanes.
 pub(super) struct Committer {
@@ -140,8 +138,7 @@ impl Committer {
             bytes <= self.limits.batch_bytes_max
         };
         let fitting = left.iter().take(self.limits.batch_messages_max).take_while(fits).count();
-        let whole = if fitting > BATCH_STEP { fitting / BATCH_STEP * BATCH_STEP } else { fitting.max(1) };
-        left.drain(..whole.min(left.len())).collect()
+        left.drain(..fitting.max(1).min(left.len())).collect()
     }
 
     /// Refuses what has waited too long, keeps marks that come too soon, lets the rest through.

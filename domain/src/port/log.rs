@@ -123,13 +123,15 @@ pub trait LaneTransaction: Send {
     /// Writes memberships whole, new or known.
     async fn put_members(&mut self, members: &[Member]) -> Result<(), StoreError>;
 
-    async fn insert_messages(&mut self, messages: &[Arc<Message>]) -> Result<(), StoreError>;
+    /// Inserts messages and writes the changing part of heads: title, `last_seq`, `rev`, counts, `active_at`, positions.
+    async fn write_messages(
+        &mut self,
+        messages: &[Arc<Message>],
+        heads: &[Conversation],
+    ) -> Result<(), StoreError>;
 
     /// Notes the newest message that mentions each of these members.
     async fn put_mentions(&mut self, mentioned: &[(MemberId, i32)]) -> Result<(), StoreError>;
-
-    /// Writes the changing part of heads: title, `last_seq`, `rev`, counts, `active_at`, positions.
-    async fn update_heads(&mut self, heads: &[Conversation]) -> Result<(), StoreError>;
 
     /// Writes the read positions of these members.
     async fn update_reads(&mut self, members: &[Member]) -> Result<(), StoreError>;

@@ -172,8 +172,7 @@ impl Group {
         let members: Vec<Member> =
             self.changed.iter().filter_map(|user| self.members.get(user).cloned()).collect();
         tx.put_members(&members).await?;
-        tx.insert_messages(self.message.as_slice()).await?;
-        tx.update_heads(std::slice::from_ref(&self.head)).await?;
+        tx.write_messages(self.message.as_slice(), std::slice::from_ref(&self.head)).await?;
         Ok(())
     }
 

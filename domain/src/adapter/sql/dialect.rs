@@ -201,23 +201,16 @@ impl Dialect {
         let Some(last) = rows.last().cloned() else { return Ok(()) };
         let wanted = rows.len();
         rows.resize(statement_rows(wanted), last);
-        let repeated = rows.len() - wanted;
         let done = self.update_statement(what, rows).run(on).await?;
         let found = usize::try_from(done.rows_affected()).unwrap_or(usize::MAX);
-        let complete = match self {
-            // 2 for a row that changed, 1 for one that has these values already, and 1 for one that was inserted: as every row changes,
-            // only repetitions may count 1.
-            Self::MySql if what.unused.is_some() => found == 2 * wanted + repeated,
-            Self::MySql | Self::Postgres | Self::Sqlite => found == wanted,
-        };
-        if complete {
+        if found == wanted {
             return Ok(());
         }
         Err(StoreError::Fault(format!("{wanted} rows of {} to update, {found} found", what.table).into()))
     }
 
     fn update_statement<const N: usize>(self, what: &RowUpdate<N>, rows: Vec<[Value; N]>) -> Sql {
-        let RowUpdate { table, columns, keys, unused, .. } = *what;
+        let RowUpdate { table, columns, keys } = *what;
         let names = columns.map(|(name, _)| name).join(", ");
         let each = |write: &dyn Fn(&str) -> String| {
             columns[keys..].iter().map(|(name, _)| write(name)).collect::<Vec<_>>().join(", ")
@@ -225,20 +218,8 @@ impl Dialect {
         let from_v = each(&|name| format!("{name} = v.{name}"));
         let join = columns[..keys].iter().map(|(name, _)| format!("t.{name} = v.{name}"));
         let join = join.collect::<Vec<_>>().join(" AND ");
-        match (self, unused) {
-            // Half the work of an UPDATE with a join, which writes a temporary table first. The caller holds the rows' lane and has
-            // seen them, and the count tells an insert.
-            (Self::MySql, Some((filled, fillers))) => {
-                let mut sql = Sql::new(self, &format!("INSERT INTO {table} ({names}, {filled}) VALUES "));
-                for (index, row) in rows.into_iter().enumerate() {
-                    sql = sql.push(if index > 0 { ",(" } else { "(" });
-                    sql.values_of(row);
-                    sql = sql.push(", ").push(fillers).push(")");
-                }
-                let values = each(&|name| format!("{name} = VALUES({name})"));
-                sql.push(" ON DUPLICATE KEY UPDATE ").push(&values)
-            }
-            (Self::MySql, None) => {
+        match self {
+            Self::MySql => {
                 let mut sql = Sql::new(self, &format!("UPDATE {table} t JOIN ("));
                 for (index, row) in rows.into_iter().enumerate() {
                     sql = sql.push(if index > 0 { " UNION ALL SELECT " } else { "SELECT " });
@@ -252,11 +233,11 @@ impl Dialect {
                 let values = each(&|name| format!("t.{name} = v.{name}"));
                 sql.push(&format!(") v ON {join} SET {values}"))
             }
-            (Self::Postgres, _) => {
+            Self::Postgres => {
                 let sql = Sql::new(self, &format!("UPDATE {table} t SET {from_v} FROM (VALUES "));
                 typed_rows(sql, columns, rows).push(&format!(") v ({names}) WHERE {join}"))
             }
-            (Self::Sqlite, _) => Sql::new(self, &format!("WITH v({names}) AS (VALUES "))
+            Self::Sqlite => Sql::new(self, &format!("WITH v({names}) AS (VALUES "))
                 .rows(rows)
                 .push(&format!(") UPDATE OR FAIL {table} AS t SET {from_v} FROM v WHERE {join}")),
         }
@@ -274,10 +255,6 @@ pub(super) struct RowUpdate<const N: usize> {
     /// With their types, for PostgreSQL, which cannot guess them. The first `keys` are the key.
     pub columns: [(&'static str, &'static str); N],
     pub keys: usize,
-    /// Given where each row has other values before: then MySQL and `MariaDB` update by `INSERT … ON DUPLICATE KEY UPDATE`, and the
-    /// count of rows tells an insert. They are the other columns without a default, and any values for them: MySQL asks for them
-    /// though the row exists.
-    pub unused: Option<(&'static str, &'static str)>,
 }
 
 /// Where [`Dialect::pairs_from`] looks.

@@ -174,7 +174,7 @@ pub(super) const fn role_number(role: MemberRole) -> i16 {
 }
 
 /// User, `seq`, index: 8, 4 and 4 bytes each, big-endian.
-pub(super) fn senders_value(senders: &RecentSenders) -> Value {
+fn senders_value(senders: &RecentSenders) -> Value {
     let bytes = senders.iter().flat_map(|sender| {
         let user = sender.user.0.to_be_bytes().into_iter();
         user.chain(sender.seq.to_be_bytes()).chain(sender.countable.to_be_bytes())
@@ -223,6 +223,32 @@ pub(super) fn message_values(message: &Message) -> Result<[Value; MESSAGE_COLUMN
         message.created_rev.into(),
         message.pos.into(),
     ])
+}
+
+/// The columns of a head that a batch writes, with their types in PostgreSQL. The first is the key.
+pub(super) const HEAD: [(&str, &str); 8] = [
+    ("id", "bytea"),
+    ("last_seq", "int4"),
+    ("rev", "int4"),
+    ("countable", "int4"),
+    ("member_count", "int4"),
+    ("active_at", "int8"),
+    ("pos", "int8"),
+    ("senders", "bytea"),
+];
+
+/// A head's columns, in the order of [`HEAD`].
+pub(super) fn head_values(head: &Conversation) -> [Value; HEAD.len()] {
+    [
+        id_value(head.id),
+        head.last_seq.into(),
+        head.rev.into(),
+        head.countable.into(),
+        head.member_count.into(),
+        head.active_at.0.into(),
+        head.pos.into(),
+        senders_value(&head.senders),
+    ]
 }
 
 /// A membership, whole.

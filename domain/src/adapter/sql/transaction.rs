@@ -11,6 +11,7 @@ use sea_orm::{
 };
 
 use super::{
+    batch_text,
     devices::remove_devices,
     dialect::{
         Dialect, MEMBER_PAIRS, MESSAGE_KEYS, MESSAGE_PLACES, Otherwise, RowUpdate, lane_number,
@@ -18,7 +19,7 @@ use super::{
     },
     kept::{Kept, Line},
     log::read_entries,
-    rows::{CONVERSATION, MEMBER, MESSAGE, Row, id_value, member_row, message_values, senders_value},
+    rows::{CONVERSATION, HEAD, MEMBER, MESSAGE, Row, head_values, id_value, member_row, message_values},
     statement::{Sql, push_hex},
 };
 use crate::{
@@ -41,24 +42,7 @@ pub(super) struct SqlTransaction {
     pub positions: Vec<(LaneId, i64)>,
 }
 
-const HEADS: RowUpdate<8> = RowUpdate {
-    table: "conversation",
-    columns: [
-        ("id", "bytea"),
-        ("last_seq", "int4"),
-        ("rev", "int4"),
-        ("countable", "int4"),
-        ("member_count", "int4"),
-        ("active_at", "int8"),
-        ("pos", "int8"),
-        ("senders", "bytea"),
-    ],
-    keys: 1,
-    unused: Some((
-        "kind, created_at, lane, title_pos, title_rev, creator_id, request_hash",
-        "0, 0, 0, 0, 0, 0, ''",
-    )),
-};
+const HEADS: RowUpdate<8> = RowUpdate { table: "conversation", columns: HEAD, keys: 1 };
 
 const READS: RowUpdate<7> = RowUpdate {
     table: "member",
@@ -72,8 +56,6 @@ const READS: RowUpdate<7> = RowUpdate {
         ("pos", "int8"),
     ],
     keys: 2,
-    // A sender who gives way to another may have been written like this before.
-    unused: None,
 };
 
 /// Mentions in one statement: a batch may have fifty times as many as messages, and more than a statement can bind.
@@ -89,6 +71,36 @@ const TAKE_THE_NEW_MENTION: Otherwise = Otherwise {
 impl SqlTransaction {
     fn sql(&self, text: &str) -> Sql {
         Sql::new(self.dialect, text)
+    }
+
+    /// The title is written apart: it changes seldom, and a head is written with every batch.
+    async fn write_titles(&self, heads: &[Conversation]) -> Result<(), StoreError> {
+        for head in heads.iter().filter(|head| head.title_pos == head.pos) {
+            conversation::Entity::update_many()
+                .col_expr(conversation::Column::Title, Expr::value(head.title.as_deref().map(str::to_owned)))
+                .col_expr(conversation::Column::TitlePos, Expr::value(head.title_pos))
+                .col_expr(conversation::Column::TitleRev, Expr::value(head.title_rev))
+                .filter(conversation::Column::Id.eq(head.id.as_bytes().to_vec()))
+                .exec(&self.line.connection)
+                .await
+                .map_err(store_error)?;
+        }
+        Ok(())
+    }
+
+    async fn insert_messages(&self, messages: &[Arc<Message>]) -> Result<(), StoreError> {
+        let insert = format!("{}message ({}) VALUES ", self.dialect.insert(), MESSAGE.replace("g.", ""));
+        let whole = if statement_rows(messages.len()) == messages.len() {
+            messages.len()
+        } else {
+            messages.len() / 8 * 8
+        };
+        let (whole, rest) = messages.split_at(whole);
+        for part in [whole, rest].into_iter().filter(|part| !part.is_empty()) {
+            let rows = part.iter().map(|message| message_values(message)).collect::<Result<Vec<_>, _>>()?;
+            self.sql(&insert).rows(rows).run(&self.line.connection).await?;
+        }
+        Ok(())
     }
 }
 
@@ -246,23 +258,18 @@ impl LaneTransaction for SqlTransaction {
             .map_err(store_error)
     }
 
-    async fn insert_messages(&mut self, messages: &[Arc<Message>]) -> Result<(), StoreError> {
-        if messages.is_empty() {
-            return Ok(());
+    async fn write_messages(
+        &mut self,
+        messages: &[Arc<Message>],
+        heads: &[Conversation],
+    ) -> Result<(), StoreError> {
+        self.write_titles(heads).await?;
+        if self.dialect == Dialect::MySql {
+            return batch_text::write(&self.line.connection, messages, heads).await;
         }
-        let columns = MESSAGE.replace("g.", "");
-        let insert = format!("{}message ({columns}) VALUES ", self.dialect.insert());
-        let whole = if statement_rows(messages.len()) == messages.len() {
-            messages.len()
-        } else {
-            messages.len() / 8 * 8
-        };
-        let (whole, rest) = messages.split_at(whole);
-        for part in [whole, rest].into_iter().filter(|part| !part.is_empty()) {
-            let rows = part.iter().map(|message| message_values(message)).collect::<Result<Vec<_>, _>>()?;
-            self.sql(&insert).rows(rows).run(&self.line.connection).await?;
-        }
-        Ok(())
+        self.insert_messages(messages).await?;
+        let rows = heads.iter().map(head_values).collect();
+        self.dialect.update_rows(&self.line.connection, &HEADS, rows).await
     }
 
     async fn put_mentions(&mut self, mentioned: &[(MemberId, i32)]) -> Result<(), StoreError> {
@@ -276,36 +283,6 @@ impl LaneTransaction for SqlTransaction {
                 .await?;
         }
         Ok(())
-    }
-
-    async fn update_heads(&mut self, heads: &[Conversation]) -> Result<(), StoreError> {
-        if heads.is_empty() {
-            return Ok(());
-        }
-        // The title is written apart: it changes seldom, and a head is written with every batch.
-        for head in heads.iter().filter(|head| head.title_pos == head.pos) {
-            conversation::Entity::update_many()
-                .col_expr(conversation::Column::Title, Expr::value(head.title.as_deref().map(str::to_owned)))
-                .col_expr(conversation::Column::TitlePos, Expr::value(head.title_pos))
-                .col_expr(conversation::Column::TitleRev, Expr::value(head.title_rev))
-                .filter(conversation::Column::Id.eq(head.id.as_bytes().to_vec()))
-                .exec(&self.line.connection)
-                .await
-                .map_err(store_error)?;
-        }
-        let rows = heads.iter().map(|head| {
-            [
-                id_value(head.id),
-                head.last_seq.into(),
-                head.rev.into(),
-                head.countable.into(),
-                head.member_count.into(),
-                head.active_at.0.into(),
-                head.pos.into(),
-                senders_value(&head.senders),
-            ]
-        });
-        self.dialect.update_rows(&self.line.connection, &HEADS, rows.collect()).await
     }
 
     async fn update_reads(&mut self, members: &[Member]) -> Result<(), StoreError> {

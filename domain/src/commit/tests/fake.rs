@@ -296,7 +296,11 @@ impl LaneTransaction for FakeTransaction {
         unasked()
     }
 
-    async fn insert_messages(&mut self, messages: &[Arc<Message>]) -> Result<(), StoreError> {
+    async fn write_messages(
+        &mut self,
+        messages: &[Arc<Message>],
+        heads: &[Conversation],
+    ) -> Result<(), StoreError> {
         self.wrote.texts.extend(messages.iter().map(|message| text_of(message).to_owned()));
         self.staged.extend(messages.iter().cloned().map(Staged::Message));
         if messages.iter().any(|message| text_of(message) == POISON) {
@@ -307,20 +311,19 @@ impl LaneTransaction for FakeTransaction {
             let (Some(sender), Some(key)) = (message.sender, &message.client_key) else { return false };
             store.messages.iter().any(|known| is_of(known, sender, key))
         };
-        if messages.iter().any(is_taken) { Err(StoreError::Duplicate("taken".into())) } else { Ok(()) }
-    }
-
-    async fn put_mentions(&mut self, mentioned: &[(MemberId, i32)]) -> Result<(), StoreError> {
-        assert!(mentioned.is_empty(), "no test here mentions anybody");
-        Ok(())
-    }
-
-    async fn update_heads(&mut self, heads: &[Conversation]) -> Result<(), StoreError> {
+        if messages.iter().any(is_taken) {
+            return Err(StoreError::Duplicate("taken".into()));
+        }
         let fewer = |left: u32| left.checked_sub(1);
         if self.log.conflicts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok() {
             return Err(StoreError::Conflict("deadlock".into()));
         }
         self.staged.extend(heads.iter().cloned().map(Staged::Head));
+        Ok(())
+    }
+
+    async fn put_mentions(&mut self, mentioned: &[(MemberId, i32)]) -> Result<(), StoreError> {
+        assert!(mentioned.is_empty(), "no test here mentions anybody");
         Ok(())
     }
 
