@@ -16,7 +16,7 @@ use axum::extract::ws::Utf8Bytes;
 use domain::{Caller, ErrorCode, FilterHash, ServiceError, UserId};
 use futures_util::{FutureExt, StreamExt, future::ready, stream::BoxStream};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{Instant, sleep, timeout},
 };
 use xxhash_rust::xxh3::Xxh3Default;
@@ -144,34 +144,34 @@ impl Plan {
 /// An event to be executed, whose result has places in sockets' queues before it is there.
 pub(super) struct Job {
     item: EventItem,
-    reply: oneshot::Sender<Made>,
-    payload: PendingPayload,
     waiting: Waiting,
 }
 
 impl Job {
     pub fn new(item: EventItem, wakes: &Arc<Wakes>) -> Self {
-        let (reply, result) = oneshot::channel();
-        let waiting = Waiting { sockets: Vec::new(), wakes: wakes.clone() };
-        Self { item, reply, payload: result.shared(), waiting }
+        let waiting = Waiting { payload: Arc::default(), sockets: Vec::new(), wakes: wakes.clone() };
+        Self { item, waiting }
     }
 
     /// Takes a place in a socket's queue.
     pub fn place(&mut self, open: &Open, about: Option<About>) -> Result<(), Closed> {
-        open.outbound.place(&open.id, self.payload.clone(), about)?;
+        open.outbound.place(&open.id, self.waiting.payload.clone(), about)?;
         self.waiting.sockets.push(open.outbound.clone());
         Ok(())
     }
 }
 
-/// Who has a place for a payload that is being made, and is woken when it is there, or will never be.
+/// Who has a place for a payload that is being made, and is woken when it is there, or will never be: when this is dropped.
 struct Waiting {
+    payload: PendingPayload,
     sockets: Vec<Outbound>,
     wakes: Arc<Wakes>,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
+        // Unless it was made.
+        let _ = self.payload.set(Made::Never);
         self.wakes.wake(std::mem::take(&mut self.sockets));
     }
 }
@@ -199,7 +199,7 @@ impl Execution {
 
 async fn run(shared: &Arc<Shared>, plan: &Arc<Plan>, mut jobs: mpsc::UnboundedReceiver<Job>) {
     let mut running = Running::start(shared, plan);
-    while let Some(Job { item, reply, payload, waiting }) = jobs.recv().await {
+    while let Some(Job { item, waiting }) = jobs.recv().await {
         let begun = Instant::now();
         let answer = loop {
             let response = running.next(&item).await;
@@ -217,13 +217,8 @@ async fn run(shared: &Arc<Shared>, plan: &Arc<Plan>, mut jobs: mpsc::UnboundedRe
                 true => Made::Whole(serialise(response)),
                 false => Made::Failed(plan.alone(shared, item, response)),
             };
-            let _ = reply.send(made);
-        } else {
-            drop(reply);
+            let _ = waiting.payload.set(made);
         }
-        // It can be looked at, and weighs, from now on.
-        let _ = payload.now_or_never();
-        drop(waiting);
     }
 }
 

@@ -59,6 +59,7 @@ pub(super) async fn serve(
             queue: &queue,
             write_timeout: settings.write_timeout,
             payload_timeout: edge.settings.operation_timeout,
+            made_until: None,
             ping_interval: settings.ping_interval,
         };
         let reader = Connection::new(&edge, &queue, &place, address, trace);

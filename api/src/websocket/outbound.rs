@@ -19,8 +19,8 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    /// Takes the next place in the queue for what is still being made, and never waits. Its maker calls [`Self::wake`]; a writer that is awake for
-    /// something else waits for it by itself. When the queue is full the socket is cut off as a slow reader. A payload for an operation
+    /// Takes the next place in the queue for what is still being made, and never waits. Its maker calls [`Self::wake`], also
+    /// when it could not be made. When the queue is full the socket is cut off as a slow reader. A payload for an operation
     /// that has ended is dropped on its way out, and so is one about what the viewer may not see any more.
     pub fn place(
         &self,

@@ -6,14 +6,14 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicBool},
 };
 
 use async_graphql::ServerError;
 use axum::extract::ws::Utf8Bytes;
 use domain::{Caller, measure};
-use futures_util::future::{BoxFuture, Shared, pending};
-use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use futures_util::future::{BoxFuture, pending};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -21,6 +21,11 @@ use super::{
     message,
     sight::{About, Sight, Watched},
 };
+
+/// What a writer takes at once, under one lock: it is out of the queue's bounds while it is written, and no longer held back when its
+/// reader turns out to have been removed. The bytes are as many as the first message that goes beyond them makes.
+const TAKEN_AT_ONCE: usize = 16;
+const BYTES_TAKEN_AT_ONCE: usize = 32 * 1024;
 
 /// An execution result, serialised once and shared between sockets.
 #[derive(Clone, Debug)]
@@ -30,7 +35,8 @@ pub(super) enum Payload {
     Pending(PendingPayload),
 }
 
-pub type PendingPayload = Shared<oneshot::Receiver<Made>>;
+/// Set once, by who makes it. Nobody waits for it: who holds a place is woken.
+pub type PendingPayload = Arc<OnceLock<Made>>;
 
 /// What became of a payload that was still being made.
 #[derive(Clone)]
@@ -38,6 +44,8 @@ pub enum Made {
     Whole(Utf8Bytes),
     /// It failed for all who share it: each is to have its own.
     Failed(Alone),
+    /// It will never be there.
+    Never,
 }
 
 /// Makes a payload for one caller alone: whole, or what ends the operation. `None` when it cannot be made now.
@@ -50,6 +58,7 @@ impl fmt::Debug for Made {
         f.write_str(match self {
             Self::Whole(_) => "Whole",
             Self::Failed(_) => "Failed",
+            Self::Never => "Never",
         })
     }
 }
@@ -148,8 +157,8 @@ impl Slot {
         match self {
             Self::Control(text) => text.len(),
             Self::Next { payload: Payload::Ready(payload), .. } => payload.len(),
-            Self::Next { payload: Payload::Pending(payload), .. } => match payload.peek() {
-                Some(Ok(Made::Whole(payload))) => payload.len(),
+            Self::Next { payload: Payload::Pending(payload), .. } => match payload.get() {
+                Some(Made::Whole(payload)) => payload.len(),
                 _ => 0,
             },
             Self::Error { errors, .. } => errors.len(),
@@ -158,14 +167,16 @@ impl Slot {
     }
 
     fn is_being_made(&self) -> bool {
-        matches!(self, Self::Next { payload: Payload::Pending(payload), .. } if payload.peek().is_none())
+        matches!(self, Self::Next { payload: Payload::Pending(payload), .. } if payload.get().is_none())
     }
 }
 
-/// What the writer finds at the front.
+/// What the writer finds behind the messages that it takes.
 pub(super) enum Front {
-    Message(Utf8Bytes),
-    Pending(PendingPayload),
+    /// As much was taken as goes at once, and there may be more.
+    More,
+    /// It is still being made.
+    Pending,
     /// It failed for all who share it; what this operation gets instead, for [`Queue::settle`].
     Failed(MadeAlone),
     /// Whether it may be shown cannot be told until this resolves.
@@ -329,12 +340,12 @@ impl Queue {
         self.state().closing
     }
 
-    /// Takes the next message, unless it is still being made.
-    pub(super) fn front(&self) -> Front {
+    /// Takes the messages that are there, as many as go at once, and tells what comes after them.
+    pub(super) fn take(&self, messages: &mut Vec<Utf8Bytes>) -> Front {
         let mut ended = Vec::new();
         let mut state = self.state();
         let before = state.slots.len();
-        let front = state.front(&mut ended);
+        let front = state.take_ready(messages, &mut ended);
         let taken = state.slots.len() < before;
         drop(state);
         drop(ended);
@@ -377,10 +388,25 @@ impl State {
         std::mem::take(&mut self.slots)
     }
 
-    fn front(&mut self, ended: &mut Vec<Active>) -> Front {
+    fn take_ready(&mut self, messages: &mut Vec<Utf8Bytes>, ended: &mut Vec<Active>) -> Front {
+        let mut bytes = 0;
+        while messages.len() < TAKEN_AT_ONCE && bytes < BYTES_TAKEN_AT_ONCE {
+            match self.next(ended) {
+                Ok(message) => {
+                    bytes += message.len();
+                    messages.push(message);
+                }
+                Err(front) => return front,
+            }
+        }
+        Front::More
+    }
+
+    /// The next message, or why there is none.
+    fn next(&mut self, ended: &mut Vec<Active>) -> Result<Utf8Bytes, Front> {
         loop {
             let Some(Waiting { slot, .. }) = self.slots.front() else {
-                return self.closing.map_or(Front::Empty, Front::Closing);
+                return Err(self.closing.map_or(Front::Empty, Front::Closing));
             };
             match self.sight(slot) {
                 Sight::Shown => {}
@@ -388,22 +414,26 @@ impl State {
                     self.take();
                     continue;
                 }
-                Sight::Unknown(known) => return self.closing.map_or(Front::Unsure(known), Front::Closing),
+                Sight::Unknown(known) => {
+                    return Err(self.closing.map_or(Front::Unsure(known), Front::Closing));
+                }
             }
             if let Slot::Next { id, payload: Payload::Pending(payload), .. } = slot
                 && let Some(active) = self.operations.get(id)
             {
-                match (payload.peek(), active.caller) {
-                    (None, _) => return Front::Pending(payload.clone()),
-                    (Some(Ok(Made::Whole(_))), _) => {}
-                    (Some(Ok(Made::Failed(alone))), Some(caller)) => return Front::Failed(alone(caller)),
-                    (Some(Ok(Made::Failed(_)) | Err(_)), _) => return Front::Lost,
+                match (payload.get(), active.caller) {
+                    (None, _) => return Err(Front::Pending),
+                    (Some(Made::Whole(_)), _) => {}
+                    (Some(Made::Failed(alone)), Some(caller)) => {
+                        return Err(Front::Failed(alone(caller)));
+                    }
+                    (Some(Made::Failed(_) | Made::Never), _) => return Err(Front::Lost),
                 }
             }
             if let Some(slot) = self.take()
                 && let Some(message) = self.message(slot, ended)
             {
-                return Front::Message(message);
+                return Ok(message);
             }
         }
     }
@@ -433,9 +463,9 @@ impl State {
             Slot::Next { id, payload, .. } => {
                 let payload = match payload {
                     Payload::Ready(payload) => payload,
-                    Payload::Pending(pending) => match pending.peek()?.as_ref().ok()? {
+                    Payload::Pending(pending) => match pending.get()? {
                         Made::Whole(payload) => payload.clone(),
-                        Made::Failed(_) => return None,
+                        Made::Failed(_) | Made::Never => return None,
                     },
                 };
                 Some(message::next(&self.operations.get(&id)?.quoted_id, &payload))

@@ -6,7 +6,7 @@ use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
 use domain::measure;
 use futures_util::{FutureExt, SinkExt, stream::SplitSink};
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant, interval, timeout, timeout_at};
 
 use super::{
     close::{Close, SLOW_READER, TRY_AGAIN},
@@ -21,6 +21,8 @@ pub(super) struct Writer<'a> {
     pub write_timeout: Duration,
     /// How long a payload that is still being made may keep its place.
     pub payload_timeout: Duration,
+    /// Of the one at the front, once it was waited for.
+    pub made_until: Option<Instant>,
     pub ping_interval: Duration,
 }
 
@@ -39,10 +41,11 @@ impl Writer<'_> {
             match self.write_what_is_there().await? {
                 Front::Closing(close) => return Err(Some(close)),
                 Front::Lost => return Err(Some(TRY_AGAIN)),
-                Front::Pending(payload) => match bounded(queue, self.payload_timeout, payload).await? {
-                    Some(Ok(_)) => {}
-                    Some(Err(_)) | None => return Err(Some(TRY_AGAIN)),
-                },
+                Front::Pending => {
+                    // Whoever makes it says so, when it is this socket's turn: with what is made until then it goes in one flush.
+                    let made = timeout_at(self.made_until(), queue.changed.notified()).await;
+                    made.map_err(|_| Some(TRY_AGAIN))?;
+                }
                 Front::Failed(alone) => match bounded(queue, self.payload_timeout, alone).await?.flatten() {
                     Some(made) => queue.settle(made),
                     None => return Err(Some(TRY_AGAIN)),
@@ -53,7 +56,7 @@ impl Writer<'_> {
                         () = queue.changed.notified() => {}
                     }
                 }
-                Front::Message(_) | Front::Empty => {
+                Front::More | Front::Empty => {
                     tokio::select! {
                         () = queue.changed.notified() => {}
                         _ = ping.tick() => {
@@ -66,22 +69,30 @@ impl Writer<'_> {
         }
     }
 
+    fn made_until(&mut self) -> Instant {
+        *self.made_until.get_or_insert_with(|| Instant::now() + self.payload_timeout)
+    }
+
     /// Writes up to the first that is not ready yet, and flushes: what is written must not wait for what comes later.
     async fn write_what_is_there(&mut self) -> Result<Front, Option<Close>> {
         let mut fed = false;
         loop {
-            match self.queue.front() {
-                Front::Message(text) => {
-                    written(self.queue, self.write_timeout, self.sink.feed(Message::Text(text))).await?;
-                    fed = true;
-                }
-                front => {
-                    if fed {
-                        written(self.queue, self.write_timeout, self.sink.flush()).await?;
-                    }
-                    return Ok(front);
-                }
+            let mut messages = Vec::new();
+            let front = self.queue.take(&mut messages);
+            if !messages.is_empty() {
+                fed = true;
+                self.made_until = None;
             }
+            for text in messages {
+                written(self.queue, self.write_timeout, self.sink.feed(Message::Text(text))).await?;
+            }
+            if matches!(front, Front::More) {
+                continue;
+            }
+            if fed {
+                written(self.queue, self.write_timeout, self.sink.flush()).await?;
+            }
+            return Ok(front);
         }
     }
 }
