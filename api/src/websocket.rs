@@ -1,11 +1,12 @@
 //! GraphQL over WebSocket: the protocol `graphql-transport-ws`, and no other.
 //!
-//! Start at [`upgrade`], then `connection` (one socket), `operation` (what is opened on it) and `queue` (what waits to be
-//! written, with the hub's end in `outbound` and the last look in `sight`). `sockets` knows them all. What the messages mean is in `message`, why a
+//! Start at [`upgrade`], then `connection` (one socket: its reader, and `writer` beside it in the same task by `halves`), `operation` (what is
+//! opened on it) and `queue` (what waits to be written, with the hub's end in `outbound` and the last look in `sight`). `sockets` knows them all. What the messages mean is in `message`, why a
 //! socket is closed in `close`.
 
 mod close;
 mod connection;
+mod halves;
 mod message;
 mod operation;
 mod outbound;
@@ -34,8 +35,8 @@ use crate::{edge::Edge, origin::Origins, server::ConnectionPlace, trace};
 /// The one subprotocol that is spoken here.
 pub const SUBPROTOCOL: &str = "graphql-transport-ws";
 
-/// Bytes read at once. Idle sockets hold this much. The longest message that is allowed takes 256 reads, most take one or two.
-const READ_BUFFER_BYTES: usize = 1024;
+/// Bytes read at once. Idle sockets hold this much. The longest message that is allowed takes 512 reads, most take one or two.
+const READ_BUFFER_BYTES: usize = 512;
 
 /// Bytes gathered before they are written; a flush writes less.
 const WRITE_BUFFER_BYTES: usize = 8 * 1024;
@@ -81,17 +82,11 @@ pub async fn upgrade(
         .max_message_size(message_bytes_max * 2)
         .max_frame_size(message_bytes_max * 2);
     upgrade.set_selected_protocol(selected);
-    let tasks = edge.tasks.clone();
     upgrade.on_upgrade(async move |socket| {
-        let of_socket = trace;
-        // Allocated apart: each of the futures around it would keep room for it.
-        let served = Box::pin(async move {
-            if known {
-                connection::serve(edge, sockets, socket, &place, address, trace).await;
-            } else {
-                connection::refuse(socket, close::BAD_SUBPROTOCOL).await;
-            }
-        });
-        tasks.track_future(domain::trace::scope(of_socket, served)).await;
+        if known {
+            connection::serve(edge, &sockets, socket, place, address, trace);
+        } else {
+            edge.tasks.spawn(connection::refuse(socket, close::BAD_SUBPROTOCOL));
+        }
     })
 }

@@ -1,9 +1,6 @@
 //! The subscriptions that are live here, and which conversations their users are in as of where the actor stands.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use domain::{ConversationId, Event, Fact, Limits, MemberRole, SessionId, UserId};
 
@@ -39,7 +36,22 @@ struct Group {
 #[derive(Default)]
 struct User {
     subscriptions: Vec<Subscription>,
-    conversations: HashSet<ConversationId>,
+    /// Sorted: most users are in a few.
+    conversations: Vec<ConversationId>,
+}
+
+impl User {
+    fn enter(&mut self, conversation: ConversationId) {
+        if let Err(place) = self.conversations.binary_search(&conversation) {
+            self.conversations.insert(place, conversation);
+        }
+    }
+
+    fn leave(&mut self, conversation: ConversationId) {
+        if let Ok(place) = self.conversations.binary_search(&conversation) {
+            self.conversations.remove(place);
+        }
+    }
 }
 
 /// The address of what is open, which is unique while the hub holds it.
@@ -98,8 +110,11 @@ impl Roster {
         self.subscriptions.insert(id_of(&subscription.open), subscription.user);
         let user = self.users.entry(subscription.user).or_default();
         if user.subscriptions.is_empty() {
+            user.conversations = memberships.keys().copied().collect();
+            user.conversations.sort_unstable();
+            // Most users have one device.
+            user.subscriptions.reserve_exact(1);
             for (conversation, role) in memberships {
-                user.conversations.insert(conversation);
                 self.routes.entry(conversation).or_default().insert(subscription.user, role);
             }
         }
@@ -167,7 +182,7 @@ impl Roster {
 
     fn route(&mut self, conversation: ConversationId, user: UserId, role: MemberRole) {
         if let Some(online) = self.users.get_mut(&user) {
-            online.conversations.insert(conversation);
+            online.enter(conversation);
             self.routes.entry(conversation).or_default().insert(user, role);
         }
     }
@@ -180,7 +195,7 @@ impl Roster {
             }
         }
         if let Some(online) = self.users.get_mut(&user) {
-            online.conversations.remove(&conversation);
+            online.leave(conversation);
         }
     }
 }

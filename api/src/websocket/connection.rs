@@ -3,87 +3,91 @@
 //! Reading and writing go on side by side in one task, so that a reader that does not read keeps nobody waiting but
 //! itself, and its own pongs are still seen.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::extract::ws::{Message, WebSocket};
-use domain::{Caller, ErrorCode, trace::TraceContext};
-use futures_util::{
-    FutureExt, SinkExt, StreamExt,
-    stream::{FuturesUnordered, SplitStream},
+use domain::{
+    Caller, ErrorCode,
+    trace::{self, TraceContext},
 };
+use futures_util::{SinkExt, StreamExt, stream::SplitStream};
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::Semaphore,
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
     close::{
         BINARY, Close, DUPLICATE_ID, EXPIRED, FORBIDDEN, INIT_TIMEOUT, RESTARTING, SECOND_INIT, TOO_LARGE,
         TRY_AGAIN, UNAUTHORIZED,
     },
+    halves,
     message::{self, Authorization, ClientMessage},
     operation::Opener,
     outbound::Outbound,
     queue::Queue,
     sockets::{Place, Sockets},
-    writer::Writer,
+    writer::{Sink, Writer},
 };
 use crate::{
+    connection::ConnectionRenewal,
     edge::{Edge, bearer},
+    parameters::Parameters,
     server::ConnectionPlace,
 };
 
 /// How long the peer may take to answer a close before the connection is dropped.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Serves a socket until it is closed. Its two halves are allocated apart, so that what wraps this future may move it about.
-pub(super) async fn serve(
+/// Serves a socket until it is closed, in a task of its own: the one that opened it would keep room for what that took.
+///
+/// A task keeps room for all that it ever holds at once, for as long as the socket is open, and thousands are. So what is large and seldom
+/// needed is allocated when it is, and what is large and needed once is done before the task begins.
+pub(super) fn serve(
     edge: Arc<Edge>,
-    sockets: Sockets,
+    sockets: &Sockets,
     socket: WebSocket,
-    connection: &ConnectionPlace,
+    connection: Arc<ConnectionPlace>,
     address: Option<IpAddr>,
     trace: TraceContext,
 ) {
+    let tasks = edge.tasks.clone();
     let settings = &edge.settings.sockets;
     let queue = Arc::new(Queue::new(settings.queue_messages_max, settings.queue_bytes_max));
     let place = match sockets.admit(address, &queue) {
         Ok(place) => place,
-        Err(refused) => return refuse(socket, refused).await,
+        Err(refused) => {
+            tasks.spawn(refuse(socket, refused));
+            return;
+        }
     };
     let (mut sink, mut stream) = socket.split();
-    let close = {
-        let writer = Writer {
-            sink: &mut sink,
-            queue: &queue,
-            write_timeout: settings.write_timeout,
-            payload_timeout: edge.settings.operation_timeout,
-            made_until: None,
-            ping_interval: settings.ping_interval,
+    tasks.spawn(async move {
+        let close = {
+            let mut writer = Writer::new(&mut sink, &queue, &place, &edge.settings);
+            let mut reader = Connection::new(&edge, &queue, &place, address, trace);
+            halves::first(pin!(reader.run(&mut stream)), pin!(writer.run())).await
         };
-        let reader = Connection::new(&edge, &queue, &place, address, trace);
-        // Not a `select!`: of the two only the one that was woken is polled, and an event wakes only the writer.
-        let mut halves = FuturesUnordered::from_iter([reader.run(&mut stream).boxed(), writer.run().boxed()]);
-        halves.next().await.flatten()
-    };
-    queue.close_now(close.unwrap_or(TRY_AGAIN));
-    drop(queue.end_all());
-    connection.say_last_words();
-    if let Some(close) = close
-        && timeout(CLOSE_TIMEOUT, sink.send(Message::Close(Some(close.into())))).await.is_err()
-    {
-        return;
-    }
-    linger(&mut stream).await;
+        queue.close_now(close.unwrap_or(TRY_AGAIN));
+        drop(queue.end_all());
+        connection.say_last_words();
+        Box::pin(part(&mut sink, &mut stream, close)).await;
+    });
 }
 
 /// Closes a socket that is not served at all, with a code the client can read.
 pub(super) async fn refuse(socket: WebSocket, close: Close) {
     let (mut sink, mut stream) = socket.split();
-    if timeout(CLOSE_TIMEOUT, sink.send(Message::Close(Some(close.into())))).await.is_ok() {
-        linger(&mut stream).await;
+    part(&mut sink, &mut stream, Some(close)).await;
+}
+
+async fn part(sink: &mut Sink, stream: &mut SplitStream<WebSocket>, close: Option<Close>) {
+    if let Some(close) = close
+        && timeout(CLOSE_TIMEOUT, sink.send(Message::Close(Some(close.into())))).await.is_err()
+    {
+        return;
     }
+    linger(stream).await;
 }
 
 /// Reads on until the peer has closed its side: what is unread would make the network drop our close frame. A close of
@@ -113,7 +117,7 @@ enum Phase {
     /// No `connection_init` yet.
     Opened,
     Anonymous,
-    SignedIn(watch::Receiver<Caller>),
+    SignedIn(Caller),
 }
 
 impl<'a> Connection<'a> {
@@ -132,23 +136,32 @@ impl<'a> Connection<'a> {
     }
 
     /// Reads until there is a reason to close; `None` when the peer has closed or is gone.
-    async fn run(mut self, stream: &mut SplitStream<WebSocket>) -> Option<Close> {
-        let drain: CancellationToken = self.place.drain.clone();
+    async fn run(&mut self, stream: &mut SplitStream<WebSocket>) -> Option<Close> {
         loop {
             let (deadline, on_deadline) = self.next_wake();
             tokio::select! {
                 biased;
-                () = drain.cancelled() => return self.drain().await,
+                () = self.place.told.changed() => {
+                    if self.place.told.is_draining() {
+                        return Box::pin(self.drain()).await;
+                    }
+                    if let Some(caller) = self.place.told.take_renewed() {
+                        self.sign_in(caller);
+                    }
+                }
                 () = sleep_until(deadline) => {
                     if let Some(end) = self.overdue(on_deadline) {
                         return end;
                     }
                 }
-                renewed = renewed(&mut self.phase) => self.opener.sign_in(renewed),
                 message = stream.next() => {
                     self.heard_at = Instant::now();
-                    match self.receive(message?).await {
-                        Ok(()) => {}
+                    match self.receive(message?) {
+                        Ok(None) => {}
+                        Ok(Some((id, parameters))) => {
+                            let opening = self.opener.open(&id, parameters);
+                            Box::pin(trace::scope(self.trace, opening)).await;
+                        }
                         Err(end) => return end,
                     }
                 }
@@ -164,7 +177,7 @@ impl<'a> Connection<'a> {
             Phase::Opened => (self.opened_at + settings.init_timeout, Overdue::Init),
             Phase::Anonymous => dead,
             Phase::SignedIn(caller) => {
-                let left = caller.borrow().expires_at.since(self.edge.clock.now());
+                let left = caller.expires_at.since(self.edge.clock.now());
                 // The clock that counts may be another than the timer's: look again before long.
                 (Instant::now() + left.min(Duration::from_mins(1)), Overdue::Expiry)
             }
@@ -177,9 +190,7 @@ impl<'a> Connection<'a> {
     fn overdue(&self, overdue: Overdue) -> Option<Option<Close>> {
         match (overdue, &self.phase) {
             (Overdue::Init, Phase::Opened) => Some(Some(INIT_TIMEOUT)),
-            (Overdue::Expiry, Phase::SignedIn(caller))
-                if caller.borrow().expires_at <= self.edge.clock.now() =>
-            {
+            (Overdue::Expiry, Phase::SignedIn(caller)) if caller.expires_at <= self.edge.clock.now() => {
                 Some(Some(EXPIRED))
             }
             (Overdue::Dead, _) => Some(None),
@@ -187,44 +198,39 @@ impl<'a> Connection<'a> {
         }
     }
 
-    async fn receive(&mut self, message: Result<Message, axum::Error>) -> Result<(), Option<Close>> {
+    /// Acts on a message; the operation to open, if it asks for one.
+    fn receive(
+        &mut self,
+        message: Result<Message, axum::Error>,
+    ) -> Result<Option<(Box<str>, Parameters)>, Option<Close>> {
         match message {
             Ok(Message::Text(text)) if text.len() > self.edge.settings.sockets.message_bytes_max => {
                 Err(Some(TOO_LARGE))
             }
             Ok(Message::Text(text)) => {
                 let message = ClientMessage::read(&text, self.edge.documents.limits()).map_err(Some)?;
-                self.act(message).await.map_err(Some)
+                self.act(message).map_err(Some)
             }
             Ok(Message::Binary(_)) => Err(Some(BINARY)),
             // The WebSocket implementation answers pings by itself, when it reads on.
-            Ok(Message::Ping(_) | Message::Pong(_)) => Ok(()),
+            Ok(Message::Ping(_) | Message::Pong(_)) => Ok(None),
             Ok(Message::Close(_)) => Err(None),
             Err(error) => Err(message::close_for(&error)),
         }
     }
 
-    async fn act(&mut self, message: ClientMessage) -> Result<(), Close> {
+    fn act(&mut self, message: ClientMessage) -> Result<Option<(Box<str>, Parameters)>, Close> {
         match (message, &self.phase) {
-            (ClientMessage::ConnectionInit { authorization }, Phase::Opened) => self.init(&authorization),
-            (ClientMessage::ConnectionInit { .. }, _) => Err(SECOND_INIT),
-            (ClientMessage::Ping { payload }, _) => {
-                self.queue.control(message::pong(payload.as_deref()));
-                Ok(())
-            }
-            (ClientMessage::Pong, _) => Ok(()),
-            (ClientMessage::Subscribe { .. }, Phase::Opened) => Err(UNAUTHORIZED),
-            (ClientMessage::Subscribe { id, .. }, _) if self.queue.is_open(&id) => Err(DUPLICATE_ID),
-            (ClientMessage::Subscribe { id, parameters }, _) => {
-                // On the heap while it opens, or every idle socket would keep room for it.
-                Box::pin(self.opener.open(&id, parameters)).await;
-                Ok(())
-            }
-            (ClientMessage::Complete { id }, _) => {
-                drop(self.queue.end(&id));
-                Ok(())
-            }
+            (ClientMessage::ConnectionInit { authorization }, Phase::Opened) => self.init(&authorization)?,
+            (ClientMessage::ConnectionInit { .. }, _) => return Err(SECOND_INIT),
+            (ClientMessage::Ping { payload }, _) => self.queue.control(message::pong(payload.as_deref())),
+            (ClientMessage::Pong, _) => {}
+            (ClientMessage::Subscribe { .. }, Phase::Opened) => return Err(UNAUTHORIZED),
+            (ClientMessage::Subscribe { id, .. }, _) if self.queue.is_open(&id) => return Err(DUPLICATE_ID),
+            (ClientMessage::Subscribe { id, parameters }, _) => return Ok(Some((id, parameters))),
+            (ClientMessage::Complete { id }, _) => drop(self.queue.end(&id)),
         }
+        Ok(None)
     }
 
     fn init(&mut self, authorization: &Authorization) -> Result<(), Close> {
@@ -240,12 +246,18 @@ impl<'a> Connection<'a> {
                 self.place.identify(caller)?;
                 // A revocation between the two would have found no socket to close.
                 let caller = self.authenticate(token)?;
-                self.phase = Phase::SignedIn(self.opener.start(caller));
+                self.opener.renewed_by(ConnectionRenewal(Arc::clone(&self.place.told)));
+                self.sign_in(caller);
             }
         }
         tracing::debug!(trace_id = %self.trace.id, anonymous = token.is_none(), "a socket is initialised");
         self.queue.control(message::ACK);
         Ok(())
+    }
+
+    fn sign_in(&mut self, caller: Caller) {
+        self.phase = Phase::SignedIn(caller);
+        self.opener.sign_in(caller);
     }
 
     fn authenticate(&self, token: &str) -> Result<Caller, Close> {
@@ -275,14 +287,4 @@ enum Overdue {
     Expiry,
     /// Two pings without a sign of life.
     Dead,
-}
-
-/// Whom the socket speaks for from now on; never returns unless `renewConnection` was called.
-async fn renewed(phase: &mut Phase) -> Caller {
-    if let Phase::SignedIn(caller) = phase
-        && caller.changed().await.is_ok()
-    {
-        return *caller.borrow_and_update();
-    }
-    std::future::pending().await
 }

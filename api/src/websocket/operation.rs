@@ -11,7 +11,7 @@ use domain::{
     Caller, ErrorCode,
     trace::{TraceContext, TraceId},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::outbound::{Outbound, serialise_response};
 use crate::{
@@ -51,14 +51,12 @@ impl Opener {
         Self { edge, outbound, permits, permits_max, address, caller, renewal, last_send }
     }
 
-    /// Speaks for a caller from now on, and says where renewals will be heard.
-    pub(super) fn start(&mut self, caller: Caller) -> watch::Receiver<Caller> {
-        let (renewal, renewed) = watch::channel(caller);
-        self.renewal = Some(ConnectionRenewal(renewal));
-        self.sign_in(caller);
-        renewed
+    /// Lets operations renew for whom the socket speaks.
+    pub(super) fn renewed_by(&mut self, renewal: ConnectionRenewal) {
+        self.renewal = Some(renewal);
     }
 
+    /// Speaks for a caller from now on.
     pub(super) fn sign_in(&mut self, caller: Caller) {
         self.caller = Some(caller);
     }

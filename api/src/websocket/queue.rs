@@ -14,7 +14,6 @@ use axum::extract::ws::Utf8Bytes;
 use domain::{Caller, measure};
 use futures_util::future::{BoxFuture, pending};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     close::{Close, SLOW_READER},
@@ -86,12 +85,14 @@ pub(super) struct Queue {
     pub(super) bytes_max: usize,
     /// Something was put in, or the state changed.
     pub(super) changed: Notify,
+    /// There is room again, or never will be.
     room: Notify,
     /// Whether it waits to be told that something was put in.
     pub(super) in_line: AtomicBool,
-    /// Closed at once, whatever waits.
-    pub(super) cut: CancellationToken,
 }
+
+/// Room that a queue begins with: an event, and one that comes while it is written.
+const SLOTS_MIN: usize = 2;
 
 #[derive(Default)]
 struct State {
@@ -103,6 +104,8 @@ struct State {
     operations: Operations,
     /// What to close with once the queue is empty, or at once when the queue was cut.
     closing: Option<Close>,
+    /// Closed at once, whatever waits.
+    is_cut: bool,
 }
 
 /// What a socket has open, most often one or two: looking through them costs less than a hash.
@@ -117,6 +120,14 @@ impl Operations {
 
     fn get_mut(&mut self, id: &Arc<str>) -> Option<&mut Active> {
         self.0.iter_mut().find(|active| Arc::ptr_eq(&active.id, id))
+    }
+
+    fn push(&mut self, active: Active) {
+        // Room for four, as a vector likes to have, is room for three too many.
+        if self.0.is_empty() {
+            self.0.reserve_exact(1);
+        }
+        self.0.push(active);
     }
 
     fn find(&self, id: &str) -> Option<usize> {
@@ -196,7 +207,6 @@ impl Queue {
             changed: Notify::new(),
             room: Notify::new(),
             in_line: AtomicBool::new(false),
-            cut: CancellationToken::new(),
         }
     }
 
@@ -208,7 +218,7 @@ impl Queue {
     pub(super) fn open(&self, id: &Arc<str>, permit: Option<OwnedSemaphorePermit>, caller: Option<Caller>) {
         let quoted_id = message::quote(id).into();
         let active = Active { id: Arc::clone(id), quoted_id, _permit: permit, caller, subscription: None };
-        self.state().operations.0.push(active);
+        self.state().operations.push(active);
     }
 
     pub(super) fn is_open(&self, id: &str) -> bool {
@@ -290,10 +300,7 @@ impl Queue {
                     break;
                 }
             }
-            tokio::select! {
-                () = room => {}
-                () = self.cut.cancelled() => return Err(Closed),
-            }
+            room.await;
         }
         self.changed.notify_one();
         Ok(())
@@ -327,13 +334,31 @@ impl Queue {
         let dropped = self.state().cut(close);
         drop(dropped);
         self.cut_off();
-        self.room.notify_waiters();
     }
 
-    /// Whoever writes hears of it, whether it waits for something to write or for the network.
+    /// Whoever writes hears of it, whether it waits for something to write or for the network, and so does who waits for room.
     fn cut_off(&self) {
-        self.cut.cancel();
+        self.room.notify_waiters();
         self.changed.notify_one();
+    }
+
+    /// Returns once it is closed, whatever waits.
+    pub(super) async fn cut(&self) {
+        loop {
+            let cut = self.room.notified();
+            if self.state().is_cut {
+                return;
+            }
+            cut.await;
+        }
+    }
+
+    /// Gives back the room that bursts have taken, when nothing waits. Now and then: whenever the queue is empty would be at each event.
+    pub(super) fn give_back(&self) {
+        let mut state = self.state();
+        if state.slots.is_empty() {
+            state.slots = VecDeque::new();
+        }
     }
 
     pub(super) fn closing(&self) -> Option<Close> {
@@ -378,13 +403,16 @@ impl State {
     fn put(&mut self, slot: Slot) {
         let bytes = slot.bytes();
         self.bytes += bytes;
+        if self.slots.capacity() == 0 {
+            self.slots.reserve_exact(SLOTS_MIN);
+        }
         self.slots.push_back(Waiting { slot, bytes });
     }
 
     #[must_use]
     fn cut(&mut self, close: Close) -> VecDeque<Waiting> {
         self.closing.get_or_insert(close);
-        (self.bytes, self.weighed) = (0, 0);
+        (self.bytes, self.weighed, self.is_cut) = (0, 0, true);
         std::mem::take(&mut self.slots)
     }
 

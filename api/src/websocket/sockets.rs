@@ -1,7 +1,7 @@
 //! Every open socket of this node: bounded in all, by address, by user and in how many come in a second; found by session; drained at the end.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     hash::Hash,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,14 +10,17 @@ use std::{
 
 use domain::{Caller, SessionId, UserId, measure, port::Random};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     close::{Close, RESTARTING, REVOKED, TOO_MANY_AT_ONCE, TOO_MANY_SOCKETS},
     queue::Queue,
     rate::Rate,
 };
-use crate::settings::SocketSettings;
+use crate::{connection::Told, settings::SocketSettings};
+
+/// Pings of many sockets go out together, so often: to wake up for each of them costs more than the ping. Seldom enough for that, and often
+/// enough for few at a time, which nothing else waits for.
+const PINGS_EVERY: Duration = Duration::from_millis(100);
 
 /// The registry of sockets. Cheap to clone.
 #[derive(Clone)]
@@ -26,6 +29,7 @@ pub struct Sockets {
 }
 
 struct Shared {
+    began: Instant,
     total_max: usize,
     per_user_max: usize,
     per_address_max: usize,
@@ -39,14 +43,14 @@ struct Open {
     sockets: HashMap<u64, Socket>,
     by_address: HashMap<IpAddr, usize>,
     by_user: HashMap<UserId, usize>,
-    by_session: HashMap<SessionId, HashSet<u64>>,
+    by_session: BTreeSet<(SessionId, u64)>,
 }
 
 struct Socket {
     address: Option<IpAddr>,
     caller: Option<Caller>,
     queue: Arc<Queue>,
-    drain: CancellationToken,
+    told: Arc<Told>,
 }
 
 /// A socket's place in the registry; given back when dropped.
@@ -54,13 +58,13 @@ pub(super) struct Place {
     sockets: Sockets,
     id: u64,
     _counted: measure::Open,
-    /// The node stops: finish what runs, then close.
-    pub(super) drain: CancellationToken,
+    pub(super) told: Arc<Told>,
 }
 
 impl Sockets {
     pub fn new(settings: &SocketSettings) -> Self {
         let shared = Shared {
+            began: Instant::now(),
             total_max: settings.total_max,
             per_user_max: settings.per_user_max,
             per_address_max: settings.per_address_max,
@@ -71,7 +75,7 @@ impl Sockets {
                 sockets: HashMap::new(),
                 by_address: HashMap::new(),
                 by_user: HashMap::new(),
-                by_session: HashMap::new(),
+                by_session: BTreeSet::new(),
             }),
         };
         Self { shared: Arc::new(shared) }
@@ -89,8 +93,8 @@ impl Sockets {
     pub fn close_session(&self, session: SessionId) {
         let queues: Vec<Arc<Queue>> = {
             let open = self.open();
-            let ids = open.by_session.get(&session).into_iter().flatten();
-            ids.filter_map(|id| open.sockets.get(id)).map(|socket| Arc::clone(&socket.queue)).collect()
+            let ids = open.by_session.range((session, u64::MIN)..=(session, u64::MAX));
+            ids.filter_map(|(_, id)| open.sockets.get(id)).map(|socket| Arc::clone(&socket.queue)).collect()
         };
         for queue in queues {
             queue.close_now(REVOKED);
@@ -109,20 +113,20 @@ impl Sockets {
     /// Takes no more sockets and tells those that are open to end, one by one in random order over `spread`, so that
     /// they do not all knock at another node at once. Returns when all have been told.
     pub async fn drain(&self, spread: Duration, random: &dyn Random) {
-        let mut tokens: Vec<(u64, CancellationToken)> = {
+        let mut sockets: Vec<(u64, Arc<Told>)> = {
             let mut open = self.open();
             open.draining = true;
-            open.sockets.values().map(|socket| (0, socket.drain.clone())).collect()
+            open.sockets.values().map(|socket| (0, Arc::clone(&socket.told))).collect()
         };
-        for (order, _) in &mut tokens {
+        for (order, _) in &mut sockets {
             let mut bytes = [0; 8];
             random.fill(&mut bytes);
             *order = u64::from_ne_bytes(bytes);
         }
-        tokens.sort_unstable_by_key(|(order, _)| *order);
-        let pause = spread / u32::try_from(tokens.len().max(1)).unwrap_or(u32::MAX);
-        for (_, token) in tokens {
-            token.cancel();
+        sockets.sort_unstable_by_key(|(order, _)| *order);
+        let pause = spread / u32::try_from(sockets.len().max(1)).unwrap_or(u32::MAX);
+        for (_, told) in sockets {
+            told.drain();
             tokio::time::sleep(pause).await;
         }
     }
@@ -141,17 +145,24 @@ impl Sockets {
         }
         open.last += 1;
         let id = open.last;
-        let drain = CancellationToken::new();
+        let told = Arc::new(Told::default());
         if let Some(address) = address {
             *open.by_address.entry(address).or_default() += 1;
         }
-        let socket = Socket { address, caller: None, queue: Arc::clone(queue), drain: drain.clone() };
+        let socket = Socket { address, caller: None, queue: Arc::clone(queue), told: Arc::clone(&told) };
         open.sockets.insert(id, socket);
-        Ok(Place { sockets: self.clone(), id, _counted: measure::Open::new(measure::SOCKETS), drain })
+        Ok(Place { sockets: self.clone(), id, _counted: measure::Open::new(measure::SOCKETS), told })
     }
 }
 
 impl Place {
+    /// When a socket that opens now is to be pinged, if so after `interval`.
+    pub(super) fn first_ping(&self, interval: Duration) -> Instant {
+        let began = self.sockets.shared.began;
+        let rounds = (began.elapsed() + interval).as_millis().div_ceil(PINGS_EVERY.as_millis());
+        began + PINGS_EVERY * u32::try_from(rounds).unwrap_or(u32::MAX)
+    }
+
     /// Says whose socket this is, once.
     pub(super) fn identify(&self, caller: Caller) -> Result<(), Close> {
         let mut open = self.sockets.open();
@@ -163,7 +174,7 @@ impl Place {
         if let Some(socket) = open.sockets.get_mut(&self.id) {
             *of_user += 1;
             socket.caller = Some(caller);
-            open.by_session.entry(caller.session).or_default().insert(self.id);
+            open.by_session.insert((caller.session, self.id));
         }
         Ok(())
     }
@@ -178,12 +189,7 @@ impl Drop for Place {
         }
         if let Some(caller) = socket.caller {
             decrement(&mut open.by_user, &caller.user);
-            if let Some(of_session) = open.by_session.get_mut(&caller.session) {
-                of_session.remove(&self.id);
-                if of_session.is_empty() {
-                    open.by_session.remove(&caller.session);
-                }
-            }
+            open.by_session.remove(&(caller.session, self.id));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The sessions of one node: live, or gone for a moment.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     time::Duration,
 };
 
@@ -48,7 +48,8 @@ pub(super) struct Outcome {
 /// As many users as have a subscription on this node, or had one a moment ago.
 #[derive(Default)]
 pub(super) struct Attendance {
-    sessions: HashMap<UserId, BTreeMap<SessionId, Entry>>,
+    /// Most users have one or two sessions.
+    sessions: HashMap<UserId, Vec<(SessionId, Entry)>>,
     /// In the order in which the grace ends, which is the same time for all.
     grace: VecDeque<(Instant, UserId, SessionId)>,
 }
@@ -59,7 +60,11 @@ impl Attendance {
     }
 
     pub fn sessions(&self, user: UserId) -> impl Iterator<Item = (SessionId, Entry)> {
-        self.sessions.get(&user).into_iter().flatten().map(|(session, entry)| (*session, *entry))
+        self.sessions.get(&user).into_iter().flatten().copied()
+    }
+
+    fn entry(&self, user: UserId, session: SessionId) -> Option<Entry> {
+        self.sessions(user).find(|(known, _)| *known == session).map(|(_, entry)| entry)
     }
 
     pub fn state(&self, user: UserId) -> PresenceState {
@@ -74,7 +79,7 @@ impl Attendance {
     }
 
     pub fn announce(&mut self, user: UserId, session: SessionId, live: bool, now: Instant) -> Outcome {
-        let known = self.sessions.get(&user).and_then(|of| of.get(&session)).copied();
+        let known = self.entry(user, session);
         let stage = match (live, known.map(|entry| entry.stage)) {
             (true, _) => Stage::Live,
             (false, Some(Stage::Live)) => Stage::Leaving,
@@ -86,7 +91,7 @@ impl Attendance {
     }
 
     pub fn set_away(&mut self, user: UserId, session: SessionId, away: bool, now: Instant) -> Outcome {
-        let known = self.sessions.get(&user).and_then(|of| of.get(&session)).copied();
+        let known = self.entry(user, session);
         match known {
             Some(entry) => self.set(user, session, Entry { away, ..entry }),
             None if away => {
@@ -99,7 +104,15 @@ impl Attendance {
 
     fn set(&mut self, user: UserId, session: SessionId, entry: Entry) -> Outcome {
         let state = self.state(user);
-        let before = self.sessions.entry(user).or_default().insert(session, entry);
+        let before = self.entry(user, session);
+        let sessions = self.sessions.entry(user).or_default();
+        match sessions.iter_mut().find(|(known, _)| *known == session) {
+            Some((_, known)) => *known = entry,
+            None => {
+                sessions.reserve_exact(1);
+                sessions.push((session, entry));
+            }
+        }
         if let Some(until) = entry.until
             && before.and_then(|before| before.until) != entry.until
         {
@@ -119,10 +132,9 @@ impl Attendance {
             let state = self.state(user);
             let Some(sessions) = self.sessions.get_mut(&user) else { continue };
             // One that came back, or left once more, has another end or none.
-            if sessions.get(&session).is_none_or(|entry| entry.until != Some(until)) {
-                continue;
-            }
-            sessions.remove(&session);
+            let ended = |(known, entry): &(SessionId, Entry)| *known == session && entry.until == Some(until);
+            let Some(place) = sessions.iter().position(ended) else { continue };
+            sessions.swap_remove(place);
             if sessions.is_empty() {
                 self.sessions.remove(&user);
             }
