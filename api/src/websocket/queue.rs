@@ -3,6 +3,8 @@
 //! The hub pushes and never waits; who cannot keep up is cut off. The writer ([`super::writer`]) takes from the front.
 //! Events of a subscription that has ended are dropped on the way out.
 
+mod operations;
+
 use std::{
     collections::VecDeque,
     fmt,
@@ -20,6 +22,7 @@ use super::{
     message,
     sight::{About, Sight, Watched},
 };
+use operations::{Active, Operations};
 
 /// What a writer takes at once, under one lock: it is out of the queue's bounds while it is written, and no longer held back when its
 /// reader turns out to have been removed. The bytes are as many as the first message that goes beyond them makes.
@@ -67,18 +70,6 @@ impl fmt::Debug for Made {
 #[error("the socket is closed")]
 pub struct Closed;
 
-/// An operation that the client has open.
-pub(super) struct Active {
-    pub id: Arc<str>,
-    /// The id as JSON.
-    quoted_id: Box<str>,
-    /// Of a subscription, for as long as it is open.
-    _permit: Option<OwnedSemaphorePermit>,
-    /// For whom a subscription was opened.
-    caller: Option<Caller>,
-    subscription: Option<Box<dyn Watched>>,
-}
-
 pub(super) struct Queue {
     state: Mutex<State>,
     pub(super) messages_max: usize,
@@ -106,37 +97,6 @@ struct State {
     closing: Option<Close>,
     /// Closed at once, whatever waits.
     is_cut: bool,
-}
-
-/// What a socket has open, most often one or two: looking through them costs less than a hash.
-#[derive(Default)]
-struct Operations(Vec<Active>);
-
-impl Operations {
-    /// The same id may have been opened anew; only the same `Arc` is the same operation.
-    fn get(&self, id: &Arc<str>) -> Option<&Active> {
-        self.0.iter().find(|active| Arc::ptr_eq(&active.id, id))
-    }
-
-    fn get_mut(&mut self, id: &Arc<str>) -> Option<&mut Active> {
-        self.0.iter_mut().find(|active| Arc::ptr_eq(&active.id, id))
-    }
-
-    fn push(&mut self, active: Active) {
-        // Room for four, as a vector likes to have, is room for three too many.
-        if self.0.is_empty() {
-            self.0.reserve_exact(1);
-        }
-        self.0.push(active);
-    }
-
-    fn find(&self, id: &str) -> Option<usize> {
-        self.0.iter().position(|active| &*active.id == id)
-    }
-
-    fn remove(&mut self, id: &str) -> Option<Active> {
-        self.find(id).map(|place| self.0.swap_remove(place))
-    }
 }
 
 /// A place in the queue, and its part of the bytes.
@@ -216,13 +176,11 @@ impl Queue {
 
     /// Opens an operation whose id is free.
     pub(super) fn open(&self, id: &Arc<str>, permit: Option<OwnedSemaphorePermit>, caller: Option<Caller>) {
-        let quoted_id = message::quote(id).into();
-        let active = Active { id: Arc::clone(id), quoted_id, _permit: permit, caller, subscription: None };
-        self.state().operations.push(active);
+        self.state().operations.push(Active::new(id, permit, caller));
     }
 
     pub(super) fn is_open(&self, id: &str) -> bool {
-        self.state().operations.find(id).is_some()
+        self.state().operations.is_open(id)
     }
 
     /// Keeps what ends a subscription, unless the subscription has ended already.
@@ -245,13 +203,13 @@ impl Queue {
     /// Forgets all operations.
     #[must_use]
     pub(super) fn end_all(&self) -> Vec<Active> {
-        std::mem::take(&mut self.state().operations.0)
+        self.state().operations.take_all()
     }
 
     /// Ends the subscriptions and leaves queries and mutations to be answered.
     #[must_use]
     pub(super) fn end_subscriptions(&self) -> Vec<Active> {
-        self.state().operations.0.extract_if(.., |active| active.subscription.is_some()).collect()
+        self.state().operations.take_subscriptions()
     }
 
     pub(super) fn control(&self, message: Utf8Bytes) {
