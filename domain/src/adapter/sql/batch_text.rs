@@ -2,14 +2,14 @@
 //!
 //! Both go as text. Prepared statements would be two exchanges or three, and one to prepare each size of batch that comes up.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, Value};
 
 use super::{
     dialect::store_error,
-    rows::{HEAD, MESSAGE, head_values, message_values},
-    statement::Sql,
+    rows::{HEAD, head_values, message_columns, message_values},
+    statement::push_hex,
 };
 use crate::{Conversation, Message, port::StoreError};
 
@@ -23,8 +23,9 @@ pub(super) async fn write(
     messages: &[Arc<Message>],
     heads: &[Conversation],
 ) -> Result<(), StoreError> {
-    let statements = [insert(messages)?, overwrite(heads)?];
-    let text = statements.into_iter().flatten().collect::<Vec<_>>().join("; ");
+    let mut text = String::new();
+    insert(&mut text, messages)?;
+    overwrite(&mut text, heads)?;
     if text.is_empty() {
         return Ok(());
     }
@@ -38,29 +39,97 @@ pub(super) async fn write(
     Err(StoreError::Fault(format!("of {messages} messages and {heads} heads {found} were written").into()))
 }
 
-fn insert(messages: &[Arc<Message>]) -> Result<Option<String>, StoreError> {
+fn insert(text: &mut String, messages: &[Arc<Message>]) -> Result<(), StoreError> {
     if messages.is_empty() {
-        return Ok(None);
+        return Ok(());
     }
-    let rows = messages.iter().map(|message| message_values(message)).collect::<Result<Vec<_>, _>>()?;
-    let columns = MESSAGE.replace("g.", "");
-    Sql::of_literals(&format!("INSERT INTO message ({columns}) VALUES ")).rows(rows).into_text().map(Some)
+    let _ = write!(text, "INSERT INTO message ({}) VALUES ", message_columns());
+    for (index, message) in messages.iter().enumerate() {
+        text.push_str(if index > 0 { ",(" } else { "(" });
+        push_values(text, &message_values(message)?)?;
+        text.push(')');
+    }
+    text.push(';');
+    Ok(())
 }
 
 /// Half the work of an UPDATE with a join, which writes a temporary table first. The caller holds the rows' lane and has seen them.
-fn overwrite(heads: &[Conversation]) -> Result<Option<String>, StoreError> {
+fn overwrite(text: &mut String, heads: &[Conversation]) -> Result<(), StoreError> {
     if heads.is_empty() {
-        return Ok(None);
+        return Ok(());
     }
     let (unused, fillers) = UNUSED;
     let names = HEAD.map(|(name, _)| name).join(", ");
-    let mut sql = Sql::of_literals(&format!("INSERT INTO conversation ({names}, {unused}) VALUES "));
+    let _ = write!(text, "INSERT INTO conversation ({names}, {unused}) VALUES ");
     for (index, head) in heads.iter().enumerate() {
-        sql = sql.push(if index > 0 { ",(" } else { "(" });
-        sql.values_of(head_values(head));
-        sql = sql.push(", ").push(fillers).push(")");
+        text.push_str(if index > 0 { ",(" } else { "(" });
+        push_values(text, &head_values(head))?;
+        let _ = write!(text, ",{fillers})");
     }
     let values = HEAD[1..].iter().map(|(name, _)| format!("{name} = VALUES({name})"));
-    let values = values.collect::<Vec<_>>().join(", ");
-    sql.push(" ON DUPLICATE KEY UPDATE ").push(&values).into_text().map(Some)
+    let _ = write!(text, " ON DUPLICATE KEY UPDATE {}", values.collect::<Vec<_>>().join(", "));
+    Ok(())
+}
+
+/// Text and bytes go by their digits, so that nothing in them can end the literal.
+fn push_values(text: &mut String, values: &[Value]) -> Result<(), StoreError> {
+    for (index, value) in values.iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        let integer = match value {
+            Value::SmallInt(value) => value.map(i64::from),
+            Value::Int(value) => value.map(i64::from),
+            Value::BigInt(value) => *value,
+            Value::Bytes(None) | Value::String(None) => None,
+            Value::Bytes(Some(bytes)) => {
+                push_digits(text, "x'", bytes);
+                continue;
+            }
+            Value::String(Some(value)) => {
+                push_digits(text, "_utf8mb4 x'", value.as_bytes());
+                continue;
+            }
+            _ => return Err(StoreError::Fault("a batch has a value without a literal".into())),
+        };
+        match integer {
+            Some(integer) => drop(write!(text, "{integer}")),
+            None => text.push_str("NULL"),
+        }
+    }
+    Ok(())
+}
+
+fn push_digits(text: &mut String, opening: &str, bytes: &[u8]) {
+    text.push_str(opening);
+    push_hex(text, bytes);
+    text.push('\'');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_value_can_end_its_literal() {
+        let values: [Value; 7] = [
+            "it's \\ \" ; --\0 \u{1f600}".to_owned().into(),
+            Value::from(b"'; COMMIT".to_vec()),
+            i64::MIN.into(),
+            (-7).into(),
+            2_i16.into(),
+            None::<String>.into(),
+            None::<i64>.into(),
+        ];
+        let mut text = String::new();
+        push_values(&mut text, &values).expect("each has a literal");
+        let expected = "_utf8mb4 x'69742773205c2022203b202d2d0020f09f9880',\
+            x'273b20434f4d4d4954',-9223372036854775808,-7,2,NULL,NULL";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_value_without_a_literal_is_told_of() {
+        assert!(push_values(&mut String::new(), &[1.5.into()]).is_err());
+    }
 }

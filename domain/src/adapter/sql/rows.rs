@@ -199,6 +199,11 @@ const BOUND_VALUES_MAX: usize = 32_766;
 const _: () =
     assert!(BATCH_MESSAGES_CEILING * MESSAGE_COLUMNS <= BOUND_VALUES_MAX, "a batch must fit a statement");
 
+/// [`MESSAGE`] for an `INSERT`.
+pub(super) fn message_columns() -> String {
+    MESSAGE.replace("g.", "")
+}
+
 /// A message's columns, in the order of [`MESSAGE`].
 pub(super) fn message_values(message: &Message) -> Result<[Value; MESSAGE_COLUMNS], StoreError> {
     let (kind, body) = match &message.content {

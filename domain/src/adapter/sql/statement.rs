@@ -1,7 +1,4 @@
-//! A statement under construction: text with placeholders, and the values bound to them; or, for several statements in one exchange,
-//! text alone.
-
-use std::fmt::Write as _;
+//! A statement under construction: text with placeholders, and the values bound to them.
 
 use sea_orm::{ConnectionTrait, ExecResult, QueryResult, Statement, Value};
 
@@ -11,23 +8,12 @@ use crate::port::StoreError;
 pub(super) struct Sql {
     dialect: Dialect,
     text: String,
-    values: Values,
-}
-
-enum Values {
-    Bound(Vec<Value>),
-    /// Written into the text. `Err` names one that has no literal here.
-    Literal(Result<(), String>),
+    values: Vec<Value>,
 }
 
 impl Sql {
     pub fn new(dialect: Dialect, text: &str) -> Self {
-        Self { dialect, text: text.to_owned(), values: Values::Bound(Vec::new()) }
-    }
-
-    /// Text alone, as MySQL and `MariaDB` read it.
-    pub fn of_literals(text: &str) -> Self {
-        Self { dialect: Dialect::MySql, text: text.to_owned(), values: Values::Literal(Ok(())) }
+        Self { dialect, text: text.to_owned(), values: Vec::new() }
     }
 
     #[must_use]
@@ -43,17 +29,8 @@ impl Sql {
     }
 
     fn bind_value(&mut self, value: Value) {
-        match &mut self.values {
-            Values::Bound(values) => {
-                values.push(value);
-                self.dialect.placeholder(&mut self.text, values.len());
-            }
-            Values::Literal(written) => {
-                if let Err(none) = push_literal(&mut self.text, &value) {
-                    *written = Err(none);
-                }
-            }
-        }
+        self.values.push(value);
+        self.dialect.placeholder(&mut self.text, self.values.len());
     }
 
     /// `(?, ?, …)`. Lists are padded to a power of two with their last value, so that few distinct texts fill the
@@ -86,11 +63,9 @@ impl Sql {
     #[must_use]
     pub fn rows<const N: usize>(mut self, rows: impl IntoIterator<Item = [Value; N]>) -> Self {
         let rows = rows.into_iter();
-        let count = rows.size_hint().0 * N;
-        if let Values::Bound(values) = &mut self.values {
-            values.reserve(count);
-        }
-        self.text.reserve(count * 3);
+        let bound = rows.size_hint().0 * N;
+        self.values.reserve(bound);
+        self.text.reserve(bound * 3);
         for (index, row) in rows.enumerate() {
             self.text.push_str(if index > 0 { ",(" } else { "(" });
             self.values_of(row);
@@ -118,23 +93,8 @@ impl Sql {
         }
     }
 
-    /// The text of one whose values are literals.
-    pub fn into_text(self) -> Result<String, StoreError> {
-        match self.values {
-            Values::Literal(Ok(())) => Ok(self.text),
-            Values::Literal(Err(none)) => {
-                Err(StoreError::Fault(format!("{none} has no literal here").into()))
-            }
-            Values::Bound(_) => Err(StoreError::Fault("its values are bound".into())),
-        }
-    }
-
     fn finish(self) -> Statement {
-        let values = match self.values {
-            Values::Bound(values) => values,
-            Values::Literal(_) => Vec::new(),
-        };
-        Statement::from_sql_and_values(self.dialect.backend(), self.text, values)
+        Statement::from_sql_and_values(self.dialect.backend(), self.text, self.values)
     }
 
     pub async fn all(self, on: &impl ConnectionTrait) -> Result<Vec<QueryResult>, StoreError> {
@@ -159,30 +119,6 @@ impl Sql {
     }
 }
 
-/// Text and bytes go by their digits, so that nothing in them can end the literal.
-fn push_literal(text: &mut String, value: &Value) -> Result<(), String> {
-    let mut integer = |value: Option<i64>| match value {
-        Some(value) => drop(write!(text, "{value}")),
-        None => text.push_str("NULL"),
-    };
-    match value {
-        Value::SmallInt(value) => integer(value.map(i64::from)),
-        Value::Int(value) => integer(value.map(i64::from)),
-        Value::BigInt(value) => integer(*value),
-        Value::Bytes(None) | Value::String(None) => text.push_str("NULL"),
-        Value::Bytes(Some(bytes)) => push_quoted(text, "x'", bytes),
-        Value::String(Some(value)) => push_quoted(text, "_utf8mb4 x'", value.as_bytes()),
-        other => return Err(format!("{other:?}")),
-    }
-    Ok(())
-}
-
-fn push_quoted(text: &mut String, opening: &str, bytes: &[u8]) {
-    text.push_str(opening);
-    push_hex(text, bytes);
-    text.push('\'');
-}
-
 /// The digits of a literal of bytes.
 pub(super) fn push_hex(text: &mut String, bytes: &[u8]) {
     let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
@@ -190,33 +126,5 @@ pub(super) fn push_hex(text: &mut String, bytes: &[u8]) {
     for byte in bytes {
         text.push(digit(byte >> 4));
         text.push(digit(byte & 0xf));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_in_a_value_can_end_its_literal() {
-        let values: [Value; 7] = [
-            "it's \\ \" ; --\0 \u{1f600}".to_owned().into(),
-            Value::from(b"'; COMMIT".to_vec()),
-            i64::MIN.into(),
-            (-7).into(),
-            2_i16.into(),
-            None::<String>.into(),
-            None::<i64>.into(),
-        ];
-        let text = Sql::of_literals("VALUES ").rows([values]).into_text().expect("each has a literal");
-        let expected = "VALUES (_utf8mb4 x'69742773205c2022203b202d2d0020f09f9880',\
-            x'273b20434f4d4d4954',-9223372036854775808,-7,2,NULL,NULL)";
-        assert_eq!(text, expected);
-    }
-
-    #[test]
-    fn a_value_without_a_literal_is_told_of() {
-        assert!(Sql::of_literals("SELECT ").bind(1.5).into_text().is_err());
-        assert!(Sql::new(Dialect::MySql, "SELECT ").bind(1).into_text().is_err());
     }
 }

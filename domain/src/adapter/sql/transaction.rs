@@ -19,7 +19,10 @@ use super::{
     },
     kept::{Kept, Line},
     log::read_entries,
-    rows::{CONVERSATION, HEAD, MEMBER, MESSAGE, Row, head_values, id_value, member_row, message_values},
+    rows::{
+        CONVERSATION, HEAD, MEMBER, MESSAGE, Row, head_values, id_value, member_row, message_columns,
+        message_values,
+    },
     statement::{Sql, push_hex},
 };
 use crate::{
@@ -89,7 +92,7 @@ impl SqlTransaction {
     }
 
     async fn insert_messages(&self, messages: &[Arc<Message>]) -> Result<(), StoreError> {
-        let insert = format!("{}message ({}) VALUES ", self.dialect.insert(), MESSAGE.replace("g.", ""));
+        let insert = format!("{}message ({}) VALUES ", self.dialect.insert(), message_columns());
         let whole = if statement_rows(messages.len()) == messages.len() {
             messages.len()
         } else {
