@@ -80,8 +80,9 @@ async fn nodes_on_one_redis_share_documents_and_budgets() {
     let (here, there) = (start(), start());
     let client = client();
     let (_, token) = register(&client, &here.url, "ada").await;
-    let post = async |url: &str, body: Value| {
-        let request = client.post(format!("{url}/graphql")).bearer_auth(&token).json(&body);
+    let (_, token_of_other) = register(&client, &here.url, "bob").await;
+    let post = async |token: &str, url: &str, body: Value| {
+        let request = client.post(format!("{url}/graphql")).bearer_auth(token).json(&body);
         let answer = request.send().await.expect("an answer");
         let status = answer.status().as_u16();
         (status, answer.json::<Value>().await.expect("JSON"))
@@ -90,16 +91,17 @@ async fn nodes_on_one_redis_share_documents_and_budgets() {
         let hash = DocumentHash::of(text).hex();
         json!({ "persistedQuery": { "version": 1, "sha256Hash": hash } })
     };
-    // Both are connected to Redis once what one was told is known to the other. Asked for with next to no cost, at a pace that leaves
-    // the budget alone however long it takes.
+    // Both are connected to Redis once what one was told is known to the other. Asked for by another user, so that all of the budget is
+    // left, and with next to no cost, so that theirs is enough.
     let cheap = "query Cheap { __typename }";
     let extensions = persisted(cheap);
     let (begun, mut pace) = (Instant::now(), tokio::time::interval(Duration::from_millis(100)));
     loop {
         pace.tick().await;
-        let registered = post(&here.url, json!({ "query": cheap, "extensions": extensions })).await;
+        let registered =
+            post(&token_of_other, &here.url, json!({ "query": cheap, "extensions": extensions })).await;
         assert_eq!(registered.0, 200, "{registered:?}");
-        let (status, answer) = post(&there.url, json!({ "extensions": extensions })).await;
+        let (status, answer) = post(&token_of_other, &there.url, json!({ "extensions": extensions })).await;
         if answer["data"]["__typename"].is_string() {
             break;
         }
@@ -111,12 +113,12 @@ async fn nodes_on_one_redis_share_documents_and_budgets() {
     }
     let text = "query Sessions { sessions { id } }";
     let extensions = persisted(text);
-    let registered = post(&here.url, json!({ "query": text, "extensions": extensions })).await;
+    let registered = post(&token, &here.url, json!({ "query": text, "extensions": extensions })).await;
     assert_eq!(registered.0, 200, "{registered:?}");
     // About 20 each; each node alone would let 50 of them pass.
     let mut passed = 0;
     for url in [&here.url, &there.url].into_iter().cycle().take(100) {
-        let (status, answer) = post(url, json!({ "extensions": extensions })).await;
+        let (status, answer) = post(&token, url, json!({ "extensions": extensions })).await;
         passed += u32::from(status == 200);
         assert!(status == 200 || status == 429, "{answer}");
     }
