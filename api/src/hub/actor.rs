@@ -286,12 +286,12 @@ impl Actor {
             let Some(event) = batch.events.get(*index) else { continue };
             let Some(conversation) = event.fact.conversation() else { continue };
             let about = About { conversation, rev: event.fact.rev() };
-            let mut jobs = Jobs::default();
+            let mut jobs: IdMap<(GroupKey, AsSeen, bool), Job> = IdMap::default();
             for (user, as_seen) in recipients {
                 let complete = last_of.get(user).is_none_or(|last| last == index);
                 for subscription in self.roster.of(*user, conversation) {
                     let key = subscription.group;
-                    let job = jobs.get_or_insert((key, *as_seen, complete), || {
+                    let job = jobs.entry((key, *as_seen, complete)).or_insert_with(|| {
                         let positions = if complete { &self.positions } else { before };
                         let cursor = cursors
                             .entry((key.filter, complete))
@@ -301,7 +301,7 @@ impl Actor {
                     self.place(job, subscription, Some(about));
                 }
             }
-            for ((key, ..), job) in jobs.all {
+            for ((key, ..), job) in jobs {
                 if let Some(execution) = self.roster.execution(key) {
                     execution.submit(job);
                 }
@@ -363,30 +363,6 @@ impl Actor {
 
     fn announce(&self, subscription: &Subscription, is_live: bool) {
         self.shared.chat.announce(subscription.user, subscription.session, is_live);
-    }
-}
-
-/// Who is told the same in the same words.
-type JobKey = (GroupKey, AsSeen, bool);
-
-/// What one event makes to be executed.
-#[derive(Default)]
-struct Jobs {
-    all: Vec<(JobKey, Job)>,
-    places: IdMap<JobKey, usize>,
-    /// Most often all recipients are of one kind.
-    last: usize,
-}
-
-impl Jobs {
-    fn get_or_insert(&mut self, key: JobKey, make: impl FnOnce() -> Job) -> &mut Job {
-        if self.all.get(self.last).is_none_or(|(last, _)| *last != key) {
-            self.last = *self.places.entry(key).or_insert(self.all.len());
-            if self.last == self.all.len() {
-                self.all.push((key, make()));
-            }
-        }
-        &mut self.all[self.last].1
     }
 }
 
