@@ -10,6 +10,7 @@ mod halves;
 mod message;
 mod operation;
 mod outbound;
+mod payload;
 mod queue;
 mod rate;
 mod sight;
@@ -26,7 +27,8 @@ use axum::{
 
 pub use self::{
     outbound::{Outbound, serialise_response},
-    queue::{Alone, Closed, Made, PendingPayload},
+    payload::{Alone, Made, PendingPayload},
+    queue::Closed,
     sight::{About, Sight, Watched},
     sockets::Sockets,
 };

@@ -88,3 +88,53 @@ impl Wakes {
 fn pause_after(sockets: usize) -> Duration {
     PACE.saturating_mul(u32::try_from(sockets).unwrap_or(u32::MAX)).min(PAUSE_MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt as _, future::join_all};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn events_that_come_soon_after_another_wake_a_large_group_together_and_once() {
+        let sockets: Vec<Outbound> = (0..1000).map(|_| Outbound::unwritten()).collect();
+        let wakes = Wakes::default();
+        let all_woken = || join_all(sockets.iter().map(Outbound::woken));
+        let events = async {
+            let begun = Instant::now();
+            wakes.wake(sockets.clone());
+            all_woken().await;
+            for _ in 0..3 {
+                wakes.wake(sockets.clone());
+            }
+            all_woken().await;
+            assert!(
+                begun.elapsed() >= PAUSE_MAX,
+                "the second round came {:?} after the first",
+                begun.elapsed()
+            );
+            while wakes.line().is_served {
+                yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = wakes.run() => {}
+            ended = tokio::time::timeout(Duration::from_secs(5), events) => ended.expect("the line is empty"),
+        }
+        assert!(sockets.iter().all(|socket| socket.woken().now_or_never().is_none()), "once for three");
+    }
+
+    #[tokio::test]
+    async fn a_small_group_is_woken_at_once_whatever_the_line_does() {
+        let (large, small): (Vec<_>, Vec<_>) = (
+            (0..1000).map(|_| Outbound::unwritten()).collect(),
+            (0..8).map(|_| Outbound::unwritten()).collect(),
+        );
+        let wakes = Wakes::default();
+        wakes.wake(large.clone());
+        wakes.wake(small.clone());
+        assert!(small.iter().all(|socket: &Outbound| socket.woken().now_or_never().is_some()));
+        let woken = large.iter().filter(|socket: &&Outbound| socket.woken().now_or_never().is_some()).count();
+        assert_eq!(woken, WOKEN_AT_ONCE, "nobody serves the line yet");
+    }
+}

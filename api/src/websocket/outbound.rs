@@ -8,7 +8,8 @@ use axum::extract::ws::Utf8Bytes;
 use super::{
     close::Close,
     message,
-    queue::{Closed, Payload, PendingPayload, Queue, Slot},
+    payload::{Payload, PendingPayload},
+    queue::{Closed, Queue, Slot},
     sight::About,
 };
 
@@ -94,6 +95,19 @@ impl Outbound {
         if pushed.is_ok() {
             self.complete(operation_id);
         }
+    }
+}
+
+#[cfg(test)]
+impl Outbound {
+    /// Of a socket that nobody writes to.
+    pub(crate) fn unwritten() -> Self {
+        Self { queue: Arc::new(Queue::new(16, 4096)) }
+    }
+
+    /// What a writer waits for.
+    pub(crate) fn woken(&self) -> impl Future<Output = ()> {
+        self.queue.changed.notified()
     }
 }
 

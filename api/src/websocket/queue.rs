@@ -7,8 +7,7 @@ mod operations;
 
 use std::{
     collections::VecDeque,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use async_graphql::ServerError;
@@ -20,6 +19,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use super::{
     close::{Close, SLOW_READER},
     message,
+    payload::{Made, MadeAlone, Payload},
     sight::{About, Sight, Watched},
 };
 use operations::{Active, Operations};
@@ -28,42 +28,6 @@ use operations::{Active, Operations};
 /// reader turns out to have been removed. The bytes are as many as the first message that goes beyond them makes.
 const TAKEN_AT_ONCE: usize = 16;
 const BYTES_TAKEN_AT_ONCE: usize = 32 * 1024;
-
-/// An execution result, serialised once and shared between sockets.
-#[derive(Clone, Debug)]
-pub(super) enum Payload {
-    Ready(Utf8Bytes),
-    /// Its place in the queue is taken; it is still being made. Its bytes count once it is there.
-    Pending(PendingPayload),
-}
-
-/// Set once, by who makes it. Nobody waits for it: who holds a place is woken.
-pub type PendingPayload = Arc<OnceLock<Made>>;
-
-/// What became of a payload that was still being made.
-#[derive(Clone)]
-pub enum Made {
-    Whole(Utf8Bytes),
-    /// It failed for all who share it: each is to have its own.
-    Failed(Alone),
-    /// It will never be there.
-    Never,
-}
-
-/// Makes a payload for one caller alone: whole, or what ends the operation. `None` when it cannot be made now.
-pub type Alone = Arc<dyn Fn(Caller) -> MadeAlone + Send + Sync>;
-
-pub type MadeAlone = BoxFuture<'static, Option<Result<Utf8Bytes, Vec<ServerError>>>>;
-
-impl fmt::Debug for Made {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Whole(_) => "Whole",
-            Self::Failed(_) => "Failed",
-            Self::Never => "Never",
-        })
-    }
-}
 
 /// The socket is gone, or was cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
