@@ -166,6 +166,8 @@ async fn a_broker_whose_disk_is_full_delays_pushes_and_nothing_else() {
     sent.push(site.send(&ada, &group, "after").await);
     assert!(worker.runs(), "the worker waits: {}", worker.said());
 
+    // It ends by itself, sooner or later: nobody must take it for one that is up while it does.
+    broker.service("kill");
     fs::remove_file(&filler).expect("removes");
     assert!(broker.service("up"), "the broker is back");
     for message in &sent {
