@@ -1,7 +1,7 @@
 //! Executions: a subscription's document, run once an event.
 //!
-//! One long-lived stream of the executor serves a whole group of subscriptions: the document is validated once, and each
-//! event fed into it comes out as one serialised result that all sockets share. When that fails, each socket executes the event
+//! One long-lived stream of the executor serves a whole group of subscriptions, and a few more while events wait for names: the document is
+//! validated once, and each event fed into it comes out as one serialised result that all sockets share. When that fails, each socket executes the event
 //! for itself.
 
 use std::{
@@ -14,7 +14,11 @@ use std::{
 use async_graphql::{Request, Response, ServerError, Variables};
 use axum::extract::ws::Utf8Bytes;
 use domain::{Caller, ErrorCode, FilterHash, ServiceError, UserId};
-use futures_util::{FutureExt, StreamExt, future::ready, stream::BoxStream};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::ready,
+    stream::{BoxStream, FuturesUnordered},
+};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, timeout},
@@ -31,6 +35,9 @@ use crate::{
 
 /// Between two tries of an event whose answer needs something that is away.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// Events of a group that are executed at the same time. A name comes from another process within a few milliseconds, so that a group has
+/// some thousand events a second all the same.
+const UNDER_WAY_MAX: usize = 16;
 
 /// Subscriptions with the same key see the same bytes for the same event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -197,29 +204,57 @@ impl Execution {
     }
 }
 
+/// Begins events in their order, and the next one while an earlier one still waits for what its answer needs: reading a name from another
+/// process must not set the pace of a group. Each has its place in the queues already, so it does not matter which is answered first.
 async fn run(shared: &Arc<Shared>, plan: &Arc<Plan>, mut jobs: mpsc::UnboundedReceiver<Job>) {
-    let mut running = Running::start(shared, plan);
-    while let Some(Job { item, waiting }) = jobs.recv().await {
-        let begun = Instant::now();
-        let answer = loop {
-            let response = running.next(&item).await;
-            if !is_away(&response.errors) {
-                break Some(response);
+    let mut idle = vec![Running::start(shared, plan)];
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(running) = under_way.next() => {
+                idle.push(running);
+                if under_way.is_empty() {
+                    idle.truncate(1);
+                }
             }
-            if !is_worth_another_try(shared, begun) {
-                break None;
+            job = jobs.recv(), if under_way.len() < UNDER_WAY_MAX => {
+                let Some(job) = job else { break };
+                let running = idle.pop().unwrap_or_else(|| Running::start(shared, plan));
+                under_way.push(execute(shared, plan, running, job));
             }
-            sleep(RETRY_PAUSE).await;
-        };
-        // An event is answered whole or not at all: a socket that waits for what will not come closes, and resumes before it.
-        if let Some(response) = answer {
-            let made = match has_data(&response) {
-                true => Made::Whole(serialise(response)),
-                false => Made::Failed(plan.alone(shared, item, response)),
-            };
-            let _ = waiting.payload.set(made);
         }
     }
+    under_way.map(drop).collect::<()>().await;
+}
+
+/// Makes an event's payload, and gives back what it was made with.
+async fn execute<'a>(
+    shared: &Arc<Shared>,
+    plan: &Arc<Plan>,
+    mut running: Running<'a>,
+    Job { item, waiting }: Job,
+) -> Running<'a> {
+    let begun = Instant::now();
+    let answer = loop {
+        let response = running.next(&item).await;
+        if !is_away(&response.errors) {
+            break Some(response);
+        }
+        if !is_worth_another_try(shared, begun) {
+            break None;
+        }
+        sleep(RETRY_PAUSE).await;
+    };
+    // An event is answered whole or not at all: a socket that waits for what will not come closes, and resumes before it.
+    if let Some(response) = answer {
+        let made = match has_data(&response) {
+            true => Made::Whole(serialise(response)),
+            false => Made::Failed(plan.alone(shared, item, response)),
+        };
+        let _ = waiting.payload.set(made);
+    }
+    running
 }
 
 /// The stream of a group or of a replay, made anew when it fails.

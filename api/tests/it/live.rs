@@ -2,16 +2,24 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use api::{hub::HubLimits, settings::Settings};
+use async_trait::async_trait;
 use domain::{
-    ConversationId,
+    ConversationId, Limits,
+    adapter::ambient::SystemClock,
+    port::{
+        Cache,
+        cache::{CacheAway, CacheKey, Cached, Kept},
+    },
     service::{add_members::AddMembers, remove_member::RemoveMember},
 };
 use serde_json::{Value, json};
+use tokio::sync::Barrier;
 
 use crate::{
     people::{OWN_VIEW, Person, SUBSCRIPTION, names, node},
     socket::Socket,
-    test_server::TestServer,
+    test_server::{Shared, TestServer},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,6 +48,48 @@ async fn an_event_is_executed_once_for_each_of_two_documents_of_1000() {
     assert_eq!(audience.after_a_message(&node, &ada, id).await, Work { executions: 2, deliveries: 1000 });
 }
 
+/// Says nothing of users until so many have been asked for at once.
+struct Together(Barrier);
+
+#[async_trait]
+impl Cache for Together {
+    async fn get(&self, keys: &[CacheKey]) -> Result<Vec<Option<Cached>>, CacheAway> {
+        if keys.iter().any(|key| matches!(key, CacheKey::User(_))) {
+            self.0.wait().await;
+        }
+        Ok(vec![None; keys.len()])
+    }
+
+    async fn put(&self, _copies: Vec<Kept>) {}
+
+    async fn void(&self, _keys: &[(CacheKey, i32)]) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_wait_for_a_name_do_not_wait_for_each_other() {
+    let (settings, hub) = (Settings::default(), HubLimits::default());
+    let limits = Limits { rate_limits: false, ..Limits::default() };
+    let shared = Shared { cache: Some(Arc::new(Together(Barrier::new(SENDERS)))), ..Shared::default() };
+    let node = Box::pin(TestServer::sharing(Arc::new(SystemClock), settings, hub, limits, shared)).await;
+    let ada = node.person("ada").await;
+    let mut senders = Vec::new();
+    for sender in 0..SENDERS {
+        senders.push(node.person(&format!("sender{sender}")).await);
+    }
+    let id = node.group(&ada, &senders[0]).await;
+    let users = senders.iter().map(|sender| sender.caller.user).collect();
+    node.chat.add_members(&ada.caller, AddMembers { conversation: id, users }).await.expect("added");
+    let (mut socket, _) = node.subscribe(&ada, SUBSCRIPTION, json!({})).await;
+    for (number, sender) in senders.iter().enumerate() {
+        node.send(sender, id, &format!("k{number}")).await;
+    }
+    for number in 0..SENDERS {
+        let message = &socket.event().await["message"];
+        assert_eq!(message["clientMessageId"], format!("k{number}"), "in their order");
+        assert_eq!(message["sender"]["displayName"], format!("sender{number}"));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_depends_on_the_viewer_is_executed_once_for_each_viewer_of_1000() {
     let node = node().await;
@@ -63,6 +113,8 @@ async fn what_depends_on_the_viewer_is_executed_once_for_each_viewer_of_1000() {
 
 /// As many as a socket may have.
 const OPERATIONS: usize = 100;
+/// Whose names are wanted at once.
+const SENDERS: usize = 8;
 
 /// The node opens few at once, and those that wait for too long are refused.
 const OPENED_AT_ONCE: usize = 5;

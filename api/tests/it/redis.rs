@@ -62,6 +62,7 @@ fn begin(url: &str, prefix: &str, limits: &Limits) -> (Node, RedisCommands) {
     let held = Held { tasks: TaskTracker::new(), stop: stop.clone(), lifeline: Lifeline::default() };
     let commands = RedisCommands::start(servers, &held);
     let shared = Shared {
+        cache: None,
         documents: Some(Arc::new(RedisDocuments::new(commands.clone(), prefix, limits.documents))),
         buckets: Some(Arc::new(RedisBuckets::new(commands.clone(), prefix.to_owned()))),
     };

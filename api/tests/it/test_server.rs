@@ -33,7 +33,7 @@ use domain::{
     },
     keys::KeyRing,
     lifeline::{Held, Lifeline},
-    port::{Buckets, Clock, Documents},
+    port::{Buckets, Cache, Clock, Documents},
     wiring::{RemoteWiring, Wiring},
 };
 use migration::{Migrator, MigratorTrait, SCHEMA_VERSION};
@@ -83,6 +83,7 @@ pub const USERS_MAX: u32 = 10;
 /// What nodes share through Redis.
 #[derive(Clone, Default)]
 pub struct Shared {
+    pub cache: Option<Arc<dyn Cache>>,
     pub documents: Option<Arc<dyn Documents>>,
     pub buckets: Option<Arc<dyn Buckets>>,
 }
@@ -139,7 +140,7 @@ impl TestServer {
         limits: Limits,
         shared: Shared,
     ) -> Self {
-        let Shared { documents, buckets } = shared;
+        let Shared { cache, documents, buckets } = shared;
         let folder = tempfile::tempdir().expect("a folder for the database and the keys");
         let url = format!("sqlite://{}/confab.sqlite?mode=rwc", folder.path().display());
         let raw = SqlStore::connect_raw(&url, PoolSettings::default()).await.expect("connects");
@@ -152,7 +153,7 @@ impl TestServer {
         let bus = Arc::new(InProcessBus::default());
         let wiring = Wiring::new(store.clone(), keys.clone(), limits.clone());
         let (of_domain, of_buckets) = (documents.clone(), buckets.clone());
-        let wiring = Wiring { documents: of_domain, buckets: of_buckets, ..wiring };
+        let wiring = Wiring { cache, documents: of_domain, buckets: of_buckets, ..wiring };
         let (switches, live) = watch::channel(Switches::default());
         let wiring = Wiring { switches: live.clone(), ..wiring };
         let domain = Wiring { clock: clock.clone(), bus: bus.clone(), ..wiring }.build();
