@@ -88,13 +88,12 @@ impl Copies {
         let mut found = HashMap::with_capacity(ids.len());
         let (mine, others): (Vec<UserId>, Vec<UserId>) = ids.iter().partition(|id| Some(**id) == own);
         let mut wanted = Vec::new();
-        for (id, user) in others.iter().zip(self.0.near_users(&others).await) {
+        for (id, user) in others.iter().zip(near_users(&*self.0.near, &others).await) {
             match user {
                 Some(user) => drop(found.insert(*id, user)),
                 None => wanted.push(*id),
             }
         }
-        note("user", "near", found.len());
         let (lead, mut reads) = self.0.join(&wanted);
         let lead: Vec<UserId> = lead.into_iter().chain(mine.first().copied()).collect();
         if !lead.is_empty() {
@@ -171,14 +170,6 @@ impl Inner {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn near_users(&self, ids: &[UserId]) -> Vec<Option<User>> {
-        let keys: Vec<CacheKey> = ids.iter().copied().map(CacheKey::User).collect();
-        let copies = self.near.get(&keys).await.unwrap_or_default();
-        let mut users: Vec<Option<User>> = copies.into_iter().map(|copy| copy.and_then(as_user)).collect();
-        users.resize(ids.len(), None);
-        users
-    }
-
     /// The reads under way of some users, and the users that nobody is reading.
     fn join(&self, ids: &[UserId]) -> (Vec<UserId>, Vec<Read>) {
         let flights = self.flights();
@@ -237,17 +228,11 @@ impl Inner {
         } else {
             note("user", "miss", missing.len());
         }
-        let kept = |user: &User| Kept {
-            key: CacheKey::User(user.id),
-            rev: USER_REV,
-            value: Cached::User(user.clone()),
-            life: NEAR_USER_LIFE,
-        };
-        self.near.put(found.values().map(kept).collect()).await;
+        self.near.put(found.values().map(near_copy).collect()).await;
         if !missing.is_empty() {
             let begun = Instant::now();
             let read = self.store.users(&missing).await.map_err(ServiceError::from)?;
-            self.keep(read.iter().map(kept).collect(), begun).await;
+            self.keep(read.iter().map(near_copy).collect(), begun).await;
             found.extend(read.into_iter().map(|user| (user.id, user)));
         }
         Ok(Arc::new(found))
@@ -340,6 +325,22 @@ impl Inner {
         self.random.fill(&mut byte);
         FAR_LIFE / 5 * 4 + FAR_LIFE / 5 * u32::from(byte[0]) / 255
     }
+}
+
+/// The copies that a process has of some users, in their order.
+pub(crate) async fn near_users(near: &dyn Cache, ids: &[UserId]) -> Vec<Option<User>> {
+    let keys: Vec<CacheKey> = ids.iter().copied().map(CacheKey::User).collect();
+    let copies = near.get(&keys).await.unwrap_or_default();
+    let mut users: Vec<Option<User>> = copies.into_iter().map(|copy| copy.and_then(as_user)).collect();
+    users.resize(ids.len(), None);
+    note("user", "near", users.iter().flatten().count());
+    users
+}
+
+/// A copy for the process itself.
+pub(crate) fn near_copy(user: &User) -> Kept {
+    let (key, value) = (CacheKey::User(user.id), Cached::User(user.clone()));
+    Kept { key, rev: USER_REV, value, life: NEAR_USER_LIFE }
 }
 
 fn as_user(copy: Cached) -> Option<User> {

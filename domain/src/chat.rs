@@ -1,6 +1,7 @@
 //! [`Chat`]: everything Confab does, in this process or behind gRPC.
 
 mod presence;
+mod users;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -33,7 +34,7 @@ use crate::{
     lifeline::Lifeline,
     measure,
     port::{
-        Bus, Clock, Presence, Random, Whispers,
+        Bus, Cache, Clock, Presence, Random, Whispers,
         conversations::{HistoryPage, ListCursor, Missed},
         log::Heads,
     },
@@ -73,6 +74,8 @@ pub(crate) struct Local {
     pub documents: SharedDocuments,
     pub budgets: Arc<Budgets>,
     pub lifeline: Lifeline,
+    /// What other processes have said of users; `None` where the domain is here, which keeps copies of its own.
+    pub users: Option<Arc<dyn Cache>>,
 }
 
 /// Where the domain runs.

@@ -118,6 +118,7 @@ impl Wiring {
             documents: shared_documents(&limits, documents),
             budgets: budgets(&clock, buckets),
             lifeline,
+            users: None,
         };
         let copies = Copies::new(CopiesSetup {
             store: store.clone(),
@@ -216,6 +217,7 @@ impl RemoteWiring {
             whispers,
             switches,
             lifeline,
+            users: Some(Arc::new(InProcessCache::default())),
         };
         Chat { local: Arc::new(local), backend: Backend::There(Arc::new(remote)) }
     }

@@ -68,7 +68,7 @@ macro_rules! calls {
                 = ended_sessions(EndedSessionsRequest { since: since.0 }) | request => (Timestamp(request.since))
                 by Route::Any, again Always;
 
-            pub users[caller](ids: &[UserId]) -> HashMap<UserId, User>
+            pub(crate) read_users[caller](ids: &[UserId]) -> HashMap<UserId, User>
                 = users(Ids { ids: ids.iter().map(Wire::to_proto).collect() })
                 | request => (&Vec::from_proto(request.ids)?)
                 by Route::Any, again Always;

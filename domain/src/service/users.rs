@@ -6,7 +6,7 @@ use crate::{Caller, Domain, ServiceResult, User, UserId, Username};
 
 impl Domain {
     /// Names may be a moment late, but never the caller's own.
-    pub async fn users(&self, caller: &Caller, ids: &[UserId]) -> ServiceResult<HashMap<UserId, User>> {
+    pub async fn read_users(&self, caller: &Caller, ids: &[UserId]) -> ServiceResult<HashMap<UserId, User>> {
         self.services.copies.users(Some(caller.user), ids).await
     }
 
