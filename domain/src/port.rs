@@ -47,6 +47,9 @@ pub enum StoreError {
     /// A deadlock or a conflict between transactions: the whole transaction may be tried again.
     #[error("transaction conflict")]
     Conflict(#[source] Source),
+    /// What the transaction relied on is no longer so, or it could not begin: it has done nothing, and comes again from the beginning.
+    #[error("others have committed meanwhile")]
+    Behind(#[source] Source),
     /// The backend is away or did not answer in time; whether a commit took place is unknown.
     #[error("storage unavailable")]
     Unavailable(#[source] Source),
@@ -58,7 +61,9 @@ pub enum StoreError {
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) | StoreError::Conflict(_) => Self::away().caused_by(error),
+            StoreError::Unavailable(_) | StoreError::Conflict(_) | StoreError::Behind(_) => {
+                Self::away().caused_by(error)
+            }
             StoreError::Duplicate(_) | StoreError::Fault(_) => Self::internal(error),
         }
     }

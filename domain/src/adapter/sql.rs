@@ -16,6 +16,7 @@ mod gathered;
 mod kept;
 mod log;
 mod missed;
+mod opening;
 mod pool;
 mod pushes;
 mod relays;

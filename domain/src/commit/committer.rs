@@ -249,6 +249,8 @@ impl Committer {
                     }
                     return Ok(decided.answers);
                 }
+                // At once: the lanes that it concerns are not taken for granted again.
+                Err(StoreError::Behind(_)) if attempt < self.limits.retries_max => attempt += 1,
                 Err(StoreError::Conflict(_)) if attempt < self.limits.retries_max => {
                     back_off(attempt, &*self.random).await;
                     attempt += 1;
@@ -291,9 +293,12 @@ impl Committer {
             items.iter().map(|item| self.views.lane_of(item.conversation())).collect();
         let lanes: Vec<LaneId> = lanes.into_iter().collect();
         let result = self.commit_in(&lanes, items, every_key).await;
-        // A deadlock says nothing against what is known; anything else may come of it.
-        if result.as_ref().is_err_and(|error| !matches!(error, StoreError::Conflict(_))) {
-            self.views.forget(&lanes);
+        match &result {
+            // A deadlock says nothing against what is known.
+            Ok(_) | Err(StoreError::Conflict(_)) => {}
+            Err(StoreError::Behind(_)) => self.views.doubt(&lanes),
+            // Anything else may come of it.
+            Err(_) => self.views.forget(&lanes),
         }
         result
     }

@@ -190,6 +190,24 @@ async fn who_spoils_batches_again_and_again_is_committed_alone() {
 }
 
 #[tokio::test]
+async fn a_batch_that_finds_out_late_that_others_have_committed_comes_again() {
+    let log = FakeLog::new(group(), users(2));
+    let committers = start(&log, &Lifeline::default());
+    for round in 0..3 {
+        let seq = 1 + 3 * round;
+        for (key, expected) in [("first", seq), ("second", seq + 1)] {
+            let draft = draft(1, &format!("{key}{round}"), "here");
+            assert_eq!(committers.send(draft).expect("room").await.expect("stored").seq, expected);
+        }
+        log.commit_elsewhere(stored(2, &format!("elsewhere{round}"), "there", seq + 2));
+    }
+    let portions = log.portions();
+    let (committed, behind): (Vec<_>, Vec<_>) = portions.iter().partition(|portion| portion.committed);
+    assert_eq!(committed.len(), 6);
+    assert_eq!(behind, [&Portion::default(); 2], "once after each of the first two that came from elsewhere");
+}
+
+#[tokio::test]
 async fn a_committer_that_panics_ends_the_process_and_answers_who_waits() {
     let log = FakeLog::new(group(), users(1));
     let lifeline = Lifeline::default();

@@ -91,6 +91,13 @@ impl Views {
         view.pos = Some(pos);
     }
 
+    /// After others seem to have committed there: the next transaction looks how far the lanes are.
+    pub fn doubt(&mut self, lanes: &[LaneId]) {
+        for lane in lanes {
+            self.lane(*lane).contended = true;
+        }
+    }
+
     /// After a transaction whose outcome is unknown, or on a connection that was lost.
     pub fn forget(&mut self, lanes: &[LaneId]) {
         for lane in lanes {

@@ -47,7 +47,8 @@ pub trait Log: Send + Sync {
     async fn begin(&self, lanes: &[LaneId]) -> Result<Box<dyn LaneTransaction>, StoreError>;
 
     /// As [`Log::begin`], but only if these are the lanes' last positions in this epoch; otherwise somebody else has committed
-    /// there, and the answer is `None`. What the caller knew of the lanes is still so.
+    /// there, and the answer is `None`. What the caller knew of the lanes is still so. Where that is found out only with the first
+    /// statement, it fails with [`StoreError::Behind`] instead.
     async fn begin_after(
         &self,
         epoch: i64,

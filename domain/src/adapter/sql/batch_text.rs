@@ -1,4 +1,5 @@
-//! The messages of a batch and the heads of their conversations, in one exchange with MySQL or `MariaDB`.
+//! The messages of a batch and the heads of their conversations, in one exchange with MySQL or `MariaDB`: that of the transaction's
+//! beginning, where nothing had to be read first.
 //!
 //! Both go as text. Prepared statements would be two exchanges or three, and one to prepare each size of batch that comes up.
 
@@ -8,6 +9,7 @@ use sea_orm::{ConnectionTrait, Value};
 
 use super::{
     dialect::store_error,
+    opening::Opening,
     rows::{HEAD, head_values, message_columns, message_values},
     statement::push_hex,
 };
@@ -20,18 +22,22 @@ const UNUSED: (&str, &str) =
 /// Fails when a head is missing.
 pub(super) async fn write(
     on: &impl ConnectionTrait,
+    opening: Option<Opening>,
     messages: &[Arc<Message>],
     heads: &[Conversation],
 ) -> Result<(), StoreError> {
     let mut text = String::new();
     insert(&mut text, messages)?;
     overwrite(&mut text, heads)?;
+    // A row that was there and changed counts 2, one that was inserted 1: so a head that was missing is told, as every head changes.
+    let expected = messages.len() + 2 * heads.len();
+    if let Some(opening) = opening {
+        return opening.send_with(on, &text, expected).await;
+    }
     if text.is_empty() {
         return Ok(());
     }
     let done = on.execute_unprepared(&text).await.map_err(store_error)?;
-    // A row that was there and changed counts 2, one that was inserted 1: so a head that was missing is told, as every head changes.
-    let expected = messages.len() + 2 * heads.len();
     if usize::try_from(done.rows_affected()) == Ok(expected) {
         return Ok(());
     }

@@ -173,24 +173,6 @@ impl Dialect {
         Ok(usize::try_from(taken) == Ok(last.len()))
     }
 
-    /// As [`Dialect::take_positions_after`], together with the `BEGIN` before it. For MySQL and `MariaDB`: nowhere else is a connection
-    /// kept.
-    pub async fn begin_after(
-        self,
-        on: &impl ConnectionTrait,
-        epoch: i64,
-        last: &[(LaneId, i64)],
-    ) -> Result<bool, StoreError> {
-        let mut text = "BEGIN; UPDATE log_lane SET pos = pos + 1 WHERE (".to_owned();
-        for (index, (lane, pos)) in last.iter().enumerate() {
-            let or = if index > 0 { " OR " } else { "" };
-            let _ = write!(text, "{or}(id = {} AND pos = {pos})", lane_number(*lane));
-        }
-        let _ = write!(text, ") AND (SELECT epoch FROM confab_meta WHERE id = 1) = {epoch}");
-        let taken = on.execute_unprepared(&text).await.map_err(store_error)?.rows_affected();
-        Ok(usize::try_from(taken) == Ok(last.len()))
-    }
-
     /// Writes new values into rows that exist, many in one statement, and fails when one is missing.
     pub async fn update_rows<const N: usize>(
         self,
@@ -403,6 +385,7 @@ mod tests {
         match kind("as a driver says it".into()) {
             StoreError::Duplicate(_) => "duplicate",
             StoreError::Conflict(_) => "conflict",
+            StoreError::Behind(_) => "behind",
             StoreError::Unavailable(_) => "unavailable",
             StoreError::Fault(_) => "fault",
         }

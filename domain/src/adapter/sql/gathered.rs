@@ -85,7 +85,7 @@ impl Common {
         let source = Box::new(self.clone());
         match *self.0 {
             StoreError::Duplicate(_) | StoreError::Fault(_) => StoreError::Fault(source),
-            StoreError::Conflict(_) => StoreError::Conflict(source),
+            StoreError::Conflict(_) | StoreError::Behind(_) => StoreError::Conflict(source),
             StoreError::Unavailable(_) => StoreError::Unavailable(source),
         }
     }

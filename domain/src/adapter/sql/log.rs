@@ -9,6 +9,7 @@ use super::{
     SqlStore,
     dialect::{Dialect, lane_number, store_error},
     kept::Line,
+    opening::Opening,
     rows::Row,
     statement::Sql,
     transaction::SqlTransaction,
@@ -26,14 +27,14 @@ use crate::{
 const LEASE_ATTEMPTS_MAX: u32 = 64;
 
 impl SqlStore {
-    fn transaction(&self, line: Line, positions: Vec<(LaneId, i64)>) -> SqlTransaction {
-        SqlTransaction {
-            dialect: self.dialect,
-            line,
-            kept: self.kept.clone(),
-            layout: self.layout,
-            positions,
-        }
+    fn transaction(
+        &self,
+        line: Line,
+        positions: Vec<(LaneId, i64)>,
+        opening: Option<Opening>,
+    ) -> SqlTransaction {
+        let (dialect, kept, layout) = (self.dialect, self.kept.clone(), self.layout);
+        SqlTransaction { dialect, line, kept, layout, positions, opening }
     }
 
     /// How far each lane has been relayed; those that nobody has ever relayed are absent.
@@ -79,7 +80,7 @@ impl Log for SqlStore {
         for lane in lanes {
             positions.push((*lane, self.dialect.take_position(&line.connection, *lane).await?));
         }
-        Ok(Box::new(self.transaction(line, positions)))
+        Ok(Box::new(self.transaction(line, positions, None)))
     }
 
     async fn begin_after(
@@ -90,23 +91,15 @@ impl Log for SqlStore {
         debug_assert!(last.is_sorted(), "lanes are locked in the order of their numbers");
         let positions = last.iter().map(|(lane, pos)| (*lane, pos + 1)).collect();
         if let Some(line) = self.kept.take() {
-            match self.dialect.begin_after(&line.connection, epoch, last).await {
-                Ok(true) => return Ok(Some(Box::new(self.transaction(line, positions)))),
-                Ok(false) => {
-                    self.kept.roll_back(line).await;
-                    return Ok(None);
-                }
-                // It went while it was idle; nothing has been written on it. The pool opens another one.
-                Err(StoreError::Unavailable(_)) => {}
-                Err(error) => return Err(error),
-            }
+            let opening = Opening::after(epoch, last);
+            return Ok(Some(Box::new(self.transaction(line, positions, Some(opening)))));
         }
         let transaction = self.dialect.begin_write(&self.writer).await?;
         if !self.dialect.take_positions_after(&transaction, epoch, last).await? {
             transaction.rollback().await.map_err(store_error)?;
             return Ok(None);
         }
-        Ok(Some(Box::new(self.transaction(Line::new(transaction), positions))))
+        Ok(Some(Box::new(self.transaction(Line::new(transaction), positions, None))))
     }
 
     async fn heads(&self) -> Result<Heads, StoreError> {

@@ -19,6 +19,8 @@ use super::{
     },
     kept::{Kept, Line},
     log::read_entries,
+    opening::Opening,
+    pool::Transaction,
     rows::{
         CONVERSATION, HEAD, MEMBER, MESSAGE, Row, head_values, id_value, member_row, message_columns,
         message_values,
@@ -43,6 +45,8 @@ pub(super) struct SqlTransaction {
     pub layout: LaneLayout,
     /// The positions it takes.
     pub positions: Vec<(LaneId, i64)>,
+    /// What it has still to begin with.
+    pub opening: Option<Opening>,
 }
 
 const HEADS: RowUpdate<8> = RowUpdate { table: "conversation", columns: HEAD, keys: 1 };
@@ -76,15 +80,23 @@ impl SqlTransaction {
         Sql::new(self.dialect, text)
     }
 
+    /// The connection, with the transaction open.
+    async fn open(&mut self) -> Result<&Transaction, StoreError> {
+        if let Some(opening) = self.opening.take() {
+            opening.send(&self.line.connection).await?;
+        }
+        Ok(&self.line.connection)
+    }
+
     /// The title is written apart: it changes seldom, and a head is written with every batch.
-    async fn write_titles(&self, heads: &[Conversation]) -> Result<(), StoreError> {
+    async fn write_titles(&mut self, heads: &[Conversation]) -> Result<(), StoreError> {
         for head in heads.iter().filter(|head| head.title_pos == head.pos) {
             conversation::Entity::update_many()
                 .col_expr(conversation::Column::Title, Expr::value(head.title.as_deref().map(str::to_owned)))
                 .col_expr(conversation::Column::TitlePos, Expr::value(head.title_pos))
                 .col_expr(conversation::Column::TitleRev, Expr::value(head.title_rev))
                 .filter(conversation::Column::Id.eq(head.id.as_bytes().to_vec()))
-                .exec(&self.line.connection)
+                .exec(self.open().await?)
                 .await
                 .map_err(store_error)?;
         }
@@ -118,12 +130,12 @@ impl LaneTransaction for SqlTransaction {
     }
 
     async fn epoch(&mut self) -> Result<i64, StoreError> {
-        let row = self.sql("SELECT epoch FROM confab_meta WHERE id = 1").one(&self.line.connection).await?;
+        let row = self.sql("SELECT epoch FROM confab_meta WHERE id = 1").one(self.open().await?).await?;
         Row::new(&row.ok_or_else(|| StoreError::Fault("the installation has no epoch".into()))?).get()
     }
 
     async fn read_log(&mut self, lane: LaneId, after: i64, limit: u32) -> Result<Vec<LogEntry>, StoreError> {
-        read_entries(self.dialect, &self.line.connection, lane, after, limit).await
+        read_entries(self.dialect, self.open().await?, lane, after, limit).await
     }
 
     async fn lock_conversations(&mut self, ids: &[ConversationId]) -> Result<Vec<Conversation>, StoreError> {
@@ -138,7 +150,7 @@ impl LaneTransaction for SqlTransaction {
             .list(ids.iter().map(|id| id_value(*id)))
             .push(" ORDER BY c.id")
             .push(self.dialect.for_update())
-            .all(&self.line.connection)
+            .all(self.open().await?)
             .await?;
         rows.iter().map(|row| Row::new(row).conversation()).collect()
     }
@@ -149,7 +161,7 @@ impl LaneTransaction for SqlTransaction {
         }
         let tuples = keys.iter().map(|(user, key)| [user.0.into(), key.as_str().as_bytes().to_vec().into()]);
         let select = self.sql("SELECT ").push(MESSAGE);
-        let rows = self.dialect.pairs_from(select, &MESSAGE_KEYS, tuples).all(&self.line.connection).await?;
+        let rows = self.dialect.pairs_from(select, &MESSAGE_KEYS, tuples).all(self.open().await?).await?;
         rows.iter().map(|row| Row::new(row).message()).collect()
     }
 
@@ -159,7 +171,7 @@ impl LaneTransaction for SqlTransaction {
         }
         let pairs = ids.iter().map(|id| [id_value(id.conversation), id.user.0.into()]);
         let select = self.sql("SELECT ").push(MEMBER);
-        let rows = self.dialect.pairs_from(select, &MEMBER_PAIRS, pairs).all(&self.line.connection).await?;
+        let rows = self.dialect.pairs_from(select, &MEMBER_PAIRS, pairs).all(self.open().await?).await?;
         rows.iter().map(|row| Row::new(row).member()).collect()
     }
 
@@ -169,7 +181,7 @@ impl LaneTransaction for SqlTransaction {
             .bind(id_value(conversation))
             .push(" AND m.removed_rev IS NULL AND m.role = 2 LIMIT ")
             .bind(i64::from(limit))
-            .all(&self.line.connection)
+            .all(self.open().await?)
             .await?;
         rows.iter().map(|row| Row::new(row).get().map(UserId)).collect()
     }
@@ -181,7 +193,7 @@ impl LaneTransaction for SqlTransaction {
         let rows = self
             .sql("SELECT id FROM user_account WHERE id IN ")
             .list(ids.iter().map(|id| id.0))
-            .all(&self.line.connection)
+            .all(self.open().await?)
             .await?;
         rows.iter().map(|row| Row::new(row).get().map(UserId)).collect()
     }
@@ -194,7 +206,7 @@ impl LaneTransaction for SqlTransaction {
         let found = conversation::Entity::find()
             .filter(conversation::Column::CreatorId.eq(creator.0))
             .filter(conversation::Column::ClientKey.eq(key.as_str().as_bytes().to_vec()))
-            .one(&self.line.connection)
+            .one(self.open().await?)
             .await
             .map_err(store_error)?;
         let fault = || StoreError::Fault("a stored key has the wrong length".into());
@@ -228,7 +240,7 @@ impl LaneTransaction for SqlTransaction {
             client_key: Set(new.client_key.as_ref().map(|key| key.as_str().as_bytes().to_vec())),
             request_hash: Set(new.request_hash.to_vec()),
         };
-        let insert = conversation::Entity::insert(row).exec_without_returning(&self.line.connection).await;
+        let insert = conversation::Entity::insert(row).exec_without_returning(self.open().await?).await;
         insert.map(drop).map_err(store_error)
     }
 
@@ -255,7 +267,7 @@ impl LaneTransaction for SqlTransaction {
             .to_owned();
         member::Entity::insert_many(members.iter().map(member_row))
             .on_conflict(known)
-            .exec_without_returning(&self.line.connection)
+            .exec_without_returning(self.open().await?)
             .await
             .map(drop)
             .map_err(store_error)
@@ -268,11 +280,11 @@ impl LaneTransaction for SqlTransaction {
     ) -> Result<(), StoreError> {
         self.write_titles(heads).await?;
         if self.dialect == Dialect::MySql {
-            return batch_text::write(&self.line.connection, messages, heads).await;
+            return batch_text::write(&self.line.connection, self.opening.take(), messages, heads).await;
         }
         self.insert_messages(messages).await?;
         let rows = heads.iter().map(head_values).collect();
-        self.dialect.update_rows(&self.line.connection, &HEADS, rows).await
+        self.dialect.update_rows(self.open().await?, &HEADS, rows).await
     }
 
     async fn put_mentions(&mut self, mentioned: &[(MemberId, i32)]) -> Result<(), StoreError> {
@@ -282,7 +294,7 @@ impl LaneTransaction for SqlTransaction {
             self.sql("INSERT INTO mention (conversation_id, user_id, seq) VALUES ")
                 .rows(rows)
                 .push(self.dialect.otherwise(&TAKE_THE_NEW_MENTION))
-                .run(&self.line.connection)
+                .run(self.open().await?)
                 .await?;
         }
         Ok(())
@@ -300,7 +312,7 @@ impl LaneTransaction for SqlTransaction {
                 member.pos().into(),
             ]
         });
-        self.dialect.update_rows(&self.line.connection, &READS, rows.collect()).await
+        self.dialect.update_rows(self.open().await?, &READS, rows.collect()).await
     }
 
     async fn countable_at(
@@ -312,7 +324,7 @@ impl LaneTransaction for SqlTransaction {
         }
         let select = self.sql("SELECT g.conversation_id, g.seq, g.countable");
         let rows =
-            self.dialect.pairs_from(select, &MESSAGE_PLACES, places(at)).all(&self.line.connection).await?;
+            self.dialect.pairs_from(select, &MESSAGE_PLACES, places(at)).all(self.open().await?).await?;
         rows.iter()
             .map(|row| {
                 let mut row = Row::new(row);
@@ -336,7 +348,7 @@ impl LaneTransaction for SqlTransaction {
             .push(comparison)
             .bind(session.0)
             .push(self.dialect.for_update())
-            .all(&self.line.connection)
+            .all(self.open().await?)
             .await?;
         let ids = rows.iter().map(|row| Row::new(row).get::<i64>()).collect::<Result<Vec<_>, _>>()?;
         if !ids.is_empty() {
@@ -345,8 +357,8 @@ impl LaneTransaction for SqlTransaction {
                 .bind(now.0)
                 .push(" WHERE id IN ")
                 .list(ids.clone());
-            end.run(&self.line.connection).await?;
-            remove_devices(self.dialect, &self.line.connection, &ids).await?;
+            end.run(self.open().await?).await?;
+            remove_devices(self.dialect, self.open().await?, &ids).await?;
         }
         Ok(ids.into_iter().map(SessionId).collect())
     }
@@ -355,17 +367,18 @@ impl LaneTransaction for SqlTransaction {
         user_account::Entity::update_many()
             .col_expr(user_account::Column::PasswordHash, Expr::value(hash))
             .filter(user_account::Column::Id.eq(user.0))
-            .exec(&self.line.connection)
+            .exec(self.open().await?)
             .await
             .map(drop)
             .map_err(store_error)
     }
 
     async fn commit(
-        self: Box<Self>,
+        mut self: Box<Self>,
         facts: &[(LaneId, Vec<LoggedFact>)],
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        self.open().await?;
         let rows = self.positions.iter().map(|(lane, pos)| {
             let facts = facts.iter().find(|(of, _)| of == lane).map_or(&[][..], |(_, facts)| facts);
             (lane_number(*lane), *pos, outbox::encode(facts))
@@ -391,7 +404,9 @@ impl LaneTransaction for SqlTransaction {
     }
 
     async fn rollback(self: Box<Self>) {
-        if self.dialect == Dialect::MySql {
+        if self.opening.is_some() {
+            self.kept.put(self.line);
+        } else if self.dialect == Dialect::MySql {
             self.kept.roll_back(self.line).await;
         } else {
             // A connection that cannot even roll back is closed, and the server rolls back then.
@@ -403,7 +418,7 @@ impl LaneTransaction for SqlTransaction {
 /// A commit that failed on its way may have arrived; nobody may take it for undone.
 fn of_commit(error: DbErr) -> StoreError {
     match store_error(error) {
-        conflict @ (StoreError::Conflict(_) | StoreError::Duplicate(_)) => conflict,
+        known @ (StoreError::Conflict(_) | StoreError::Behind(_) | StoreError::Duplicate(_)) => known,
         StoreError::Unavailable(source) | StoreError::Fault(source) => StoreError::Unavailable(source),
     }
 }

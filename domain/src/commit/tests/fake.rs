@@ -159,6 +159,15 @@ fn text_of(message: &Message) -> &str {
 /// [`FakeLog`] as the port, which hands itself to its transactions.
 pub struct Handle(pub Arc<FakeLog>);
 
+impl Handle {
+    async fn transaction(&self, is_behind: bool) -> FakeTransaction {
+        assert!(!self.0.panics.load(Ordering::Relaxed), "as a defect would");
+        self.0.gate.acquire().await.expect("never closed").forget();
+        let (log, pos) = (self.0.clone(), self.0.lock().pos + 1);
+        FakeTransaction { log, pos, is_behind, wrote: Portion::default(), staged: Vec::new() }
+    }
+}
+
 #[async_trait]
 impl Log for Handle {
     fn layout(&self) -> LaneLayout {
@@ -166,15 +175,7 @@ impl Log for Handle {
     }
 
     async fn begin(&self, _: &[LaneId]) -> Result<Box<dyn LaneTransaction>, StoreError> {
-        assert!(!self.0.panics.load(Ordering::Relaxed), "as a defect would");
-        self.0.gate.acquire().await.expect("never closed").forget();
-        let pos = self.0.lock().pos + 1;
-        Ok(Box::new(FakeTransaction {
-            log: self.0.clone(),
-            pos,
-            wrote: Portion::default(),
-            staged: Vec::new(),
-        }))
+        Ok(Box::new(self.transaction(false).await))
     }
 
     async fn begin_after(
@@ -183,10 +184,7 @@ impl Log for Handle {
         last: &[(LaneId, i64)],
     ) -> Result<Option<Box<dyn LaneTransaction>>, StoreError> {
         let stands = self.0.lock().pos;
-        if last != [(LANE, stands)] {
-            return Ok(None);
-        }
-        self.begin(&[LANE]).await.map(Some)
+        Ok(Some(Box::new(self.transaction(last != [(LANE, stands)]).await)))
     }
 
     async fn heads(&self) -> Result<Heads, StoreError> {
@@ -227,8 +225,16 @@ impl Log for Handle {
 struct FakeTransaction {
     log: Arc<FakeLog>,
     pos: i64,
+    /// Whether its first statement will tell that others have committed.
+    is_behind: bool,
     wrote: Portion,
     staged: Vec<Staged>,
+}
+
+impl FakeTransaction {
+    fn opened(&self) -> Result<MutexGuard<'_, Store>, StoreError> {
+        if self.is_behind { Err(StoreError::Behind("found late".into())) } else { Ok(self.log.lock()) }
+    }
 }
 
 enum Staged {
@@ -257,18 +263,27 @@ impl LaneTransaction for FakeTransaction {
     }
 
     async fn lock_conversations(&mut self, ids: &[ConversationId]) -> Result<Vec<Conversation>, StoreError> {
-        let store = self.log.lock();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let store = self.opened()?;
         Ok(ids.iter().filter_map(|id| store.conversations.get(id).cloned()).collect())
     }
 
     async fn messages_by_key(&mut self, keys: &[(UserId, ClientKey)]) -> Result<Vec<Message>, StoreError> {
-        let store = self.log.lock();
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let store = self.opened()?;
         let asked = |message: &&Arc<Message>| keys.iter().any(|(user, key)| is_of(message, *user, key));
         Ok(store.messages.iter().filter(asked).map(|message| Message::clone(message)).collect())
     }
 
     async fn members(&mut self, ids: &[MemberId]) -> Result<Vec<Member>, StoreError> {
-        let store = self.log.lock();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let store = self.opened()?;
         Ok(ids.iter().filter_map(|id| store.members.get(id).cloned()).collect())
     }
 
@@ -301,6 +316,7 @@ impl LaneTransaction for FakeTransaction {
         messages: &[Arc<Message>],
         heads: &[Conversation],
     ) -> Result<(), StoreError> {
+        drop(self.opened()?);
         self.wrote.texts.extend(messages.iter().map(|message| text_of(message).to_owned()));
         self.staged.extend(messages.iter().cloned().map(Staged::Message));
         if messages.iter().any(|message| text_of(message) == POISON) {
