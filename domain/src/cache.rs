@@ -85,16 +85,9 @@ impl Copies {
 
     /// What others may know of people. `own` is whoever asks: what they changed themselves, on whatever node, they see at once.
     pub async fn users(&self, own: Option<UserId>, ids: &[UserId]) -> ServiceResult<HashMap<UserId, User>> {
-        let mut found = HashMap::with_capacity(ids.len());
-        let (mine, others): (Vec<UserId>, Vec<UserId>) = ids.iter().partition(|id| Some(**id) == own);
-        let mut wanted = Vec::new();
-        for (id, user) in others.iter().zip(near_users(&*self.0.near, &others).await) {
-            match user {
-                Some(user) => drop(found.insert(*id, user)),
-                None => wanted.push(*id),
-            }
-        }
-        let (lead, mut reads) = self.0.join(&wanted);
+        let (mut found, wanted) = near_users(&*self.0.near, own, ids).await;
+        let (mine, others): (Vec<UserId>, Vec<UserId>) = wanted.into_iter().partition(|id| Some(*id) == own);
+        let (lead, mut reads) = self.0.join(&others);
         let lead: Vec<UserId> = lead.into_iter().chain(mine.first().copied()).collect();
         if !lead.is_empty() {
             reads.push(self.0.clone().start(lead));
@@ -327,18 +320,30 @@ impl Inner {
     }
 }
 
-/// The copies that a process has of some users, in their order.
-pub(crate) async fn near_users(near: &dyn Cache, ids: &[UserId]) -> Vec<Option<User>> {
-    let keys: Vec<CacheKey> = ids.iter().copied().map(CacheKey::User).collect();
+/// The users of which a process has copies, and those that it has to ask for: `own` always is.
+pub(crate) async fn near_users(
+    near: &dyn Cache,
+    own: Option<UserId>,
+    ids: &[UserId],
+) -> (HashMap<UserId, User>, Vec<UserId>) {
+    let (mut wanted, others): (Vec<UserId>, Vec<UserId>) = ids.iter().partition(|id| Some(**id) == own);
+    let keys: Vec<CacheKey> = others.iter().copied().map(CacheKey::User).collect();
     let copies = near.get(&keys).await.unwrap_or_default();
-    let mut users: Vec<Option<User>> = copies.into_iter().map(|copy| copy.and_then(as_user)).collect();
-    users.resize(ids.len(), None);
-    note("user", "near", users.iter().flatten().count());
-    users
+    let users = copies.into_iter().flatten().filter_map(as_user);
+    let found: HashMap<UserId, User> = users.map(|user| (user.id, user)).collect();
+    wanted.extend(others.into_iter().filter(|id| !found.contains_key(id)));
+    note("user", "near", found.len());
+    (found, wanted)
 }
 
-/// A copy for the process itself.
-pub(crate) fn near_copy(user: &User) -> Kept {
+/// Keeps what was read at a time for the process itself.
+pub(crate) async fn keep_near(near: &dyn Cache, users: impl Iterator<Item = &User>, read: Instant) {
+    if read.elapsed() <= READ_AGE_MAX {
+        near.put(users.map(near_copy).collect()).await;
+    }
+}
+
+fn near_copy(user: &User) -> Kept {
     let (key, value) = (CacheKey::User(user.id), Cached::User(user.clone()));
     Kept { key, rev: USER_REV, value, life: NEAR_USER_LIFE }
 }

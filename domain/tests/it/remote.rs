@@ -8,7 +8,7 @@ use std::{
 };
 
 use domain::{
-    Chat, ErrorCode, Limits, Mentions,
+    Caller, Chat, ErrorCode, Limits, Mentions,
     grpc::{
         Remote, RemoteSetup,
         metadata::ServiceSecret,
@@ -32,7 +32,10 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use crate::harness::{Kind, TestDatabase, database, group, held, key, text};
+use crate::{
+    harness::{Kind, TestDatabase, database, group, held, key, text},
+    redis_server::until,
+};
 
 /// More than the 20 resets that h2 allows by itself, and more than the 100 streams it opens unasked.
 const CALLS: usize = 450;
@@ -180,6 +183,31 @@ async fn callers_who_say_nothing_hold_up_no_stop() {
     // Nothing of it goes on.
     tasks.close();
     timeout(SOON, tasks.wait()).await.expect("its tasks end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_asked_for_once_a_moment_and_ones_own_each_time() {
+    const TIMES: usize = 20;
+    let db = database(Kind::Sqlite).await.expect("always there");
+    let far = Far::start(&db).await;
+    let (ada, bob) = (db.user("ada").await, db.user("bob").await);
+    let name = async |reader: &Caller| {
+        let found = far.chat.users(reader, &[ada.user]).await.expect("answers").remove(&ada.user);
+        found.expect("a user").display_name.to_string()
+    };
+    let calls_of = async |reader: &Caller| {
+        let before = far.way.seen.borrow().headers;
+        for _ in 0..TIMES {
+            assert_eq!(name(reader).await, "ada");
+        }
+        far.way.seen.borrow().headers - before
+    };
+    let (of_others, of_own) = (calls_of(&bob).await, calls_of(&ada).await);
+    assert!(of_others < TIMES, "{of_others} calls");
+    assert!(of_own >= TIMES, "{of_own} calls");
+    far.chat.update_profile(&ada, Some("Ada".to_owned())).await.expect("renamed");
+    assert_eq!(name(&ada).await, "Ada", "one's own, at once");
+    until("others see it", async || name(&bob).await == "Ada").await;
 }
 
 /// The server has not looked at their calls when they go, and takes such for an attack when there are many.
