@@ -208,6 +208,22 @@ async fn a_batch_that_finds_out_late_that_others_have_committed_comes_again() {
 }
 
 #[tokio::test]
+async fn nobody_is_answered_from_what_a_committer_knew_before_others_committed() {
+    let log = FakeLog::new(group(), users(2));
+    let committers = start(&log, &Lifeline::default());
+    let reader = MemberId { conversation: group(), user: UserId(2) };
+    assert_eq!(committers.send(draft(1, "k", "here")).expect("room").await.expect("stored").seq, 1);
+    committers.mark_read(reader, 1).await.expect("read");
+    log.commit_elsewhere(stored(1, "elsewhere", "there", 2));
+    // Nothing moves: of what is read already.
+    let view = committers.mark_read(reader, 1).await.expect("known");
+    assert_eq!(view.conversation.last_seq, 2);
+    log.commit_elsewhere(stored(1, "again", "there", 3));
+    let view = committers.mark_read(reader, 3).await.expect("there is such a message");
+    assert_eq!(view.viewer.read_seq, 3);
+}
+
+#[tokio::test]
 async fn a_committer_that_panics_ends_the_process_and_answers_who_waits() {
     let log = FakeLog::new(group(), users(1));
     let lifeline = Lifeline::default();

@@ -124,7 +124,8 @@ pub trait LaneTransaction: Send {
     /// Writes memberships whole, new or known.
     async fn put_members(&mut self, members: &[Member]) -> Result<(), StoreError>;
 
-    /// Inserts messages and writes the changing part of heads: title, `last_seq`, `rev`, counts, `active_at`, positions.
+    /// Inserts messages and writes the changing part of heads: title, `last_seq`, `rev`, counts, `active_at`, positions. Without any it
+    /// still makes sure that the lanes are locked, and fails as their first statement does when others have committed there.
     async fn write_messages(
         &mut self,
         messages: &[Arc<Message>],

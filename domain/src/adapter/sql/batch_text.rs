@@ -31,6 +31,7 @@ pub(super) async fn write(
     overwrite(&mut text, heads)?;
     // A row that was there and changed counts 2, one that was inserted 1: so a head that was missing is told, as every head changes.
     let expected = messages.len() + 2 * heads.len();
+    // Also when there is nothing to write: what a batch refuses, or answers without a change, holds only if nobody else has committed.
     if let Some(opening) = opening {
         return opening.send_with(on, &text, expected).await;
     }

@@ -404,9 +404,7 @@ impl LaneTransaction for SqlTransaction {
     }
 
     async fn rollback(self: Box<Self>) {
-        if self.opening.is_some() {
-            self.kept.put(self.line);
-        } else if self.dialect == Dialect::MySql {
+        if self.dialect == Dialect::MySql {
             self.kept.roll_back(self.line).await;
         } else {
             // A connection that cannot even roll back is closed, and the server rolls back then.
@@ -418,8 +416,10 @@ impl LaneTransaction for SqlTransaction {
 /// A commit that failed on its way may have arrived; nobody may take it for undone.
 fn of_commit(error: DbErr) -> StoreError {
     match store_error(error) {
-        known @ (StoreError::Conflict(_) | StoreError::Behind(_) | StoreError::Duplicate(_)) => known,
-        StoreError::Unavailable(source) | StoreError::Fault(source) => StoreError::Unavailable(source),
+        conflict @ (StoreError::Conflict(_) | StoreError::Duplicate(_)) => conflict,
+        StoreError::Unavailable(source) | StoreError::Fault(source) | StoreError::Behind(source) => {
+            StoreError::Unavailable(source)
+        }
     }
 }
 
