@@ -1,8 +1,8 @@
 //! Executions: a subscription's document, run once an event.
 //!
-//! One long-lived stream of the executor serves a whole group of subscriptions, and a few more while events wait for names: the document is
-//! validated once, and each event fed into it comes out as one serialised result that all sockets share. When that fails, each socket executes the event
-//! for itself.
+//! One long-lived stream of the executor serves a whole group of subscriptions, and a few more while events wait for names. A stream
+//! validates the document once, and each event fed into it comes out as one serialised result that all sockets share. When that fails,
+//! each socket executes the event for itself.
 
 use std::{
     hash::{Hash, Hasher},
