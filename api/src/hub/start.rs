@@ -220,11 +220,7 @@ impl Opening<'_> {
             chat.raise_epoch(heads.epoch).await?;
             Some("the database lost what the cursor has seen")
         } else {
-            let floor = match &missed.resumable_from {
-                Some(floor) => floor,
-                None => &chat.resumable_from().await?,
-            };
-            (!position.seen.covers(floor)).then_some("the cursor is too old")
+            (!position.seen.covers(&missed.resumable_from)).then_some("the cursor is too old")
         };
         if void.is_some() {
             // Its positions mean nothing here, and the epoch may be another by now.

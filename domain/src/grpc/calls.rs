@@ -228,10 +228,6 @@ macro_rules! calls {
             pub heads() -> Heads
                 = heads(Nothing {}) | _request => ()
                 by Route::Any, again Always;
-            /// The oldest position of each lane from which a subscription can be resumed.
-            pub resumable_from() -> Positions
-                = resumable_from(Nothing {}) | _request => ()
-                by Route::Any, again Always;
             /// Voids every cursor of this epoch: the database lost a tail or was restored.
             pub raise_epoch(epoch: i64) -> ()
                 = raise_epoch(RaiseEpochRequest { epoch: epoch }) | request => (request.epoch)

@@ -306,7 +306,7 @@ impl Reply for Missed {
             memberships: memberships.collect(),
             conversations: conversations.collect(),
             too_much: self.too_much,
-            resumable_from: self.resumable_from.as_ref().map(Wire::to_proto),
+            resumable_from: Some(self.resumable_from.to_proto()),
         }
     }
 
@@ -327,7 +327,7 @@ impl Reply for Missed {
             memberships: memberships.collect::<Result<_, WireError>>()?,
             conversations: conversations.collect::<Result<_, WireError>>()?,
             too_much: proto.too_much,
-            resumable_from: proto.resumable_from.map(Wire::from_proto).transpose()?,
+            resumable_from: required(proto.resumable_from, "resumable_from")?,
         })
     }
 }

@@ -28,8 +28,8 @@ pub struct HistoryPage {
 #[derive(Clone, Debug)]
 pub struct Missed {
     pub heads: Heads,
-    /// The oldest position of each lane from which a subscription can be resumed; `None` when the domain is of a version that does not say.
-    pub resumable_from: Option<Positions>,
+    /// The oldest position of each lane from which a subscription can be resumed: those below have lost entries.
+    pub resumable_from: Positions,
     /// Every active membership of the viewer with its role, whatever the filter.
     pub memberships: Vec<(ConversationId, MemberRole)>,
     pub conversations: Vec<MissedInConversation>,

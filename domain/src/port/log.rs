@@ -60,9 +60,6 @@ pub trait Log: Send + Sync {
     /// Entries of a lane after a position, oldest first.
     async fn read(&self, lane: LaneId, after: i64, limit: u32) -> Result<Vec<LogEntry>, StoreError>;
 
-    /// The oldest position of each lane that is still kept, minus one: cursors below it have lost rows.
-    async fn floor(&self) -> Result<Positions, StoreError>;
-
     /// Removes entries and tombstones older than `before`, at most `limit` rows; answers how many went.
     async fn remove_expired(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
 

@@ -25,11 +25,6 @@ impl Domain {
         Ok(self.services.log.heads().await?)
     }
 
-    /// The oldest position of each lane from which a subscription can be resumed.
-    pub async fn resumable_from(&self) -> ServiceResult<Positions> {
-        Ok(self.services.log.floor().await?)
-    }
-
     /// Voids every cursor of this epoch: the database lost a tail or was restored.
     pub async fn raise_epoch(&self, epoch: i64) -> ServiceResult<()> {
         Ok(self.services.log.raise_epoch(epoch, self.services.clock.now()).await?)

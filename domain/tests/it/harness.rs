@@ -15,8 +15,8 @@ use std::{
 };
 
 use domain::{
-    Caller, Chat, ClientKey, ConversationId, Limits, Mentions, MessageText, SessionId, Timestamp, Title,
-    User, UserId,
+    Caller, Chat, ClientKey, ConversationId, Limits, Mentions, MessageText, Positions, SessionId, Timestamp,
+    Title, User, UserId,
     adapter::{
         ambient::{SystemClock, SystemRandom},
         sql::{PoolSettings, SqlStore},
@@ -28,7 +28,7 @@ use domain::{
     wiring::Wiring,
 };
 use migration::{Migrator, MigratorTrait, SCHEMA_VERSION};
-use sea_orm::{ConnectionTrait, Database};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The kinds of database a contract is held against.
@@ -184,6 +184,13 @@ impl TestDatabase {
         SqlStore::open(&self.url, settings, SCHEMA_VERSION).await.expect("opens")
     }
 
+    /// The same database as the root of a `MariaDB` that `scripts/services` has started; `None`, loudly, where that is somebody else.
+    pub async fn root(&self) -> Option<DatabaseConnection> {
+        let (_, place) = self.url.split_once('@').expect("a user");
+        let root = Database::connect(format!("mysql://root@{place}")).await;
+        root.inspect_err(|error| eprintln!("SKIPPED: root needs a password here ({error})")).ok()
+    }
+
     /// A user straight in the database: no password hash is computed.
     pub async fn user(&self, name: &str) -> Caller {
         let id = i64::try_from(random_number() >> 2).expect("62 bits") + 1;
@@ -233,6 +240,11 @@ pub async fn group(chat: &Chat, owner: &Caller, others: &[Caller]) -> Conversati
     let members = others.iter().map(|other| other.user).collect();
     let command = CreateGroup { title: title("group"), members, client_key: None };
     chat.create_group(owner, command).await.expect("a group").conversation.id
+}
+
+/// From where on a subscription of this user can resume.
+pub async fn floor(chat: &Chat, user: &Caller) -> Positions {
+    chat.missed(user, None, None).await.expect("reads").resumable_from
 }
 
 pub async fn send(

@@ -1,16 +1,17 @@
 //! What a subscription missed, from one snapshot, and the log it can be read from.
 
 use domain::{
-    Fact, MemberRole, Positions,
+    Fact, LaneId, MemberRole, Positions,
     service::{
         add_members::AddMembers, mark_read::MarkRead, remove_member::RemoveMember,
         set_member_role::SetMemberRole, update_group::UpdateGroup,
     },
 };
 use futures_util::future::join_all;
+use sea_orm::{ConnectionTrait as _, Statement};
 
 use crate::{
-    harness::{group, send, title},
+    harness::{Kind, database, floor, group, send, title},
     on_every_database,
 };
 
@@ -168,10 +169,10 @@ on_every_database! {
         send(&chat, &users[0], id, "x").await;
         let heads = chat.heads().await.expect("heads").positions;
         let zero = Positions::zero(chat.layout());
-        assert_eq!(chat.resumable_from().await.expect("floor"), zero);
+        assert_eq!(floor(&chat, &users[0]).await, zero);
         let removed = db.store.remove_expired(domain::Timestamp(i64::MAX), 1000).await.expect("removes");
         assert_eq!(removed, 2);
-        assert_eq!(chat.resumable_from().await.expect("floor"), heads);
+        assert_eq!(floor(&chat, &users[0]).await, heads);
         let sent = send(&chat, &users[0], id, "after").await;
         assert_eq!(sent.seq, 2, "positions and seq go on");
     }
@@ -186,4 +187,31 @@ on_every_database! {
         chat.raise_epoch(before).await.expect("nothing to do");
         assert_eq!(chat.heads().await.expect("heads").epoch, raised);
     }
+}
+
+/// Everybody who comes back asks from where on the log is kept, and it holds days of entries.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resume_reads_the_same_few_entries_of_the_log_however_many_are_kept() {
+    const KEPT: i64 = 5000;
+    let Some(db) = database(Kind::MariaDb).await else { return };
+    let Some(root) = db.root().await else { return };
+    let (chat, users) = (db.chat(), db.users(8).await);
+    let since = chat.heads().await.expect("heads").positions;
+    for statement in [
+        format!(
+            "INSERT INTO outbox (lane, pos, created_at, payload) SELECT 0, -seq, 0, '' FROM seq_1_to_{KEPT}"
+        ),
+        "SET GLOBAL userstat = ON".to_owned(),
+    ] {
+        root.execute_unprepared(&statement).await.expect("executes");
+    }
+    for missed in join_all(users.iter().map(|user| chat.missed(user, Some(&since), None))).await {
+        assert_eq!(missed.expect("reads").resumable_from.get(LaneId(0)), -KEPT - 1);
+    }
+    let sql = "SELECT CAST(COALESCE(SUM(rows_read), 0) AS SIGNED) FROM information_schema.table_statistics \
+        WHERE table_schema = DATABASE() AND table_name = 'outbox'";
+    let sum = root.query_one_raw(Statement::from_string(root.get_database_backend(), sql)).await;
+    let read: i64 = sum.expect("reads").expect("a sum").try_get_by_index(0).expect("a number");
+    root.execute_unprepared("SET GLOBAL userstat = OFF").await.expect("executes");
+    assert!((1..100).contains(&read), "{read} of {KEPT} entries were read");
 }

@@ -6,7 +6,7 @@ use domain::{Chat, Positions};
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 
 use crate::{
-    harness::{ManualClock, TestDatabase, group, send},
+    harness::{ManualClock, TestDatabase, floor, group, send},
     on_every_database,
 };
 
@@ -63,10 +63,10 @@ on_every_database! {
         let heads = chat.heads().await.expect("heads").positions;
         clock.advance(Duration::from_hours(72) - Duration::from_mins(1));
         assert_eq!(upkeep(&chat).await, 0);
-        assert_eq!(chat.resumable_from().await.expect("floor"), Positions::zero(chat.layout()));
+        assert_eq!(floor(&chat, &users[0]).await, Positions::zero(chat.layout()));
         clock.advance(Duration::from_mins(2));
         assert_eq!(upkeep(&chat).await, 2, "the group and the message");
-        assert_eq!(chat.resumable_from().await.expect("floor"), heads);
+        assert_eq!(floor(&chat, &users[0]).await, heads);
         assert_eq!(send(&chat, &users[0], id, "after").await.seq, 2, "positions and seq go on");
     }
 

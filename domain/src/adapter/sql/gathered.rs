@@ -223,7 +223,7 @@ impl SqlStore {
             let rows: usize = conversations.iter().map(|one| one.messages.len() + one.members.len()).sum();
             Answer::Read(Ok(Missed {
                 heads: heads.clone(),
-                resumable_from: Some(floor.clone()),
+                resumable_from: floor.clone(),
                 memberships: memberships.active,
                 too_much: events.max(rows) > usize::try_from(bounds.events_max).unwrap_or(usize::MAX),
                 conversations,

@@ -112,18 +112,6 @@ impl Log for SqlStore {
         read_entries(self.dialect, &self.reader, lane, after, limit).await
     }
 
-    async fn floor(&self) -> Result<Positions, StoreError> {
-        let sql = "SELECT l.id, COALESCE((SELECT MIN(o.pos) - 1 FROM outbox o WHERE o.lane = l.id), l.pos) FROM log_lane l";
-        let rows = Sql::new(self.dialect, sql).all(&self.reader).await?;
-        let mut positions = Positions::zero(self.layout);
-        for row in &rows {
-            let mut row = Row::new(row);
-            let lane: i16 = row.get()?;
-            positions.set(LaneId(lane.cast_unsigned()), row.get()?);
-        }
-        Ok(positions)
-    }
-
     async fn remove_expired(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
         let mut removed = 0;
         let relayed = self.relayed().await?;

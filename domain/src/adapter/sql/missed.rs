@@ -60,7 +60,7 @@ impl SqlStore {
         let Memberships { active, changed } = of_all.pop().unwrap_or_default();
         let mut missed = Missed {
             heads,
-            resumable_from: Some(floor),
+            resumable_from: floor,
             memberships: active,
             conversations: Vec::new(),
             too_much: false,
@@ -84,8 +84,9 @@ impl SqlStore {
 
     /// Where the lanes stand, and from where on their entries are kept.
     pub(super) async fn heads_in(&self, snapshot: &Transaction) -> Result<(Heads, Positions), StoreError> {
+        // Of a `MIN(o.pos)` that depends on the lane, MariaDB reads every entry there is.
         let sql = "SELECT e.epoch, l.id, l.pos, \
-            COALESCE((SELECT MIN(o.pos) - 1 FROM outbox o WHERE o.lane = l.id), l.pos) \
+            COALESCE((SELECT o.pos - 1 FROM outbox o WHERE o.lane = l.id ORDER BY o.pos LIMIT 1), l.pos) \
             FROM log_lane l JOIN confab_meta e ON e.id = 1 ORDER BY l.id";
         let rows = self.sql(sql).all(snapshot).await?;
         let mut floor = Positions::zero(self.layout);

@@ -198,10 +198,6 @@ impl Log for Handle {
         unasked()
     }
 
-    async fn floor(&self) -> Result<Positions, StoreError> {
-        Ok(Positions::zero(self.layout()))
-    }
-
     async fn remove_expired(&self, _: Timestamp, _: u32) -> Result<u64, StoreError> {
         Ok(0)
     }
