@@ -26,6 +26,7 @@ pub(super) struct Key {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Said {
     Opened,
+    Live,
     /// In one history of the database (`epoch`), all that an event tells of a conversation follows from the conversation's `rev` then, `head_rev`.
     Durable {
         epoch: i64,
@@ -42,7 +43,8 @@ impl Key {
     pub fn of(group: GroupKey, epoch: i64, body: &EventBody) -> Option<Self> {
         let said = match body {
             EventBody::StreamOpened => Said::Opened,
-            EventBody::StreamLive | EventBody::ResyncRequired { .. } => return None,
+            EventBody::StreamLive => Said::Live,
+            EventBody::ResyncRequired { .. } => return None,
             EventBody::Durable { event, as_seen } => {
                 let Event { fact, conversation, .. } = &**event;
                 let head = conversation.as_ref()?;

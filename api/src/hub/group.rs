@@ -25,11 +25,14 @@ use tokio::{
 };
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::{Open, Shared, wakes::Wakes};
+use super::{Open, Shared, answers::Key, wakes::Wakes};
 use crate::{
     document::Document,
     refusal::complete_errors,
-    schema::{EventFeed, execute_stream, request_data, types::event::EventItem},
+    schema::{
+        EventFeed, execute_stream, request_data,
+        types::event::{EventBody, EventItem},
+    },
     websocket::{About, Alone, Closed, Made, Outbound, PendingPayload, serialise_response},
 };
 
@@ -83,6 +86,11 @@ impl Plan {
             filter: self.filter,
             viewer: (!self.shared).then_some(self.caller.user),
         }
+    }
+
+    /// Under which an answer is shared with others who subscribe; `None` when it is this viewer's alone.
+    pub fn shared_key(&self, epoch: i64, body: &EventBody) -> Option<Key> {
+        if self.shared { Key::of(self.key(), epoch, body) } else { None }
     }
 
     /// The executor's stream over a stream of events.
@@ -207,7 +215,7 @@ impl Execution {
 /// Begins events in their order, and the next one while an earlier one still waits for what its answer needs: reading a name from another
 /// process must not set the pace of a group. Each has its place in the queues already, so it does not matter which is answered first.
 async fn run(shared: &Arc<Shared>, plan: &Arc<Plan>, mut jobs: mpsc::UnboundedReceiver<Job>) {
-    let mut idle = vec![Running::start(shared, plan)];
+    let mut idle = vec![Running::new(shared, plan)];
     let mut under_way = FuturesUnordered::new();
     loop {
         tokio::select! {
@@ -220,7 +228,7 @@ async fn run(shared: &Arc<Shared>, plan: &Arc<Plan>, mut jobs: mpsc::UnboundedRe
             }
             job = jobs.recv(), if under_way.len() < UNDER_WAY_MAX => {
                 let Some(job) = job else { break };
-                let running = idle.pop().unwrap_or_else(|| Running::start(shared, plan));
+                let running = idle.pop().unwrap_or_else(|| Running::new(shared, plan));
                 under_way.push(execute(shared, plan, running, job));
             }
         }
@@ -235,6 +243,14 @@ async fn execute<'a>(
     mut running: Running<'a>,
     Job { item, waiting }: Job,
 ) -> Running<'a> {
+    // What is told to everybody who comes is made once; an event is this group's alone as it is.
+    if matches!(item.body, EventBody::StreamLive)
+        && let Some(key) = plan.shared_key(0, &item.body)
+        && let Some(bytes) = running.shared(key, &item).await
+    {
+        let _ = waiting.payload.set(Made::Whole(bytes));
+        return running;
+    }
     let begun = Instant::now();
     let answer = loop {
         let response = running.next(&item).await;
@@ -257,18 +273,21 @@ async fn execute<'a>(
     running
 }
 
-/// The stream of a group or of a replay, made anew when it fails.
+/// The stream of a group or of a replay: begun with the first event that nobody has executed yet, and anew when it fails.
 pub(super) struct Running<'a> {
     shared: &'a Shared,
     plan: &'a Plan,
+    stream: Option<Stream>,
+}
+
+struct Stream {
     feed: mpsc::UnboundedSender<EventItem>,
     responses: BoxStream<'static, Response>,
 }
 
 impl<'a> Running<'a> {
-    pub fn start(shared: &'a Shared, plan: &'a Plan) -> Self {
-        let (feed, events) = mpsc::unbounded_channel();
-        Self { shared, plan, feed, responses: plan.responses(shared, unfold(events)) }
+    pub const fn new(shared: &'a Shared, plan: &'a Plan) -> Self {
+        Self { shared, plan, stream: None }
     }
 
     /// The event's payload; `None` when it failed, and is to be executed alone.
@@ -277,18 +296,30 @@ impl<'a> Running<'a> {
         (!is_away(&response.errors) && has_data(&response)).then(|| serialise(response))
     }
 
+    /// The payload of what others are told as well, made once for all of them but for the cursor; `None` when it failed, and is to be
+    /// executed alone.
+    pub async fn shared(&mut self, key: Key, item: &EventItem) -> Option<Utf8Bytes> {
+        let answers = &self.shared.answers;
+        let marked = EventItem { cursor: answers.mark().clone(), body: item.body.clone() };
+        let answer = answers.get(key, self.clean(&marked)).await?;
+        Some(answer.with(&item.cursor))
+    }
+
     /// The event's payload if there is nothing wrong with it, so that it can be others' too.
-    pub async fn clean(&mut self, item: &EventItem) -> Option<Utf8Bytes> {
+    async fn clean(&mut self, item: &EventItem) -> Option<Utf8Bytes> {
         let response = self.next(item).await;
         (response.errors.is_empty() && has_data(&response)).then(|| serialise(response))
     }
 
     async fn next(&mut self, item: &EventItem) -> Response {
-        let fed = self.feed.send(item.clone()).is_ok();
-        let response = if fed { next(self.shared, &mut self.responses).await } else { Err(broken()) };
+        let stream = self.stream.get_or_insert_with(|| {
+            let (feed, events) = mpsc::unbounded_channel();
+            Stream { feed, responses: self.plan.responses(self.shared, unfold(events)) }
+        });
+        let fed = stream.feed.send(item.clone()).is_ok();
+        let response = if fed { next(self.shared, &mut stream.responses).await } else { Err(broken()) };
         response.unwrap_or_else(|error| {
-            // The next event gets a fresh one.
-            *self = Self::start(self.shared, self.plan);
+            self.stream = None;
             failed(error)
         })
     }

@@ -14,7 +14,6 @@ use tokio::sync::oneshot;
 use super::{
     Open, Shared,
     actor::{Command, GoLive, WentLive},
-    answers::Key,
     arguments::Arguments,
     group::{Plan, Running},
     replay::events_of,
@@ -256,16 +255,12 @@ impl Opening<'_> {
 
     /// The first event finds out whether the document can be executed at all.
     async fn send_first(&self, cursor: Arc<str>) -> Result<(), Failure> {
-        let body = EventBody::StreamOpened;
-        if let Some(key) = self.shared_key(0, &body) {
-            let item = EventItem { cursor: self.shared.answers.mark().clone(), body: body.clone() };
-            let made = async { Running::start(self.shared, &self.plan).clean(&item).await };
-            if let Some(answer) = self.shared.answers.get(key, made).await {
-                let bytes = answer.with(&cursor);
-                return Ok(self.open.outbound.next_paced(&self.open.id, bytes, None).await?);
-            }
+        let item = EventItem { cursor, body: EventBody::StreamOpened };
+        if let Some(key) = self.plan.shared_key(0, &item.body)
+            && let Some(bytes) = Running::new(self.shared, &self.plan).shared(key, &item).await
+        {
+            return Ok(self.open.outbound.next_paced(&self.open.id, bytes, None).await?);
         }
-        let item = EventItem { cursor, body };
         match self.plan.execute_once(self.shared, item).await {
             Ok(bytes) => Ok(self.open.outbound.next_paced(&self.open.id, bytes, None).await?),
             Err(errors) => Err(Failure::Refused(errors)),
@@ -306,8 +301,8 @@ impl Opening<'_> {
         let mut conversations: Vec<&MissedInConversation> = missed.conversations.iter().collect();
         conversations.sort_unstable_by_key(|one| one.conversation.id);
         let until = &missed.heads.positions;
-        // Validated once for all of them.
-        let mut running = Running::start(self.shared, &self.plan);
+        // Validated once at most for all of them.
+        let mut running = Running::new(self.shared, &self.plan);
         let epoch = missed.heads.epoch;
         for one in conversations {
             let id = one.conversation.id;
@@ -332,16 +327,10 @@ impl Opening<'_> {
 
     /// An event of the replay; `None` when it failed, and is to be executed alone.
     async fn told(&self, running: &mut Running<'_>, epoch: i64, item: &EventItem) -> Option<Utf8Bytes> {
-        let Some(key) = self.shared_key(epoch, &item.body) else { return running.whole(item).await };
-        let answers = &self.shared.answers;
-        let marked = EventItem { cursor: answers.mark().clone(), body: item.body.clone() };
-        let answer = answers.get(key, running.clean(&marked)).await?;
-        Some(answer.with(&item.cursor))
-    }
-
-    /// `None` when the answer is this viewer's alone.
-    fn shared_key(&self, epoch: i64, body: &EventBody) -> Option<Key> {
-        if self.plan.shared { Key::of(self.plan.key(), epoch, body) } else { None }
+        match self.plan.shared_key(epoch, &item.body) {
+            Some(key) => running.shared(key, item).await,
+            None => running.whole(item).await,
+        }
     }
 
     async fn go_live(&self, missed: &Missed) -> Result<WentLive, Failure> {

@@ -32,6 +32,9 @@ async fn an_event_is_executed_once_for_1000_who_see_the_same() {
         audience.listen(&node, &ada, SUBSCRIPTION, OPERATIONS).await;
         audience.listen(&node, &bob, SUBSCRIPTION, OPERATIONS).await;
     }
+    let opening = node.hub.metrics().executions_total();
+    // A beginning and an end, each once a second.
+    assert!(opening < 1000, "{opening} executions until all were live");
     assert_eq!(audience.after_a_message(&node, &ada, id).await, Work { executions: 1, deliveries: 1000 });
 }
 
