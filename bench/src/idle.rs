@@ -17,6 +17,9 @@ use crate::{
 };
 
 const MEMBERS: usize = 10;
+/// Opened and closed before memory is looked at: what the first of all make a server take, such as pages of its program and of its allocator,
+/// is not what the next one costs.
+const SOCKETS_AT_FIRST: usize = 200;
 /// Of the peer: enough to divide by.
 const SOCKETS_OF_PEER: usize = 2000;
 /// Before memory is read: what connecting took is given back, and the first pings have gone round.
@@ -34,6 +37,8 @@ struct Memory {
 struct Idle {
     process: u32,
     sockets: usize,
+    /// When it had just started, and when the first sockets had come and gone.
+    cold: Memory,
     before: Memory,
 }
 
@@ -55,7 +60,8 @@ pub async fn b7(bench: &Bench, rounds: usize, sockets: usize) -> Report {
     sleep(SETTLED_AFTER / 4).await;
     let mine = Idle::open(&readers, ids[0], fleet.ports()[0], tokens).await;
     let theirs = Idle::open(&readers, node.ids()[0], node.port, theirs).await;
-    let without = Idle { process: ids[1], sockets, before: memory_of(ids[1]).expect("it runs") };
+    let before = memory_of(ids[1]).expect("it runs");
+    let without = Idle { process: ids[1], sockets, cold: before, before };
     sleep(SETTLED_AFTER).await;
     report.note(format!("Memory of a socket: {}; on Node {}.", mine.grown(), theirs.grown()));
     let mut own = Vec::new();
@@ -88,18 +94,27 @@ pub async fn b7(bench: &Bench, rounds: usize, sockets: usize) -> Report {
 
 impl Idle {
     async fn open(readers: &Handle, process: u32, port: u16, tokens: Vec<String>) -> Self {
-        let (sockets, before) = (tokens.len(), memory_of(process).expect("it runs"));
+        let sockets = tokens.len();
         let thread = readers.clone();
         let opening = async move {
-            let wanted = tokens.into_iter().map(|token| Wanted { port, token, query: EVENTS, after: None });
+            let live = async |tokens: Vec<String>| {
+                let wanted =
+                    tokens.into_iter().map(|token| Wanted { port, token, query: EVENTS, after: None });
+                live_all(wanted.collect()).await.expect("live sockets")
+            };
+            let cold = memory_of(process).expect("it runs");
+            drop(live(tokens.iter().take(SOCKETS_AT_FIRST).cloned().collect()).await);
+            sleep(SETTLED_AFTER / 4).await;
+            let before = memory_of(process).expect("it runs");
             let board = Arc::new(Board::new(0));
-            for socket in live_all(wanted.collect()).await.expect("live sockets") {
+            for socket in live(tokens).await {
                 // Answers pings.
                 drop(thread.spawn(tally::count(board.clone(), socket, 0)));
             }
+            (cold, before)
         };
-        readers.spawn(opening).await.expect("all are live");
-        Self { process, sockets, before }
+        let (cold, before) = readers.spawn(opening).await.expect("all are live");
+        Self { process, sockets, cold, before }
     }
 
     fn watch(&self) -> (Stopwatch, usize) {
@@ -107,16 +122,20 @@ impl Idle {
         (Stopwatch::start(Servers::Processes(vec![self.process])), self.sockets * seconds)
     }
 
-    /// By what the process has grown since it had no sockets.
+    /// By what the process has grown since the first sockets had gone, and since its start.
     fn grown(&self) -> String {
         let now = memory_of(self.process).expect("it runs");
         #[expect(clippy::cast_precision_loss, reason = "counts of a benchmark are small")]
-        let each = |kib: f64| kib / self.sockets as f64;
+        let each = |kib: f64, sockets: usize| kib / sockets as f64;
+        // What the first have left behind may serve as many again.
+        let more = self.sockets.saturating_sub(SOCKETS_AT_FIRST).max(1);
         format!(
-            "{:.2} KiB RSS, {:.2} KiB PSS ({} sockets)",
-            each(now.resident - self.before.resident),
-            each(now.proportional - self.before.proportional),
-            self.sockets
+            "{:.2} KiB RSS, {:.2} KiB PSS ({} sockets; with what the first of all made it take {:.2} and {:.2})",
+            each(now.resident - self.before.resident, more),
+            each(now.proportional - self.before.proportional, more),
+            self.sockets,
+            each(now.resident - self.cold.resident, self.sockets),
+            each(now.proportional - self.cold.proportional, self.sockets)
         )
     }
 }

@@ -3,7 +3,10 @@
 //! HS256 with the key that `kid` names, and nothing else; type, issuer and audience are exact (RFC 8725, RFC 9068). Whatever
 //! is wrong with a token, the answer is the same.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
@@ -12,11 +15,15 @@ use jsonwebtoken::{
     decode, decode_header, encode,
     errors::{Error, ErrorKind},
 };
-use moka::sync::Cache;
+use lru::LruCache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Caller, ServiceError, ServiceResult, SessionId, Timestamp, UserId, keys::KeyRing, port::Clock};
+use crate::{
+    Caller, ServiceError, ServiceResult, SessionId, Timestamp, UserId,
+    keys::{Key, KeyRing},
+    port::Clock,
+};
 
 /// How long an access token lives, and so the longest that a node which heard of nothing honours an ended session.
 pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_mins(15);
@@ -30,8 +37,8 @@ const AUDIENCE: &str = "confab-api";
 const TYPE: &str = "at+jwt";
 /// Our tokens have about 350 bytes; anything much longer is not one.
 const TOKEN_BYTES_MAX: usize = 1024;
-/// Verified tokens remembered, about 200 bytes each: the devices active on one node at a time.
-const VERIFIED_MAX: u64 = 100_000;
+/// Verified tokens remembered, about 130 bytes each: the devices active on one node at a time.
+const VERIFIED_MAX: usize = 100_000;
 
 /// Chooses the cryptography of the JWT library, whatever other crates ask of it, and proves that it works: without a
 /// provider the library panics at the first token.
@@ -54,13 +61,13 @@ pub(crate) struct AccessTokens {
     clock: Arc<dyn Clock>,
     validation: Validation,
     /// By the SHA-256 of the token, so that no token stays in memory.
-    verified: Cache<[u8; 32], Verified>,
+    verified: Mutex<LruCache<[u8; 32], Verified>>,
 }
 
 #[derive(Clone)]
 struct Verified {
     caller: Caller,
-    key_id: Arc<str>,
+    key: Arc<Key>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -97,8 +104,8 @@ impl Claims {
 
 impl AccessTokens {
     pub fn new(keys: KeyRing, clock: Arc<dyn Clock>) -> Self {
-        let verified =
-            Cache::builder().max_capacity(VERIFIED_MAX).time_to_live(ACCESS_TOKEN_LIFETIME).build();
+        // It grows with what it holds; a bound given here would be allocated at once.
+        let verified = Mutex::new(LruCache::unbounded());
         Self { keys, clock, validation: validation(), verified }
     }
 
@@ -126,15 +133,28 @@ impl AccessTokens {
         }
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let now = self.clock.now();
-        let known = self.verified.get(&hash).filter(|known| self.keys.by_id(&known.key_id).is_some());
-        let remembered = known.is_some();
+        let known = self.verified().get(&hash).cloned();
+        let known = known.filter(|known| self.keys.by_id(&known.key.id).is_some());
+        let is_new = known.is_none();
         let verified = known.or_else(|| self.check(token)).filter(|it| now < it.caller.expires_at);
         let verified = verified.ok_or_else(refused)?;
         let caller = verified.caller;
-        if !remembered {
-            self.verified.insert(hash, verified);
+        if is_new {
+            self.remember(hash, verified);
         }
         Ok(caller)
+    }
+
+    fn remember(&self, hash: [u8; 32], verified: Verified) {
+        let mut all = self.verified();
+        all.put(hash, verified);
+        if all.len() > VERIFIED_MAX {
+            all.pop_lru();
+        }
+    }
+
+    fn verified(&self) -> MutexGuard<'_, LruCache<[u8; 32], Verified>> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything but the time.
@@ -145,7 +165,7 @@ impl AccessTokens {
             header.typ.as_deref() == Some(TYPE) && header.alg == Algorithm::HS256 && header.crit.is_none();
         let key = self.keys.by_id(header.kid.as_deref().filter(|_| ours)?)?;
         let claims = decode::<Claims>(token, &key.token_verifying, &self.validation).ok()?.claims;
-        Some(Verified { caller: claims.caller()?, key_id: key.id.as_str().into() })
+        Some(Verified { caller: claims.caller()?, key })
     }
 }
 

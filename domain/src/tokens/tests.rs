@@ -163,3 +163,27 @@ fn what_is_no_token_is_refused() {
         test.refuses(text, "no token");
     }
 }
+
+#[test]
+fn of_more_tokens_than_the_bound_those_used_last_are_remembered() {
+    let it = fixture();
+    let token = it.issue();
+    let caller = it.tokens.verify(&token).expect("valid");
+    let key = it.keys.signing(it.clock.now());
+    let others = (0..VERIFIED_MAX).map(|number| {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&number.to_be_bytes());
+        hash
+    });
+    for (number, hash) in others.enumerate() {
+        it.tokens.remember(hash, Verified { caller, key: key.clone() });
+        if number == 0 {
+            it.tokens.verify(&token).expect("valid");
+        }
+    }
+    let mut remembered = it.tokens.verified();
+    assert_eq!(remembered.len(), VERIFIED_MAX);
+    assert!(remembered.get(&[0; 32]).is_none(), "used before the token was again");
+    let of_token: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+    assert!(remembered.get(&of_token).is_some());
+}
