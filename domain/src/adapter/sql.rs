@@ -1,6 +1,6 @@
 //! Storage in SQL: `MariaDB` and MySQL, PostgreSQL, `SQLite`. One adapter; what differs between them is in `dialect`.
 //!
-//! `transaction` is the write path's hands, `kept` its connections, `log` the lanes and outbox, `conversations`, `missed` and `gathered` the read side, `accounts`
+//! `transaction` is the write path's hands, `kept` its connections, `log` the lanes and outbox, `conversations`, `missed`, `gathered` and `gathering` the read side, `accounts`
 //! users and sessions, `contacts`, `devices` and `pushes` what their names say, `relays` the leases of the outbox, `session` what servers are told
 //! of our sessions, `pool` the deadlines of all that, `turns` how many snapshots are read at once. Statements are text with bound
 //! values (`statement`), because the hot ones are shaped by hand.
@@ -13,6 +13,7 @@ mod conversations;
 mod devices;
 mod dialect;
 mod gathered;
+mod gathering;
 mod kept;
 mod log;
 mod missed;
@@ -37,7 +38,7 @@ use crate::LaneLayout;
 
 pub use connect::{ConnectError, PoolSettings};
 use dialect::Dialect;
-use gathered::Gathering;
+use gathering::Gathering;
 use kept::Kept;
 use pool::Pool;
 use turns::Turns;

@@ -18,7 +18,7 @@ use tokio::{net::TcpStream, time::timeout};
 use super::{
     SqlStore,
     dialect::{Dialect, store_error},
-    gathered::Gathering,
+    gathering::Gathering,
     kept::Kept,
     pool::Pool,
     session::{self, check_bounds},

@@ -111,7 +111,7 @@ impl Dialect {
     /// Opens a snapshot: every read in it sees the same moment.
     pub async fn begin_snapshot(self, on: &Pool) -> Result<Transaction, StoreError> {
         let opening: &[&str] = match self {
-            Self::MySql => &["SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY", "BEGIN"],
+            Self::MySql => &["SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; BEGIN"],
             Self::Postgres => &["BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"],
             // In WAL mode it reads from the moment of its first read.
             Self::Sqlite => &["BEGIN DEFERRED"],

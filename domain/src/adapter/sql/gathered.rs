@@ -4,16 +4,12 @@
 //! A subscription that waits alone is read by itself, and so is one that missed more of a conversation than [`WINDOW`]: both ways see the
 //! same rows of a snapshot, and tell the same of them.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
-
-use tokio::sync::oneshot;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
     SqlStore,
     dialect::{Dialect, MEMBER_PAIRS},
+    gathering::{Answer, Waiting},
     missed::{CONVERSATIONS_A_STATEMENT, Memberships, Question},
     pool::Transaction,
     rows::{CONVERSATION, MEMBER, MESSAGE, Row, id_value},
@@ -27,53 +23,12 @@ use crate::{
     },
 };
 
-/// Subscriptions that are read for at once.
-const QUESTIONS_MAX: usize = 64;
 /// Conversations of all of them together; who would be beyond is read for in another snapshot.
 const CONVERSATIONS_MAX: usize = 512;
 /// The newest messages that are read of a conversation. Who missed more reads alone.
 const WINDOW: i32 = 32;
 /// Changed memberships that are read in one statement; where there are more, each reads alone.
 const MEMBERS_MAX: usize = 4096;
-
-/// Questions that wait for somebody to read. Cheap to clone; nobody waits longer than for a turn.
-#[derive(Clone, Default)]
-pub(super) struct Gathering {
-    waiting: Arc<Mutex<VecDeque<Waiting>>>,
-}
-
-struct Waiting {
-    question: Question,
-    reply: oneshot::Sender<Answer>,
-}
-
-enum Answer {
-    Read(Result<Missed, StoreError>),
-    /// Too much for reading together.
-    ReadAlone,
-}
-
-impl Gathering {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(&self, question: Question) -> oneshot::Receiver<Answer> {
-        let (reply, answer) = oneshot::channel();
-        self.lock().push_back(Waiting { question, reply });
-        answer
-    }
-
-    /// Those that wait the longest, as long as they are asked with the same bounds.
-    fn take(&self) -> Vec<Waiting> {
-        let mut waiting = self.lock();
-        // Nobody waits for these any more.
-        waiting.retain(|one| !one.reply.is_closed());
-        let bounds = waiting.front().map(|first| first.question.bounds);
-        let same = waiting.iter().take_while(|one| Some(one.question.bounds) == bounds).count();
-        waiting.drain(..same.min(QUESTIONS_MAX)).collect()
-    }
-}
 
 /// Why several could not be read, for each of them.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -122,7 +77,7 @@ impl SqlStore {
                 answered = &mut answer => break answered,
                 turn = self.turns.to_gather() => {
                     let turn = turn?;
-                    let taken = self.gathering.take();
+                    let taken = self.gathering.take().await;
                     if taken.is_empty() {
                         // Somebody else reads for this one.
                         drop(turn);

@@ -13,17 +13,19 @@ use crate::port::StoreError;
 /// reason; and longer than a storm of 5,000 takes that reads in 5 ms each, 5 at once.
 const TURN_WAIT: Duration = Duration::from_secs(5);
 
-/// Turns of those who read for all that wait. The fewer there are, the more wait for each, and the less a storm costs; the second keeps what one
-/// reads slowly from holding up everybody.
-const GATHERING_MAX: usize = 2;
+/// One at a time reads for all that wait: the more wait for each, the less a storm costs. After so long somebody else may read too, so that what one
+/// reads slowly does not hold up everybody.
+const SLOW_AFTER: Duration = Duration::from_millis(50);
 
 /// Who may read a snapshot now.
 #[derive(Clone)]
 pub(super) struct Turns {
     /// For those who read for themselves alone.
     free: Arc<Semaphore>,
-    /// For those who read for all that wait.
+    /// For who reads for all that wait.
     gathering: Arc<Semaphore>,
+    /// For another one, when that takes long.
+    besides: Arc<Semaphore>,
     wait: Duration,
 }
 
@@ -34,13 +36,15 @@ impl Turns {
     /// Fewer than half of so many connections together, and one at least.
     pub fn below_half_of(connections: u32) -> Self {
         let at_once = usize::try_from(connections.saturating_sub(1) / 2).unwrap_or(1).max(1);
-        let gathering = Arc::new(Semaphore::new(at_once.saturating_sub(1).clamp(1, GATHERING_MAX)));
-        // Where there is but one, it is everybody's.
-        let free = match at_once.saturating_sub(gathering.available_permits()) {
-            0 => gathering.clone(),
-            left => Arc::new(Semaphore::new(left)),
+        let gathering = Arc::new(Semaphore::new(1));
+        // Where there are too few, they share.
+        let free = if at_once > 1 {
+            Arc::new(Semaphore::new(at_once.saturating_sub(2).max(1)))
+        } else {
+            gathering.clone()
         };
-        Self { free, gathering, wait: TURN_WAIT }
+        let besides = if at_once > 2 { Arc::new(Semaphore::new(1)) } else { gathering.clone() };
+        Self { free, gathering, besides, wait: TURN_WAIT }
     }
 
     /// Waits for a turn to read alone, first come, first served.
@@ -50,7 +54,16 @@ impl Turns {
 
     /// Waits for a turn to read for all that wait, first come, first served.
     pub async fn to_gather(&self) -> Result<Turn, StoreError> {
-        self.of(&self.gathering).await
+        let first = self.of(&self.gathering);
+        tokio::pin!(first);
+        match timeout(SLOW_AFTER, &mut first).await {
+            Ok(turn) => turn,
+            Err(_) => tokio::select! {
+                biased;
+                turn = first => turn,
+                turn = self.of(&self.besides) => turn,
+            },
+        }
     }
 
     async fn of(&self, turns: &Arc<Semaphore>) -> Result<Turn, StoreError> {
@@ -65,6 +78,7 @@ impl Turns {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
+    use tokio::{join, time::Instant};
 
     use super::*;
 
@@ -72,12 +86,28 @@ mod tests {
     fn half_of_the_connections_and_more_are_left_to_others() {
         for (connections, at_once) in [(1, 1), (2, 1), (4, 1), (5, 2), (12, 5), (500, 249)] {
             let turns = Turns::below_half_of(connections);
-            let mut together = turns.free.available_permits();
-            if !Arc::ptr_eq(&turns.free, &turns.gathering) {
-                together += turns.gathering.available_permits();
-            }
+            let mut all = vec![turns.free, turns.gathering, turns.besides];
+            all.sort_unstable_by_key(Arc::as_ptr);
+            all.dedup_by(|a, b| Arc::ptr_eq(a, b));
+            let together: usize = all.iter().map(|turns| turns.available_permits()).sum();
             assert_eq!(together, at_once, "{connections}");
         }
+    }
+
+    #[tokio::test]
+    async fn one_at_a_time_reads_for_all_and_another_where_that_takes_long() {
+        let turns = Turns::below_half_of(12);
+        let begun = Instant::now();
+        let slow = turns.to_gather().await.expect("free");
+        let second = turns.to_gather().await.expect("after a while");
+        assert!(begun.elapsed() >= SLOW_AFTER);
+        let (third, ()) = join!(turns.to_gather(), async { drop(slow) });
+        drop((third.expect("the slow one is done"), second));
+        // Where there is but one turn, it is everybody's.
+        let turns = Turns { wait: Duration::from_millis(1), ..Turns::below_half_of(1) };
+        let held = turns.take().await.expect("free");
+        assert!(turns.to_gather().await.is_err());
+        drop(held);
     }
 
     #[tokio::test]
