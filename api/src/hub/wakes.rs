@@ -20,11 +20,12 @@ use crate::websocket::Outbound;
 /// Sockets that are woken at once. A node of one core writes so many in about half a millisecond, and what else it has to do, such as
 /// the answer to who sent the message, waits no longer than that (`bench b4`).
 const WOKEN_AT_ONCE: usize = 32;
-/// From the beginning of a round until the next may begin, for each socket of it. A flush costs 4 to 6 µs beside the events that it
-/// carries (`bench b1`, `bench b2`), so that flushes take about a fifth of a core at most, however fast events come.
-const PACE: Duration = Duration::from_micros(24);
-/// But no longer than this. Only events that come sooner than so after others wait for it: in a group of 500, more than 80 a second.
-const PAUSE_MAX: Duration = Duration::from_millis(12);
+/// From the beginning of a round until the next may begin, for each socket of it. A flush costs about 10 µs beside the events that it
+/// carries (`bench b1`), so that flushes take about a fifth of a core at most, however fast events come.
+const PACE: Duration = Duration::from_micros(50);
+/// But no longer than this, which nobody sees. Only events that come sooner than so after others wait for it: in a group of 500, more than 40 a
+/// second.
+const PAUSE_MAX: Duration = Duration::from_millis(25);
 
 #[derive(Default)]
 pub(super) struct Wakes {
