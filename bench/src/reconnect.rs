@@ -73,6 +73,8 @@ struct Storm {
     sender: Handle,
     prefix: String,
     sent: Arc<AtomicUsize>,
+    /// They try again and again, until this is dropped.
+    _clients: JoinSet<()>,
 }
 
 /// What a kill cost.
@@ -165,6 +167,7 @@ impl Storm {
         });
         let seqs = |count: usize| Arc::new((0..count).map(|_| AtomicI32::new(0)).collect::<Vec<_>>());
         let (seen, readers) = (seqs(sockets), own_thread());
+        let mut clients = JoinSet::new();
         for number in 0..sockets {
             let client = Client {
                 number,
@@ -173,11 +176,12 @@ impl Storm {
                 seen: seen.clone(),
                 after: None,
             };
-            drop(readers.spawn(client.run()));
+            clients.spawn_on(client.run(), &readers);
         }
         let (acked, prefix) = (seqs(groups.len()), format!("{:08x}", random()));
         let (sender, sent) = (own_thread(), Arc::default());
-        let storm = Self { fleet, users, groups, shared, acked, seen, sender, prefix, sent };
+        let storm =
+            Self { fleet, users, groups, shared, acked, seen, sender, prefix, sent, _clients: clients };
         storm.until_live().await;
         storm
     }
