@@ -18,8 +18,8 @@ use crate::port::{StoreError, conversations::Missed};
 const QUESTIONS_MAX: usize = 64;
 /// So many at once are a storm.
 const MANY: usize = 8;
-/// How long whoever reads in a storm waits for more: a snapshot costs about as much for sixty as for ten (`bench b8`: 262 µs of CPU a
-/// client instead of 345), and all that it adds to is the time until they are live again.
+/// How long whoever reads in a storm waits for more. A snapshot costs about as much for thirty as for twelve, so that node and database work a fifth
+/// less for each client (`bench b8`); all that it adds to is the time until they are live again.
 const STORM_PAUSE: Duration = Duration::from_millis(4);
 
 /// Cheap to clone; nobody waits longer than for a turn.
