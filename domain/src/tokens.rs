@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     Caller, ServiceError, ServiceResult, SessionId, Timestamp, UserId,
-    keys::{Key, KeyRing},
+    keys::{KeyReference, KeyRing},
     port::Clock,
 };
 
@@ -67,7 +67,8 @@ pub(crate) struct AccessTokens {
 #[derive(Clone)]
 struct Verified {
     caller: Caller,
-    key: Arc<Key>,
+    /// Not the key itself, which must be forgotten when it is retired.
+    key: KeyReference,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -134,21 +135,24 @@ impl AccessTokens {
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let now = self.clock.now();
         let known = self.verified().get(&hash).cloned();
-        let known = known.filter(|known| self.keys.by_id(&known.key.id).is_some());
+        let known = known.filter(|known| self.keys.by_reference(known.key).is_some());
         let is_new = known.is_none();
         let verified = known.or_else(|| self.check(token)).filter(|it| now < it.caller.expires_at);
         let verified = verified.ok_or_else(refused)?;
         let caller = verified.caller;
         if is_new {
-            self.remember(hash, verified);
+            self.remember(hash, verified, now);
         }
         Ok(caller)
     }
 
-    fn remember(&self, hash: [u8; 32], verified: Verified) {
+    /// And forgets what has expired: whatever was not used for as long as a token lives.
+    fn remember(&self, hash: [u8; 32], verified: Verified, now: Timestamp) {
         let mut all = self.verified();
         all.put(hash, verified);
-        if all.len() > VERIFIED_MAX {
+        while all.len() > VERIFIED_MAX
+            || all.peek_lru().is_some_and(|(_, oldest)| oldest.caller.expires_at <= now)
+        {
             all.pop_lru();
         }
     }
@@ -165,7 +169,7 @@ impl AccessTokens {
             header.typ.as_deref() == Some(TYPE) && header.alg == Algorithm::HS256 && header.crit.is_none();
         let key = self.keys.by_id(header.kid.as_deref().filter(|_| ours)?)?;
         let claims = decode::<Claims>(token, &key.token_verifying, &self.validation).ok()?.claims;
-        Some(Verified { caller: claims.caller()?, key })
+        Some(Verified { caller: claims.caller()?, key: key.reference })
     }
 }
 

@@ -169,14 +169,14 @@ fn of_more_tokens_than_the_bound_those_used_last_are_remembered() {
     let it = fixture();
     let token = it.issue();
     let caller = it.tokens.verify(&token).expect("valid");
-    let key = it.keys.signing(it.clock.now());
+    let (now, key) = (it.clock.now(), it.keys.signing(it.clock.now()).reference);
     let others = (0..VERIFIED_MAX).map(|number| {
         let mut hash = [0; 32];
         hash[..8].copy_from_slice(&number.to_be_bytes());
         hash
     });
     for (number, hash) in others.enumerate() {
-        it.tokens.remember(hash, Verified { caller, key: key.clone() });
+        it.tokens.remember(hash, Verified { caller, key }, now);
         if number == 0 {
             it.tokens.verify(&token).expect("valid");
         }
@@ -186,4 +186,14 @@ fn of_more_tokens_than_the_bound_those_used_last_are_remembered() {
     assert!(remembered.get(&[0; 32]).is_none(), "used before the token was again");
     let of_token: [u8; 32] = Sha256::digest(token.as_bytes()).into();
     assert!(remembered.get(&of_token).is_some());
+}
+
+#[test]
+fn a_token_that_has_expired_is_forgotten_with_the_next_one() {
+    let it = fixture();
+    for _ in 0..2 {
+        it.tokens.verify(&it.issue()).expect("valid");
+        assert_eq!(it.tokens.verified().len(), 1);
+        it.clock.advance(ACCESS_TOKEN_LIFETIME);
+    }
 }
