@@ -215,13 +215,13 @@ impl Execution {
 /// Begins events in their order, and the next one while an earlier one still waits for what its answer needs: reading a name from another
 /// process must not set the pace of a group. Each has its place in the queues already, so it does not matter which is answered first.
 async fn run(shared: &Arc<Shared>, plan: &Arc<Plan>, mut jobs: mpsc::UnboundedReceiver<Job>) {
-    let mut idle = vec![Running::new(shared, plan)];
+    let mut idle: Vec<Running<'_>> = Vec::new();
     let mut under_way = FuturesUnordered::new();
     loop {
         tokio::select! {
             biased;
             Some(running) = under_way.next() => {
-                idle.push(running);
+                idle.extend(Some(running).filter(Running::has_begun));
                 if under_way.is_empty() {
                     idle.truncate(1);
                 }
@@ -243,6 +243,7 @@ async fn execute<'a>(
     mut running: Running<'a>,
     Job { item, waiting }: Job,
 ) -> Running<'a> {
+    let begun = Instant::now();
     // What is told to everybody who comes is made once; an event is this group's alone as it is.
     if matches!(item.body, EventBody::StreamLive)
         && let Some(key) = plan.shared_key(0, &item.body)
@@ -251,7 +252,6 @@ async fn execute<'a>(
         let _ = waiting.payload.set(Made::Whole(bytes));
         return running;
     }
-    let begun = Instant::now();
     let answer = loop {
         let response = running.next(&item).await;
         if !is_away(&response.errors) {
@@ -288,6 +288,11 @@ struct Stream {
 impl<'a> Running<'a> {
     pub const fn new(shared: &'a Shared, plan: &'a Plan) -> Self {
         Self { shared, plan, stream: None }
+    }
+
+    /// Whether it has a stream, in which the document is validated.
+    const fn has_begun(&self) -> bool {
+        self.stream.is_some()
     }
 
     /// The event's payload; `None` when it failed, and is to be executed alone.

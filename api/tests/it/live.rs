@@ -1,6 +1,6 @@
 //! Live delivery through real sockets: executed once, delivered to all, resumed without a hole.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use api::{hub::HubLimits, settings::Settings};
 use async_trait::async_trait;
@@ -27,14 +27,15 @@ async fn an_event_is_executed_once_for_1000_who_see_the_same() {
     let node = node().await;
     let (ada, bob) = (node.person("ada").await, node.person("bob").await);
     let id = node.group(&ada, &bob).await;
-    let mut audience = Audience::default();
+    let (mut audience, begun) = (Audience::default(), Instant::now());
     for _ in 0..5 {
         audience.listen(&node, &ada, SUBSCRIPTION, OPERATIONS).await;
         audience.listen(&node, &bob, SUBSCRIPTION, OPERATIONS).await;
     }
     let opening = node.hub.metrics().executions_total();
     // A beginning and an end, each once a second.
-    assert!(opening < 1000, "{opening} executions until all were live");
+    let most = 2 * (begun.elapsed().as_secs() + 1);
+    assert!(opening <= most, "{opening} executions until all were live, not {most}");
     assert_eq!(audience.after_a_message(&node, &ada, id).await, Work { executions: 1, deliveries: 1000 });
 }
 
