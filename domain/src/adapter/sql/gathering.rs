@@ -18,11 +18,11 @@ use crate::port::{StoreError, conversations::Missed};
 const QUESTIONS_MAX: usize = 64;
 /// So many at once are a storm.
 const MANY: usize = 8;
-/// How long whoever reads in a storm waits for more. A snapshot costs about as much for thirty as for twelve, so that node and database work a fifth
-/// less for each client (`bench b8`); all that it adds to is the time until they are live again.
+/// How long whoever reads in a storm waits for more: a snapshot costs about as much for thirty as for a dozen, and all that it adds to is the time until
+/// they are live again.
 const STORM_PAUSE: Duration = Duration::from_millis(4);
 
-/// Cheap to clone; nobody waits longer than for a turn.
+/// Cheap to clone; nobody waits longer than for a turn, and for the pause of a storm.
 #[derive(Clone, Default)]
 pub(super) struct Gathering {
     waiting: Arc<Mutex<VecDeque<Waiting>>>,
@@ -54,7 +54,11 @@ impl Gathering {
 
     /// Those that wait the longest, as long as they are asked with the same bounds; in a storm, after a moment in which more may come.
     pub async fn take(&self) -> Vec<Waiting> {
-        if self.is_storm.load(Ordering::Relaxed) && self.lock().len() < QUESTIONS_MAX {
+        let waiting = self.lock().len();
+        if waiting == 0 {
+            return Vec::new();
+        }
+        if waiting < QUESTIONS_MAX && self.is_storm.load(Ordering::Relaxed) {
             sleep(STORM_PAUSE).await;
         }
         let taken = self.take_now();

@@ -13,8 +13,8 @@ use crate::port::StoreError;
 /// reason; and longer than a storm of 5,000 takes that reads in 5 ms each, 5 at once.
 const TURN_WAIT: Duration = Duration::from_secs(5);
 
-/// One at a time reads for all that wait: the more wait for each, the less a storm costs. After so long somebody else may read too, so that what one
-/// reads slowly does not hold up everybody.
+/// One at a time reads for all that wait: the more wait for each, the less a storm costs. Who has waited for so long may read beside it, so that what
+/// one reads slowly does not hold up everybody.
 const SLOW_AFTER: Duration = Duration::from_millis(50);
 
 /// Who may read a snapshot now.
@@ -24,7 +24,7 @@ pub(super) struct Turns {
     free: Arc<Semaphore>,
     /// For who reads for all that wait.
     gathering: Arc<Semaphore>,
-    /// For another one, when that takes long.
+    /// For another one, who has waited for long.
     besides: Arc<Semaphore>,
     wait: Duration,
 }
