@@ -2,7 +2,7 @@
 
 use crate::{
     database::Bench,
-    delivery::{Room, SUBSCRIBERS, Side},
+    delivery::{AWAY, Room, SUBSCRIBERS, Side},
     measure::Round,
     report::{Report, Target, median},
 };
@@ -22,7 +22,6 @@ const P99_MILLIS: f64 = 60.0;
 
 const BARE: &str = "bare loopback sends, 8 frames a send, as fast as it goes";
 const PRODUCT: &str = "deliveries at the greatest rate that holds";
-const AWAY: &str = "the same sends to 500 who are away, a message";
 const NODE: &str = "Node graphql-ws, 16 events at once";
 
 pub async fn b2(bench: &Bench, rounds: usize) -> Report {
@@ -34,9 +33,7 @@ pub async fn b2(bench: &Bench, rounds: usize) -> Report {
     let room = Room::open(bench).await;
     let (mut bare, mut node) = (room.bare(FRAMES_A_SEND).await, room.node().await);
     let mut product = room.product(0).await;
-    let strangers = bench.signed_in(i64::try_from(SUBSCRIBERS).expect("few")).await;
-    let elsewhere = bench.large_group(&strangers).await;
-    let mut away = room.away(&strangers, elsewhere).await;
+    let mut away = room.away(bench).await;
     let mut tried = vec![Vec::new(); RATES.len()];
     let (mut begin_at, mut shares, mut without) = (0, Vec::new(), Vec::new());
     for round in 0..rounds {

@@ -29,6 +29,7 @@ use crate::{
 };
 
 pub const SUBSCRIBERS: usize = 500;
+pub const AWAY: &str = "the same sends to 500 who are away, a message";
 pub const SERVER_CORE: &str = "0";
 const CLIENT_CORE: &str = "1";
 /// What a chat client shows of a message, in 19 fields.
@@ -109,7 +110,9 @@ impl Room {
     }
 
     /// The same sends to a conversation whose members are away.
-    pub async fn away(&self, users: &[SignedIn], conversation: ConversationId) -> Side {
+    pub async fn away(&self, bench: &Bench) -> Side {
+        let users = bench.signed_in(i64::try_from(SUBSCRIBERS).expect("few")).await;
+        let conversation = bench.large_group(&users).await;
         let author = self.author(&users[0], conversation).await;
         self.threads.side(Source::Author(author), Readings::new(), self.fleet.processes(), None)
     }

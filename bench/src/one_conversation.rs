@@ -2,7 +2,7 @@
 
 use crate::{
     database::Bench,
-    delivery::{Room, SUBSCRIBERS, Side},
+    delivery::{AWAY, Room, SUBSCRIBERS, Side},
     measure::Round,
     report::{Report, Target, median},
 };
@@ -23,7 +23,6 @@ const STEP_TENTHS: u32 = 12;
 
 const BARE: &str = "bare loopback sends of the same bytes, 100/s to 500";
 const PRODUCT: &str = "deliveries, 100 messages/s to 500";
-const AWAY: &str = "the same sends to 500 who are away, a message";
 const NODE: &str = "Node graphql-ws, 20/s to 500";
 
 pub async fn b1(bench: &Bench, rounds: usize) -> Report {
@@ -33,10 +32,8 @@ pub async fn b1(bench: &Bench, rounds: usize) -> Report {
     );
     report.compare_server_cpu();
     let room = Room::open(bench).await;
-    let strangers = bench.signed_in(i64::try_from(SUBSCRIBERS).expect("few")).await;
-    let elsewhere = bench.large_group(&strangers).await;
     let (mut bare, mut product, mut node) = (room.bare(1).await, room.product(0).await, room.node().await);
-    let mut away = room.away(&strangers, elsewhere).await;
+    let mut away = room.away(bench).await;
     for side in [&mut bare, &mut product, &mut away] {
         side.run(WARM_UP, Some(RATE), 1).await.expect("all receive");
     }
