@@ -101,20 +101,20 @@ impl Dialect {
 
     /// Opens a writing transaction. The sessions run READ COMMITTED (trap 7).
     pub async fn begin_write(self, on: &Pool) -> Result<Transaction, StoreError> {
-        let opening: &[&str] = match self {
-            Self::MySql | Self::Postgres => &["BEGIN"],
-            Self::Sqlite => &["BEGIN IMMEDIATE"],
+        let opening = match self {
+            Self::MySql | Self::Postgres => "BEGIN",
+            Self::Sqlite => "BEGIN IMMEDIATE",
         };
         on.begin(opening).await.map_err(store_error)
     }
 
     /// Opens a snapshot: every read in it sees the same moment.
     pub async fn begin_snapshot(self, on: &Pool) -> Result<Transaction, StoreError> {
-        let opening: &[&str] = match self {
-            Self::MySql => &["SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; BEGIN"],
-            Self::Postgres => &["BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"],
+        let opening = match self {
+            Self::MySql => "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; BEGIN",
+            Self::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
             // In WAL mode it reads from the moment of its first read.
-            Self::Sqlite => &["BEGIN DEFERRED"],
+            Self::Sqlite => "BEGIN DEFERRED",
         };
         on.begin(opening).await.map_err(store_error)
     }

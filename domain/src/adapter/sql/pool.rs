@@ -79,8 +79,8 @@ impl Pool {
         Ok(Lease { connection: Some(connection), is_at_rest: true, pool: self.clone() })
     }
 
-    /// Opens a transaction by these statements.
-    pub async fn begin(&self, opening: &'static [&'static str]) -> Result<Transaction, DbErr> {
+    /// Opens a transaction by a text without values, which may be several statements.
+    pub async fn begin(&self, opening: &'static str) -> Result<Transaction, DbErr> {
         let mut lease = self.lease().await?;
         lease.say(opening).await?;
         Ok(Transaction { dialect: self.dialect, lease: Mutex::new(lease) })
@@ -119,11 +119,11 @@ pub(super) struct Transaction {
 impl Transaction {
     /// An error that is not the database's own word leaves open whether it was committed.
     pub async fn commit(self) -> Result<(), DbErr> {
-        self.lease.into_inner().say(&["COMMIT"]).await
+        self.lease.into_inner().say("COMMIT").await
     }
 
     pub async fn rollback(self) -> Result<(), DbErr> {
-        self.lease.into_inner().say(&["ROLLBACK"]).await
+        self.lease.into_inner().say("ROLLBACK").await
     }
 }
 
@@ -232,15 +232,12 @@ impl Lease {
         .await
     }
 
-    /// Statements without values, one after the other.
-    async fn say(&mut self, statements: &'static [&'static str]) -> Result<(), DbErr> {
+    /// A text without values, in one exchange.
+    async fn say(&mut self, text: &'static str) -> Result<(), DbErr> {
         self.bounded(|connection| {
             Box::pin(async move {
-                for statement in statements {
-                    let said = each!(connection, one => one.execute(*statement).await.map(drop));
-                    said.map_err(|error| DbErr::Exec(runtime(error)))?;
-                }
-                Ok(())
+                let said = each!(connection, one => one.execute(text).await.map(drop));
+                said.map_err(|error| DbErr::Exec(runtime(error)))
             })
         })
         .await
