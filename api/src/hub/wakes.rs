@@ -23,8 +23,8 @@ const WOKEN_AT_ONCE: usize = 32;
 /// From the beginning of a round until the next may begin, for each socket of it. A flush costs about 10 µs beside the events that it
 /// carries (`bench b1`), so that the flushes of 500 take about a fifth of a core, however fast events come.
 const PACE: Duration = Duration::from_micros(50);
-/// But no longer than this, whatever the flushes of more sockets take. Only events that come sooner than so after others wait for it: in a group of 500, more than 40 a
-/// second.
+/// But no longer than this, whatever the flushes of more sockets take. Only events that come sooner than so after others wait for it: in
+/// a group of 500, more than 40 a second.
 const PAUSE_MAX: Duration = Duration::from_millis(25);
 
 #[derive(Default)]

@@ -18,8 +18,8 @@ use crate::port::{StoreError, conversations::Missed};
 const QUESTIONS_MAX: usize = 64;
 /// So many at once are a storm.
 const MANY: usize = 8;
-/// How long whoever reads in a storm waits for more: a snapshot costs about as much for thirty as for a dozen, and all that it adds to is the time until
-/// they are live again.
+/// How long whoever reads in a storm waits for more: the fewer snapshots it takes, the less work it is (`bench b8`). All that this adds to
+/// is the time until they are live again.
 const STORM_PAUSE: Duration = Duration::from_millis(4);
 
 /// Cheap to clone; nobody waits longer than for a turn, and for the pause of a storm.
