@@ -47,7 +47,8 @@ pub enum StoreError {
     /// A deadlock or a conflict between transactions: the whole transaction may be tried again.
     #[error("transaction conflict")]
     Conflict(#[source] Source),
-    /// What the transaction relied on is no longer so, or it could not begin: it has done nothing, and comes again from the beginning.
+    /// What the transaction relied on is no longer so, or it could not begin, or nobody knows how far it came: all of it comes again in
+    /// one that takes nothing for granted, and finds by their keys the messages that this one may have committed.
     #[error("others have committed meanwhile")]
     Behind(#[source] Source),
     /// The backend is away or did not answer in time; whether a commit took place is unknown.

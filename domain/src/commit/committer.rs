@@ -339,14 +339,13 @@ impl Committer {
         let facts: Vec<(LaneId, Vec<LoggedFact>)> =
             events.iter().map(|(lane, events)| (*lane, facts_of(events))).collect();
         let committed = tx.commit(&facts, now).await;
-        // Also when the outcome is unknown: the retry looks.
-        for (sender, key) in items.iter().filter_map(Item::key) {
-            self.recent.note(sender, key);
+        // Also when the outcome is unknown: the retry looks. What is behind may be as well, but seldom is: its retry asks the index.
+        if !matches!(committed, Err(StoreError::Behind(_))) {
+            for (sender, key) in items.iter().filter_map(Item::key) {
+                self.recent.note(sender, key);
+            }
         }
-        if let Err(error) = committed {
-            self.views.forget(lanes);
-            return Err(error);
-        }
+        committed?;
         let (heads, members) = (std::mem::take(&mut decided.heads), std::mem::take(&mut decided.members));
         self.views.committed(&positions, heads, members);
         let places = positions.iter().map(|(_, pos)| *pos);

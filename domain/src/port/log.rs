@@ -48,7 +48,7 @@ pub trait Log: Send + Sync {
 
     /// As [`Log::begin`], but only if these are the lanes' last positions in this epoch; otherwise somebody else has committed
     /// there, and the answer is `None`. What the caller knew of the lanes is still so. Where that is found out only with the first
-    /// statement, it fails with [`StoreError::Behind`] instead.
+    /// statement, or with the commit, that fails with [`StoreError::Behind`] instead.
     async fn begin_after(
         &self,
         epoch: i64,

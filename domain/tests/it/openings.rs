@@ -13,7 +13,8 @@ use crate::{
     on_every_database,
 };
 
-const OPENINGS: usize = 1500;
+/// Many more than are read while one send takes its course on a busy machine.
+const OPENINGS: usize = 4500;
 
 on_every_database! {
     async fn a_storm_of_openings_leaves_connections_to_those_who_send(db: TestDatabase) {
@@ -39,7 +40,7 @@ on_every_database! {
         }
         send(&chat, &users[0], id, "meanwhile").await;
         let overtaken = OPENINGS - done.load(Ordering::Relaxed);
-        assert!(overtaken > OPENINGS / 2, "a send waited behind all openings but {overtaken}");
+        assert!(overtaken > OPENINGS / 3, "a send waited behind all openings but {overtaken}");
         let mut opened = 0;
         while let Some(outcome) = openings.join_next().await {
             match outcome.expect("no panic") {

@@ -26,7 +26,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -54,6 +54,8 @@ struct State {
     age: AtomicU64,
     /// Whether to vanish with the answer to the next `COMMIT`.
     after_commit: AtomicBool,
+    /// Whether to break the connection instead of carrying that answer.
+    break_after_commit: AtomicBool,
 }
 
 impl Link {
@@ -63,7 +65,12 @@ impl Link {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.expect("binds");
         url.set_host(Some("127.0.0.1")).expect("a host");
         url.set_port(Some(listener.local_addr().expect("bound").port())).expect("a port");
-        let state = Arc::new(State { target, age: AtomicU64::new(0), after_commit: AtomicBool::new(false) });
+        let state = Arc::new(State {
+            target,
+            age: AtomicU64::new(0),
+            after_commit: AtomicBool::new(false),
+            break_after_commit: AtomicBool::new(false),
+        });
         let (stop, tasks, shared) = (CancellationToken::new(), TaskTracker::new(), state.clone());
         let stopped = stop.clone();
         tasks.clone().spawn(stop.clone().run_until_cancelled_owned(async move {
@@ -95,8 +102,9 @@ async fn carry(mut client: TcpStream, state: Arc<State>) -> io::Result<()> {
     server.set_nodelay(true)?;
     let (client_reads, client_writes) = client.split();
     let (server_reads, server_writes) = server.split();
-    let up = pump(&state, born, client_reads, server_writes, true);
-    let down = pump(&state, born, server_reads, client_writes, false);
+    let breaks = AtomicBool::new(false);
+    let up = pump(&state, born, client_reads, server_writes, (true, &breaks));
+    let down = pump(&state, born, server_reads, client_writes, (false, &breaks));
     tokio::try_join!(up, down).map(drop)
 }
 
@@ -105,7 +113,7 @@ async fn pump(
     born: u64,
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
-    is_client: bool,
+    (is_client, breaks): (bool, &AtomicBool),
 ) -> io::Result<()> {
     let mut bytes = vec![0; 64 * 1024];
     loop {
@@ -120,6 +128,14 @@ async fn pump(
                 let commits = bytes[..count].windows(6).any(|word| word == b"COMMIT");
                 if is_client && commits && state.after_commit.swap(false, Ordering::SeqCst) {
                     state.age.fetch_add(1, Ordering::SeqCst);
+                }
+                if is_client && commits && state.break_after_commit.swap(false, Ordering::SeqCst) {
+                    breaks.store(true, Ordering::SeqCst);
+                }
+                if !is_client && breaks.load(Ordering::SeqCst) {
+                    // An answer came, so all has arrived; what is not executed yet comes to its end meanwhile.
+                    sleep(Duration::from_millis(200)).await;
+                    return Err(io::ErrorKind::ConnectionReset.into());
                 }
                 to.write_all(&bytes[..count]).await?;
             }
@@ -261,6 +277,34 @@ async fn a_commit_whose_answer_vanishes_is_found_by_its_key(db: TestDatabase) {
     let ids: Vec<_> = history.items.iter().map(|message| message.id).collect();
     assert_eq!(ids.len(), 2, "committed once");
     assert_eq!(ids[1], again.id, "and that one is told");
+}
+
+/// Where the beginning of the transaction travels with its `COMMIT`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_breaks_with_the_answer_to_a_commit_costs_no_sender_an_error_on_mariadb() {
+    let Some(db) = database(Kind::MariaDb).await else { return };
+    let link = Link::to(&db.url).await;
+    // Enough of them that one is kept between batches.
+    let chat = Wiring::new(store(&link, 6).await, db.keys.clone(), Limits::default()).build();
+    let users = db.users(2).await;
+    let conversation = group(&chat, &users[0], &users[1..]).await;
+    for round in 0..3 {
+        send(&chat, &users[0], conversation, &format!("sound {round}")).await;
+        link.state.break_after_commit.store(true, Ordering::SeqCst);
+        let command = SendMessage {
+            conversation,
+            client_key: key(&format!("once-{round}")),
+            text: text("unknown"),
+            mentions: Mentions::default(),
+        };
+        let message = ends(chat.send_message(&users[0], command)).await.expect("acknowledged");
+        assert!(!link.state.break_after_commit.load(Ordering::SeqCst), "a connection broke");
+        // The creation of the group is the first change, and each message is one.
+        assert_eq!((message.seq, message.rev), (2 * round + 2, 2 * round + 3), "committed once");
+    }
+    let page = PageRequest::new((Some(10), None), (None, None), domain::Direction::Forward).expect("a page");
+    let history = db.chat().history(&users[1], conversation, &page).await.expect("reads");
+    assert_eq!(history.items.len(), 6);
 }
 
 macro_rules! on_servers {

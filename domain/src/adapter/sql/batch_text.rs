@@ -1,52 +1,29 @@
-//! The messages of a batch and the heads of their conversations, in one exchange with MySQL or `MariaDB`: that of the transaction's
-//! beginning, where nothing had to be read first.
+//! What a batch writes, as text for MySQL or `MariaDB`: several statements in one exchange, each with a `;` at its end.
 //!
-//! Both go as text. Prepared statements would be two exchanges or three, and one to prepare each size of batch that comes up.
+//! Prepared statements would be two exchanges or three, and one to prepare each size of batch that comes up.
 
 use std::{fmt::Write as _, sync::Arc};
 
-use sea_orm::{ConnectionTrait, Value};
+use sea_orm::Value;
 
 use super::{
-    dialect::store_error,
-    opening::Opening,
-    rows::{HEAD, head_values, message_columns, message_values},
+    dialect::{RowUpdate, lane_number},
+    rows::{HEAD, head_values, id_value, message_columns, message_values},
     statement::push_hex,
 };
-use crate::{Conversation, Message, port::StoreError};
+use crate::{Conversation, LaneId, MemberId, Message, Timestamp, port::StoreError};
 
 /// The other columns of a conversation that have no default, and any values for them: MySQL asks for them though the row exists.
 const UNUSED: (&str, &str) =
     ("kind, created_at, lane, title_pos, title_rev, creator_id, request_hash", "0, 0, 0, 0, 0, 0, ''");
 
-/// Fails when a head is missing.
-pub(super) async fn write(
-    on: &impl ConnectionTrait,
-    opening: Option<Opening>,
-    messages: &[Arc<Message>],
-    heads: &[Conversation],
-) -> Result<(), StoreError> {
-    let mut text = String::new();
-    insert(&mut text, messages)?;
-    overwrite(&mut text, heads)?;
-    // A row that was there and changed counts 2, one that was inserted 1: so a head that was missing is told, as every head changes.
-    let expected = messages.len() + 2 * heads.len();
-    // Also when there is nothing to write: what a batch refuses, or answers without a change, holds only if nobody else has committed.
-    if let Some(opening) = opening {
-        return opening.send_with(on, &text, expected).await;
-    }
-    if text.is_empty() {
-        return Ok(());
-    }
-    let done = on.execute_unprepared(&text).await.map_err(store_error)?;
-    if usize::try_from(done.rows_affected()) == Ok(expected) {
-        return Ok(());
-    }
-    let (messages, heads, found) = (messages.len(), heads.len(), done.rows_affected());
-    Err(StoreError::Fault(format!("of {messages} messages and {heads} heads {found} were written").into()))
+/// The server goes no further unless the statement before has changed so many rows. It has no statement that fails on a condition;
+/// a sum that overflows does (1690, `ER_DATA_OUT_OF_RANGE`), except in `DO`.
+pub(super) fn expect_rows(text: &mut String, rows: usize) {
+    let _ = write!(text, "SET @confab_overflow = {} + (ROW_COUNT() <> {rows});", u64::MAX);
 }
 
-fn insert(text: &mut String, messages: &[Arc<Message>]) -> Result<(), StoreError> {
+pub(super) fn insert_messages(text: &mut String, messages: &[Arc<Message>]) -> Result<(), StoreError> {
     if messages.is_empty() {
         return Ok(());
     }
@@ -61,7 +38,7 @@ fn insert(text: &mut String, messages: &[Arc<Message>]) -> Result<(), StoreError
 }
 
 /// Half the work of an UPDATE with a join, which writes a temporary table first. The caller holds the rows' lane and has seen them.
-fn overwrite(text: &mut String, heads: &[Conversation]) -> Result<(), StoreError> {
+pub(super) fn overwrite_heads(text: &mut String, heads: &[Conversation]) -> Result<(), StoreError> {
     if heads.is_empty() {
         return Ok(());
     }
@@ -74,35 +51,95 @@ fn overwrite(text: &mut String, heads: &[Conversation]) -> Result<(), StoreError
         let _ = write!(text, ",{fillers})");
     }
     let values = HEAD[1..].iter().map(|(name, _)| format!("{name} = VALUES({name})"));
-    let _ = write!(text, " ON DUPLICATE KEY UPDATE {}", values.collect::<Vec<_>>().join(", "));
+    let _ = write!(text, " ON DUPLICATE KEY UPDATE {};", values.collect::<Vec<_>>().join(", "));
+    // A row that was there and changed counts 2, one that was inserted 1: a head that was missing is noticed, as every head changes.
+    expect_rows(text, 2 * heads.len());
+    Ok(())
+}
+
+/// By a join, because a row may be as it was and yet has to be there: the server counts those that it has found.
+pub(super) fn update_rows<const N: usize>(
+    text: &mut String,
+    what: &RowUpdate<N>,
+    rows: &[[Value; N]],
+) -> Result<(), StoreError> {
+    let RowUpdate { table, columns, keys } = *what;
+    let _ = write!(text, "UPDATE {table} t JOIN (");
+    for (index, row) in rows.iter().enumerate() {
+        text.push_str(if index > 0 { " UNION ALL SELECT " } else { "SELECT " });
+        for (place, (value, (name, _))) in row.iter().zip(columns).enumerate() {
+            text.push_str(if place > 0 { "," } else { "" });
+            push_value(text, value)?;
+            // The first row names the columns of all.
+            if index == 0 {
+                let _ = write!(text, " AS {name}");
+            }
+        }
+    }
+    let equal = |(name, _): &(&str, &str)| format!("t.{name} = v.{name}");
+    let [on, set] =
+        [&columns[..keys], &columns[keys..]].map(|part| part.iter().map(equal).collect::<Vec<_>>());
+    let _ = write!(text, ") v ON {} SET {};", on.join(" AND "), set.join(", "));
+    expect_rows(text, rows.len());
+    Ok(())
+}
+
+pub(super) fn put_mentions(
+    text: &mut String,
+    mentioned: &[(MemberId, i32)],
+    otherwise: &str,
+) -> Result<(), StoreError> {
+    text.push_str("INSERT INTO mention (conversation_id, user_id, seq) VALUES ");
+    for (index, (id, seq)) in mentioned.iter().enumerate() {
+        text.push_str(if index > 0 { ",(" } else { "(" });
+        push_values(text, &[id_value(id.conversation), id.user.0.into(), (*seq).into()])?;
+        text.push(')');
+    }
+    text.push_str(otherwise);
+    text.push(';');
+    Ok(())
+}
+
+/// The rows of the log, and the end of the transaction.
+pub(super) fn commit(text: &mut String, entries: &[(LaneId, i64, Vec<u8>)], now: Timestamp) {
+    text.push_str("INSERT INTO outbox (lane, pos, created_at, payload) VALUES ");
+    for (index, (lane, pos, payload)) in entries.iter().enumerate() {
+        let comma = if index > 0 { "," } else { "" };
+        let _ = write!(text, "{comma}({},{pos},{},", lane_number(*lane), now.0);
+        push_digits(text, "x'", payload);
+        text.push(')');
+    }
+    text.push_str(";COMMIT");
+}
+
+fn push_values(text: &mut String, values: &[Value]) -> Result<(), StoreError> {
+    for (index, value) in values.iter().enumerate() {
+        text.push_str(if index > 0 { "," } else { "" });
+        push_value(text, value)?;
+    }
     Ok(())
 }
 
 /// Text and bytes go by their digits, so that nothing in them can end the literal.
-fn push_values(text: &mut String, values: &[Value]) -> Result<(), StoreError> {
-    for (index, value) in values.iter().enumerate() {
-        if index > 0 {
-            text.push(',');
+fn push_value(text: &mut String, value: &Value) -> Result<(), StoreError> {
+    let integer = match value {
+        Value::SmallInt(value) => value.map(i64::from),
+        Value::Int(value) => value.map(i64::from),
+        Value::BigInt(value) => *value,
+        Value::Bytes(None) | Value::String(None) => None,
+        Value::Bytes(Some(bytes)) => {
+            push_digits(text, "x'", bytes);
+            return Ok(());
         }
-        let integer = match value {
-            Value::SmallInt(value) => value.map(i64::from),
-            Value::Int(value) => value.map(i64::from),
-            Value::BigInt(value) => *value,
-            Value::Bytes(None) | Value::String(None) => None,
-            Value::Bytes(Some(bytes)) => {
-                push_digits(text, "x'", bytes);
-                continue;
-            }
-            Value::String(Some(value)) => {
-                push_digits(text, "_utf8mb4 x'", value.as_bytes());
-                continue;
-            }
-            _ => return Err(StoreError::Fault("a batch has a value without a literal".into())),
-        };
-        match integer {
-            Some(integer) => drop(write!(text, "{integer}")),
-            None => text.push_str("NULL"),
+        Value::String(Some(value)) => {
+            push_digits(text, "_utf8mb4 x'", value.as_bytes());
+            return Ok(());
         }
+        _ => return Err(StoreError::Fault("a batch has a value without a literal".into())),
+    };
+    match integer {
+        Some(integer) => drop(write!(text, "{integer}")),
+        None => text.push_str("NULL"),
     }
     Ok(())
 }

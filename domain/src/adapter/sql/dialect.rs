@@ -173,7 +173,7 @@ impl Dialect {
         Ok(usize::try_from(taken) == Ok(last.len()))
     }
 
-    /// Writes new values into rows that exist, many in one statement, and fails when one is missing.
+    /// Writes new values into rows that exist, many in one statement, and fails when one is missing. MySQL has it as text (`batch_text`).
     pub async fn update_rows<const N: usize>(
         self,
         on: &impl ConnectionTrait,
@@ -194,35 +194,17 @@ impl Dialect {
     fn update_statement<const N: usize>(self, what: &RowUpdate<N>, rows: Vec<[Value; N]>) -> Sql {
         let RowUpdate { table, columns, keys } = *what;
         let names = columns.map(|(name, _)| name).join(", ");
-        let each = |write: &dyn Fn(&str) -> String| {
-            columns[keys..].iter().map(|(name, _)| write(name)).collect::<Vec<_>>().join(", ")
-        };
-        let from_v = each(&|name| format!("{name} = v.{name}"));
+        let set = columns[keys..].iter().map(|(name, _)| format!("{name} = v.{name}"));
+        let set = set.collect::<Vec<_>>().join(", ");
         let join = columns[..keys].iter().map(|(name, _)| format!("t.{name} = v.{name}"));
         let join = join.collect::<Vec<_>>().join(" AND ");
-        match self {
-            Self::MySql => {
-                let mut sql = Sql::new(self, &format!("UPDATE {table} t JOIN ("));
-                for (index, row) in rows.into_iter().enumerate() {
-                    sql = sql.push(if index > 0 { " UNION ALL SELECT " } else { "SELECT " });
-                    for (place, ((name, kind), value)) in columns.into_iter().zip(row).enumerate() {
-                        // MySQL would take the type of a bare placeholder for text.
-                        let kind = if kind == "bytea" { "BINARY" } else { "SIGNED" };
-                        sql = sql.push(if place > 0 { ", CAST(" } else { "CAST(" }).bind(value);
-                        sql = sql.push(&format!(" AS {kind}) AS {name}"));
-                    }
-                }
-                let values = each(&|name| format!("t.{name} = v.{name}"));
-                sql.push(&format!(") v ON {join} SET {values}"))
-            }
-            Self::Postgres => {
-                let sql = Sql::new(self, &format!("UPDATE {table} t SET {from_v} FROM (VALUES "));
-                typed_rows(sql, columns, rows).push(&format!(") v ({names}) WHERE {join}"))
-            }
-            Self::Sqlite => Sql::new(self, &format!("WITH v({names}) AS (VALUES "))
-                .rows(rows)
-                .push(&format!(") UPDATE OR FAIL {table} AS t SET {from_v} FROM v WHERE {join}")),
+        if self == Self::Postgres {
+            let sql = Sql::new(self, &format!("UPDATE {table} t SET {set} FROM (VALUES "));
+            return typed_rows(sql, columns, rows).push(&format!(") v ({names}) WHERE {join}"));
         }
+        Sql::new(self, &format!("WITH v({names}) AS (VALUES "))
+            .rows(rows)
+            .push(&format!(") UPDATE OR FAIL {table} AS t SET {set} FROM v WHERE {join}"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The write path's hands: one transaction in one lane, or in several.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use entity::{conversation, member, user_account};
@@ -25,7 +25,7 @@ use super::{
         CONVERSATION, HEAD, MEMBER, MESSAGE, Row, head_values, id_value, member_row, message_columns,
         message_values,
     },
-    statement::{Sql, push_hex},
+    statement::Sql,
 };
 use crate::{
     ClientKey, Conversation, ConversationId, ConversationKind, LaneId, LaneLayout, LoggedFact, Member,
@@ -45,7 +45,7 @@ pub(super) struct SqlTransaction {
     pub layout: LaneLayout,
     /// The positions it takes.
     pub positions: Vec<(LaneId, i64)>,
-    /// What it has still to begin with.
+    /// Its beginning and what it has written since, as long as none of it is sent.
     pub opening: Option<Opening>,
 }
 
@@ -80,12 +80,29 @@ impl SqlTransaction {
         Sql::new(self.dialect, text)
     }
 
-    /// The connection, with the transaction open.
+    /// The connection, with the transaction open and everything written.
     async fn open(&mut self) -> Result<&Transaction, StoreError> {
         if let Some(opening) = self.opening.take() {
             opening.send(&self.line.connection).await?;
         }
         Ok(&self.line.connection)
+    }
+
+    /// Sends statements to MySQL, or keeps them until something is to be read or all is to be committed. Also where there is nothing
+    /// to write the transaction is open then: what a batch refuses, or answers without a change, holds only if nobody else has
+    /// committed.
+    async fn write(&mut self, statements: String) -> Result<(), StoreError> {
+        match &mut self.opening {
+            Some(opening) if !statements.is_empty() => opening.push(&statements),
+            Some(_) => {
+                self.open().await?;
+            }
+            None if statements.is_empty() => {}
+            None => {
+                self.line.connection.execute_unprepared(&statements).await.map_err(store_error)?;
+            }
+        }
+        Ok(())
     }
 
     /// The title is written apart: it changes seldom, and a head is written with every batch.
@@ -280,7 +297,10 @@ impl LaneTransaction for SqlTransaction {
     ) -> Result<(), StoreError> {
         self.write_titles(heads).await?;
         if self.dialect == Dialect::MySql {
-            return batch_text::write(&self.line.connection, self.opening.take(), messages, heads).await;
+            let mut text = String::new();
+            batch_text::insert_messages(&mut text, messages)?;
+            batch_text::overwrite_heads(&mut text, heads)?;
+            return self.write(text).await;
         }
         self.insert_messages(messages).await?;
         let rows = heads.iter().map(head_values).collect();
@@ -288,12 +308,21 @@ impl LaneTransaction for SqlTransaction {
     }
 
     async fn put_mentions(&mut self, mentioned: &[(MemberId, i32)]) -> Result<(), StoreError> {
+        if mentioned.is_empty() {
+            return Ok(());
+        }
+        let otherwise = self.dialect.otherwise(&TAKE_THE_NEW_MENTION);
+        if self.dialect == Dialect::MySql {
+            let mut text = String::new();
+            batch_text::put_mentions(&mut text, mentioned, otherwise)?;
+            return self.write(text).await;
+        }
         for part in mentioned.chunks(MENTIONS_AT_ONCE) {
             let rows =
                 part.iter().map(|(id, seq)| [id_value(id.conversation), id.user.0.into(), (*seq).into()]);
             self.sql("INSERT INTO mention (conversation_id, user_id, seq) VALUES ")
                 .rows(rows)
-                .push(self.dialect.otherwise(&TAKE_THE_NEW_MENTION))
+                .push(otherwise)
                 .run(self.open().await?)
                 .await?;
         }
@@ -301,6 +330,9 @@ impl LaneTransaction for SqlTransaction {
     }
 
     async fn update_reads(&mut self, members: &[Member]) -> Result<(), StoreError> {
+        if members.is_empty() {
+            return Ok(());
+        }
         let rows = members.iter().map(|member| {
             [
                 id_value(member.conversation),
@@ -312,7 +344,13 @@ impl LaneTransaction for SqlTransaction {
                 member.pos().into(),
             ]
         });
-        self.dialect.update_rows(self.open().await?, &READS, rows.collect()).await
+        let rows = rows.collect::<Vec<_>>();
+        if self.dialect == Dialect::MySql {
+            let mut text = String::new();
+            batch_text::update_rows(&mut text, &READS, &rows)?;
+            return self.write(text).await;
+        }
+        self.dialect.update_rows(self.open().await?, &READS, rows).await
     }
 
     async fn countable_at(
@@ -378,28 +416,29 @@ impl LaneTransaction for SqlTransaction {
         facts: &[(LaneId, Vec<LoggedFact>)],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.open().await?;
-        let rows = self.positions.iter().map(|(lane, pos)| {
+        let entries = self.positions.iter().map(|(lane, pos)| {
             let facts = facts.iter().find(|(of, _)| of == lane).map_or(&[][..], |(_, facts)| facts);
-            (lane_number(*lane), *pos, outbox::encode(facts))
+            (*lane, *pos, outbox::encode(facts))
         });
-        let insert = "INSERT INTO outbox (lane, pos, created_at, payload) VALUES ";
+        let entries = entries.collect::<Vec<_>>();
         if self.dialect == Dialect::MySql {
-            let mut text = insert.to_owned();
-            for (index, (lane, pos, payload)) in rows.enumerate() {
-                let comma = if index > 0 { "," } else { "" };
-                let _ = write!(text, "{comma}({lane},{pos},{},x'", now.0);
-                push_hex(&mut text, &payload);
-                text.push_str("')");
+            let mut text = String::new();
+            batch_text::commit(&mut text, &entries, now);
+            let connection = &self.line.connection;
+            if let Some(mut opening) = self.opening.take() {
+                opening.push(&text);
+                opening.send(connection).await?;
+            } else {
+                connection.execute_unprepared(&text).await.map_err(of_commit)?;
             }
-            text.push_str("; COMMIT");
-            self.line.connection.execute_unprepared(&text).await.map_err(of_commit)?;
             self.kept.put(self.line);
             return Ok(());
         }
-        let rows = rows.map(|(lane, pos, payload)| [lane.into(), pos.into(), now.0.into(), payload.into()]);
-        let rows = rows.collect::<Vec<[Value; 4]>>();
-        self.sql(insert).rows(rows).run(&self.line.connection).await?;
+        let rows = entries
+            .into_iter()
+            .map(|(lane, pos, payload)| [lane_number(lane).into(), pos.into(), now.0.into(), payload.into()]);
+        let insert = self.sql("INSERT INTO outbox (lane, pos, created_at, payload) VALUES ");
+        insert.rows::<4>(rows).run(&self.line.connection).await?;
         self.line.connection.commit().await.map_err(of_commit)
     }
 

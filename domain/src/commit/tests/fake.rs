@@ -58,6 +58,8 @@ pub struct FakeLog {
     pub panics: AtomicBool,
     /// So many transactions meet another one and have to be tried again.
     pub conflicts: AtomicU32,
+    /// So many transactions commit and nobody is told.
+    pub lost_answers: AtomicU32,
 }
 
 impl FakeLog {
@@ -74,6 +76,7 @@ impl FakeLog {
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             panics: AtomicBool::new(false),
             conflicts: AtomicU32::new(0),
+            lost_answers: AtomicU32::new(0),
         })
     }
 
@@ -160,11 +163,13 @@ fn text_of(message: &Message) -> &str {
 pub struct Handle(pub Arc<FakeLog>);
 
 impl Handle {
-    async fn transaction(&self, is_behind: bool) -> FakeTransaction {
+    async fn transaction(&self, after: Option<i64>) -> FakeTransaction {
         assert!(!self.0.panics.load(Ordering::Relaxed), "as a defect would");
         self.0.gate.acquire().await.expect("never closed").forget();
         let (log, pos) = (self.0.clone(), self.0.lock().pos + 1);
-        FakeTransaction { log, pos, is_behind, wrote: Portion::default(), staged: Vec::new() }
+        let is_behind = after.is_some_and(|last| last + 1 != pos);
+        let waits = after.is_some();
+        FakeTransaction { log, pos, is_behind, waits, wrote: Portion::default(), staged: Vec::new() }
     }
 }
 
@@ -175,7 +180,7 @@ impl Log for Handle {
     }
 
     async fn begin(&self, _: &[LaneId]) -> Result<Box<dyn LaneTransaction>, StoreError> {
-        Ok(Box::new(self.transaction(false).await))
+        Ok(Box::new(self.transaction(None).await))
     }
 
     async fn begin_after(
@@ -183,8 +188,8 @@ impl Log for Handle {
         _: i64,
         last: &[(LaneId, i64)],
     ) -> Result<Option<Box<dyn LaneTransaction>>, StoreError> {
-        let stands = self.0.lock().pos;
-        Ok(Some(Box::new(self.transaction(last != [(LANE, stands)]).await)))
+        let [(LANE, last)] = last else { return Ok(None) };
+        Ok(Some(Box::new(self.transaction(Some(*last)).await)))
     }
 
     async fn heads(&self) -> Result<Heads, StoreError> {
@@ -223,6 +228,8 @@ struct FakeTransaction {
     pos: i64,
     /// Whether its first statement will tell that others have committed.
     is_behind: bool,
+    /// Whether what it writes waits for the commit.
+    waits: bool,
     wrote: Portion,
     staged: Vec<Staged>,
 }
@@ -230,6 +237,30 @@ struct FakeTransaction {
 impl FakeTransaction {
     fn opened(&self) -> Result<MutexGuard<'_, Store>, StoreError> {
         if self.is_behind { Err(StoreError::Behind("found late".into())) } else { Ok(self.log.lock()) }
+    }
+
+    /// What a database has against the messages.
+    fn check(&self) -> Result<(), StoreError> {
+        let store = self.opened()?;
+        let messages = self.staged.iter().filter_map(|staged| match staged {
+            Staged::Message(message) => Some(message),
+            _ => None,
+        });
+        let messages: Vec<_> = messages.collect();
+        if messages.iter().any(|message| text_of(message) == POISON) {
+            return Err(StoreError::Fault("poison".into()));
+        }
+        let is_taken = |message: &&Arc<Message>| {
+            let (Some(sender), Some(key)) = (message.sender, &message.client_key) else { return false };
+            store.messages.iter().any(|known| is_of(known, sender, key))
+        };
+        if messages.iter().any(is_taken) {
+            return Err(StoreError::Duplicate("taken".into()));
+        }
+        if one_less(&self.log.conflicts) {
+            return Err(StoreError::Conflict("deadlock".into()));
+        }
+        Ok(())
     }
 }
 
@@ -312,23 +343,13 @@ impl LaneTransaction for FakeTransaction {
         messages: &[Arc<Message>],
         heads: &[Conversation],
     ) -> Result<(), StoreError> {
-        drop(self.opened()?);
+        if messages.is_empty() && heads.is_empty() {
+            return self.opened().map(drop);
+        }
         self.wrote.texts.extend(messages.iter().map(|message| text_of(message).to_owned()));
         self.staged.extend(messages.iter().cloned().map(Staged::Message));
-        if messages.iter().any(|message| text_of(message) == POISON) {
-            return Err(StoreError::Fault("poison".into()));
-        }
-        let store = self.log.lock();
-        let is_taken = |message: &Arc<Message>| {
-            let (Some(sender), Some(key)) = (message.sender, &message.client_key) else { return false };
-            store.messages.iter().any(|known| is_of(known, sender, key))
-        };
-        if messages.iter().any(is_taken) {
-            return Err(StoreError::Duplicate("taken".into()));
-        }
-        let fewer = |left: u32| left.checked_sub(1);
-        if self.log.conflicts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok() {
-            return Err(StoreError::Conflict("deadlock".into()));
+        if !self.waits {
+            self.check()?;
         }
         self.staged.extend(heads.iter().cloned().map(Staged::Head));
         Ok(())
@@ -366,6 +387,16 @@ impl LaneTransaction for FakeTransaction {
         _: &[(LaneId, Vec<LoggedFact>)],
         _: Timestamp,
     ) -> Result<(), StoreError> {
+        if self.waits {
+            let checked = self.check();
+            if let Err(error) = checked {
+                self.log.lock().portions.push(self.wrote.clone());
+                return Err(match error {
+                    StoreError::Fault(_) => StoreError::Behind(Box::new(error)),
+                    certain => certain,
+                });
+            }
+        }
         let mut store = self.log.lock();
         store.pos = self.pos;
         self.wrote.committed = true;
@@ -377,12 +408,20 @@ impl LaneTransaction for FakeTransaction {
             }
         }
         store.portions.push(self.wrote.clone());
+        if one_less(&self.log.lost_answers) {
+            return Err(StoreError::Behind("the connection is gone".into()));
+        }
         Ok(())
     }
 
     async fn rollback(self: Box<Self>) {
         self.log.lock().portions.push(self.wrote.clone());
     }
+}
+
+/// Takes one, if there is one.
+fn one_less(count: &AtomicU32) -> bool {
+    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
 }
 
 fn is_of(message: &Message, user: UserId, key: &ClientKey) -> bool {
