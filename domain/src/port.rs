@@ -47,11 +47,13 @@ pub enum StoreError {
     /// A deadlock or a conflict between transactions: the whole transaction may be tried again.
     #[error("transaction conflict")]
     Conflict(#[source] Source),
-    /// What the transaction relied on is no longer so, or it could not begin, or nobody knows how far it came: all of it comes again in
-    /// one that takes nothing for granted, and finds by their keys the messages that this one may have committed.
-    #[error("others have committed meanwhile")]
+    /// What the transaction relied on is no longer so, or it could not begin: it has done nothing, and comes again from the beginning.
+    #[error("what the transaction relied on is no longer so")]
     Behind(#[source] Source),
-    /// The backend is away or did not answer in time; whether a commit took place is unknown.
+    /// Nobody knows whether the transaction was committed. It may be tried again as a whole by whoever looks first what it has left behind.
+    #[error("nobody knows whether it was committed")]
+    InDoubt(#[source] Source),
+    /// The backend is away or did not answer in time.
     #[error("storage unavailable")]
     Unavailable(#[source] Source),
     /// A fault of ours: wrong SQL, a row that breaks an invariant.
@@ -62,9 +64,10 @@ pub enum StoreError {
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) | StoreError::Conflict(_) | StoreError::Behind(_) => {
-                Self::away().caused_by(error)
-            }
+            StoreError::Unavailable(_)
+            | StoreError::InDoubt(_)
+            | StoreError::Conflict(_)
+            | StoreError::Behind(_) => Self::away().caused_by(error),
             StoreError::Duplicate(_) | StoreError::Fault(_) => Self::internal(error),
         }
     }

@@ -17,7 +17,6 @@ mod gathering;
 mod kept;
 mod log;
 mod missed;
-mod opening;
 mod pool;
 mod pushes;
 mod relays;
@@ -26,6 +25,7 @@ mod session;
 mod statement;
 mod transaction;
 mod turns;
+mod unsent;
 
 use std::sync::{
     Arc,

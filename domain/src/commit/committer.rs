@@ -240,17 +240,22 @@ impl Committer {
             }
         }
         let mut attempt = 0;
-        let mut spoiled = false;
+        let (mut spoiled, mut in_doubt) = (false, false);
         loop {
-            match self.commit_once(&items, spoiled).await {
+            match self.commit_once(&items, spoiled || in_doubt).await {
                 Ok(decided) => {
-                    if spoiled {
+                    // Of a commit in doubt the known keys may be those that it left behind.
+                    if spoiled && !in_doubt {
                         self.note_offences(&decided.known_keys);
                     }
                     return Ok(decided.answers);
                 }
                 // At once: the lanes that it concerns are not taken for granted again.
-                Err(StoreError::Behind(_)) if attempt < self.limits.retries_max => attempt += 1,
+                Err(StoreError::Behind(_)) if attempt < self.limits.retries_max.max(1) => attempt += 1,
+                Err(StoreError::InDoubt(_)) if attempt < self.limits.retries_max.max(1) => {
+                    attempt += 1;
+                    in_doubt = true;
+                }
                 Err(StoreError::Conflict(_)) if attempt < self.limits.retries_max => {
                     back_off(attempt, &*self.random).await;
                     attempt += 1;
@@ -296,7 +301,7 @@ impl Committer {
         match &result {
             // A deadlock says nothing against what is known.
             Ok(_) | Err(StoreError::Conflict(_)) => {}
-            Err(StoreError::Behind(_)) => self.views.doubt(&lanes),
+            Err(StoreError::Behind(_) | StoreError::InDoubt(_)) => self.views.doubt(&lanes),
             // Anything else may come of it.
             Err(_) => self.views.forget(&lanes),
         }
@@ -339,8 +344,8 @@ impl Committer {
         let facts: Vec<(LaneId, Vec<LoggedFact>)> =
             events.iter().map(|(lane, events)| (*lane, facts_of(events))).collect();
         let committed = tx.commit(&facts, now).await;
-        // Also when the outcome is unknown: the retry looks. What is behind may be as well, but seldom is: its retry asks the index.
-        if !matches!(committed, Err(StoreError::Behind(_))) {
+        // Also when the outcome is unknown: who tries again looks.
+        if !matches!(committed, Err(StoreError::Behind(_) | StoreError::Conflict(_))) {
             for (sender, key) in items.iter().filter_map(Item::key) {
                 self.recent.note(sender, key);
             }

@@ -213,7 +213,7 @@ async fn a_batch_that_finds_out_late_that_others_have_committed_comes_again() {
 async fn a_commit_of_which_nobody_is_told_is_found_by_its_keys() {
     let log = FakeLog::new(group(), users(2));
     let committers = start(&log, &Lifeline::default());
-    for round in 0..3 {
+    for round in 0..5 {
         let first = 1 + 9 * round;
         let before = committers.send(draft(1, &format!("before{round}"), "x")).expect("room").await;
         assert_eq!(before.expect("stored").seq, first);
@@ -223,11 +223,27 @@ async fn a_commit_of_which_nobody_is_told_is_found_by_its_keys() {
         let seqs: Vec<i32> = answers.into_iter().map(|answer| answer.expect("stored").seq).collect();
         assert_eq!(seqs, (first + 1..=first + 8).collect::<Vec<_>>(), "as they were committed");
         assert_eq!(log.lost_answers.load(Ordering::Relaxed), 0, "an answer was lost");
+        // It is nobody's offence, for which they would be committed one by one.
+        let together = log.portions().into_iter().filter(|one| one.committed && one.texts.len() == 8).count();
+        assert_eq!(i32::try_from(together), Ok(round + 1));
     }
-    assert_eq!(log.messages().len(), 27, "each once");
-    log.lost_answers.store(1, Ordering::Relaxed);
+    assert_eq!(log.messages().len(), 45, "each once");
+}
+
+#[tokio::test]
+async fn a_mark_of_which_nobody_is_told_moves_the_conversation_once() {
+    let log = FakeLog::new(group(), users(2));
+    let committers = start(&log, &Lifeline::default());
+    for number in 1..=2 {
+        committers.send(draft(1, &format!("k{number}"), "x")).expect("room").await.expect("stored");
+    }
     let reader = MemberId { conversation: group(), user: UserId(2) };
-    assert_eq!(committers.mark_read(reader, 7).await.expect("read").viewer.read_seq, 7);
+    log.lost_answers.store(1, Ordering::Relaxed);
+    let view = committers.mark_read(reader, 1).await.expect("read");
+    assert_eq!(log.lost_answers.load(Ordering::Relaxed), 0, "an answer was lost");
+    // A group begins with `rev` 1, each message is one more, and so is the mark.
+    assert_eq!((view.viewer.read_seq, view.conversation.rev), (1, 4));
+    assert_eq!(committers.mark_read(reader, 2).await.expect("read").conversation.rev, 5);
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ pub(super) struct Views {
 }
 
 struct LaneView {
-    /// The lane's last position; `None` before the first transaction and after one whose outcome is unknown.
+    /// The lane's last position; `None` before the first transaction and after one that failed.
     pos: Option<i64>,
     /// Whether others committed in the lane lately, so that its next position is no safe bet.
     contended: bool,
@@ -91,14 +91,14 @@ impl Views {
         view.pos = Some(pos);
     }
 
-    /// After others seem to have committed there: the next transaction looks how far the lanes are.
+    /// After others seem to have committed there, or perhaps a transaction of this committer: the next one looks how far the lanes are.
     pub fn doubt(&mut self, lanes: &[LaneId]) {
         for lane in lanes {
             self.lane(*lane).contended = true;
         }
     }
 
-    /// After a transaction whose outcome is unknown, or on a connection that was lost.
+    /// After a transaction that failed.
     pub fn forget(&mut self, lanes: &[LaneId]) {
         for lane in lanes {
             self.lanes.remove(lane);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn after_an_unknown_outcome_nothing_is_known() {
+    fn after_a_failure_nothing_is_known() {
         let mut views = views();
         views.forget(&[LANE]);
         assert_eq!((views.known_until(LANE), views.head(head(1).id)), (None, None));

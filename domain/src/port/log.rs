@@ -151,7 +151,7 @@ pub trait LaneTransaction: Send {
     async fn set_password_hash(&mut self, user: UserId, hash: &str) -> Result<(), StoreError>;
 
     /// Writes the outbox rows, one a lane, and commits. A lane without facts gets an empty row: its position is taken.
-    /// After an error whether it committed is unknown unless the error says more.
+    /// After [`StoreError::InDoubt`] it may have been.
     async fn commit(
         self: Box<Self>,
         facts: &[(LaneId, Vec<LoggedFact>)],

@@ -4,10 +4,10 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use sea_orm::Value;
+use sea_orm::{ConnectionTrait, Value};
 
 use super::{
-    dialect::{RowUpdate, lane_number},
+    dialect::{RowUpdate, lane_number, store_error},
     rows::{HEAD, head_values, id_value, message_columns, message_values},
     statement::push_hex,
 };
@@ -17,10 +17,25 @@ use crate::{Conversation, LaneId, MemberId, Message, Timestamp, port::StoreError
 const UNUSED: (&str, &str) =
     ("kind, created_at, lane, title_pos, title_rev, creator_id, request_hash", "0, 0, 0, 0, 0, 0, ''");
 
-/// The server goes no further unless the statement before has changed so many rows. It has no statement that fails on a condition;
-/// a sum that overflows does (1690, `ER_DATA_OUT_OF_RANGE`), except in `DO`.
+/// The server goes no further unless the statement before has found or inserted so many rows (as sessions of sqlx count them, with
+/// `CLIENT_FOUND_ROWS`). MySQL has no statement that fails on a condition, but a sum that overflows does (1690,
+/// `ER_DATA_OUT_OF_RANGE`), except in `DO`.
 pub(super) fn expect_rows(text: &mut String, rows: usize) {
     let _ = write!(text, "SET @confab_overflow = {} + (ROW_COUNT() <> {rows});", u64::MAX);
+}
+
+/// Whether a server, and what is in front of it, keep to that.
+pub(super) async fn check_guard(on: &impl ConnectionTrait) -> Result<(), StoreError> {
+    let guarded = |rows| {
+        let mut text = "UPDATE confab_meta SET epoch = epoch WHERE id = 1;".to_owned();
+        expect_rows(&mut text, rows);
+        text
+    };
+    on.execute_unprepared(&guarded(1)).await.map_err(store_error)?;
+    match on.execute_unprepared(&guarded(2)).await {
+        Err(_) => Ok(()),
+        Ok(_) => Err(StoreError::Fault("the server goes on where a row is missing".into())),
+    }
 }
 
 pub(super) fn insert_messages(text: &mut String, messages: &[Arc<Message>]) -> Result<(), StoreError> {

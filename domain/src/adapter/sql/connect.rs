@@ -17,6 +17,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     SqlStore,
+    batch_text::check_guard,
     dialect::{Dialect, store_error},
     gathering::Gathering,
     kept::Kept,
@@ -117,6 +118,9 @@ impl SqlStore {
         let (lanes, installation) = check_schema(dialect, &reader, schema_version).await?;
         check_writable(dialect, &writer).await?;
         check_durability(dialect, &writer).await?;
+        if dialect == Dialect::MySql {
+            check_guard(&writer).await?;
+        }
         check_bounds(dialect, &writer, Use::Transactions).await?;
         if dialect != Dialect::Sqlite {
             check_bounds(dialect, &reader, Use::Statements).await?;

@@ -82,6 +82,14 @@ impl Dialect {
         }
     }
 
+    /// What tells the optimiser of MySQL and `MariaDB` how to read a table.
+    pub const fn hint(self, hint: &'static str) -> &'static str {
+        match self {
+            Self::MySql => hint,
+            Self::Postgres | Self::Sqlite => "",
+        }
+    }
+
     /// The start of an `INSERT` of several rows. `SQLite` copies every page aside to undo the statement alone should a row fail;
     /// here a failed statement undoes the whole transaction.
     pub const fn insert(self) -> &'static str {
@@ -368,6 +376,7 @@ mod tests {
             StoreError::Duplicate(_) => "duplicate",
             StoreError::Conflict(_) => "conflict",
             StoreError::Behind(_) => "behind",
+            StoreError::InDoubt(_) => "in doubt",
             StoreError::Unavailable(_) => "unavailable",
             StoreError::Fault(_) => "fault",
         }

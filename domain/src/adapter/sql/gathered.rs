@@ -41,7 +41,7 @@ impl Common {
         match *self.0 {
             StoreError::Duplicate(_) | StoreError::Fault(_) => StoreError::Fault(source),
             StoreError::Conflict(_) | StoreError::Behind(_) => StoreError::Conflict(source),
-            StoreError::Unavailable(_) => StoreError::Unavailable(source),
+            StoreError::Unavailable(_) | StoreError::InDoubt(_) => StoreError::Unavailable(source),
         }
     }
 }

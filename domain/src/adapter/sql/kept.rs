@@ -1,8 +1,7 @@
 //! Connections to MySQL and `MariaDB` that stay with the write path between its transactions.
 //!
 //! The pool rolls back and pings what it takes back, and opens a transaction apart from its first statement. A committer that has the
-//! next batch ready sends `BEGIN`, the lock of its lanes (`opening`), what it writes (`batch_text`) and `COMMIT` in one exchange with the
-//! server instead.
+//! next batch ready sends all of it in one exchange with the server instead (`unsent`).
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -9,10 +9,10 @@ use super::{
     SqlStore,
     dialect::{Dialect, lane_number, store_error},
     kept::Line,
-    opening::Opening,
     rows::Row,
     statement::Sql,
     transaction::SqlTransaction,
+    unsent::Unsent,
 };
 use crate::{
     LaneId, LaneLayout, Positions, Timestamp,
@@ -31,10 +31,10 @@ impl SqlStore {
         &self,
         line: Line,
         positions: Vec<(LaneId, i64)>,
-        opening: Option<Opening>,
+        unsent: Option<Unsent>,
     ) -> SqlTransaction {
         let (dialect, kept, layout) = (self.dialect, self.kept.clone(), self.layout);
-        SqlTransaction { dialect, line, kept, layout, positions, opening }
+        SqlTransaction { dialect, line, kept, layout, positions, unsent }
     }
 
     /// How far each lane has been relayed; those that nobody has ever relayed are absent.
@@ -91,8 +91,8 @@ impl Log for SqlStore {
         debug_assert!(last.is_sorted(), "lanes are locked in the order of their numbers");
         let positions = last.iter().map(|(lane, pos)| (*lane, pos + 1)).collect();
         if let Some(line) = self.kept.take() {
-            let opening = Opening::after(epoch, last);
-            return Ok(Some(Box::new(self.transaction(line, positions, Some(opening)))));
+            let unsent = Unsent::begin_after(epoch, last);
+            return Ok(Some(Box::new(self.transaction(line, positions, Some(unsent)))));
         }
         let transaction = self.dialect.begin_write(&self.writer).await?;
         if !self.dialect.take_positions_after(&transaction, epoch, last).await? {

@@ -18,6 +18,8 @@ use crate::{
     },
 };
 
+/// With statistics of when there were few members, MariaDB reads them all for some tens of users.
+const MEMBERS_OF_USERS: &str = " FORCE INDEX (member_user_id_removed_rev_conversation_id)";
 /// Conversations asked for in one statement.
 pub(super) const CONVERSATIONS_A_STATEMENT: usize = 64;
 
@@ -110,8 +112,9 @@ impl SqlStore {
             places.entry(question.viewer).or_default().push(place);
         }
         let rows = self
-            .sql("SELECT m.user_id, m.conversation_id, m.role, m.joined_pos, m.removed_rev, m.removed_pos, c.pos FROM member m ")
-            .push("JOIN conversation c ON c.id = m.conversation_id WHERE m.user_id IN ")
+            .sql("SELECT m.user_id, m.conversation_id, m.role, m.joined_pos, m.removed_rev, m.removed_pos, c.pos FROM member m")
+            .push(self.dialect.hint(MEMBERS_OF_USERS))
+            .push(" JOIN conversation c ON c.id = m.conversation_id WHERE m.user_id IN ")
             .list(places.keys().map(|user| user.0))
             .all(snapshot)
             .await?;

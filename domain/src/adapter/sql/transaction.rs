@@ -19,13 +19,13 @@ use super::{
     },
     kept::{Kept, Line},
     log::read_entries,
-    opening::Opening,
     pool::Transaction,
     rows::{
         CONVERSATION, HEAD, MEMBER, MESSAGE, Row, head_values, id_value, member_row, message_columns,
         message_values,
     },
     statement::Sql,
+    unsent::Unsent,
 };
 use crate::{
     ClientKey, Conversation, ConversationId, ConversationKind, LaneId, LaneLayout, LoggedFact, Member,
@@ -45,8 +45,8 @@ pub(super) struct SqlTransaction {
     pub layout: LaneLayout,
     /// The positions it takes.
     pub positions: Vec<(LaneId, i64)>,
-    /// Its beginning and what it has written since, as long as none of it is sent.
-    pub opening: Option<Opening>,
+    /// Where what it writes waits for its commit, or for something to be read.
+    pub unsent: Option<Unsent>,
 }
 
 const HEADS: RowUpdate<8> = RowUpdate { table: "conversation", columns: HEAD, keys: 1 };
@@ -82,25 +82,18 @@ impl SqlTransaction {
 
     /// The connection, with the transaction open and everything written.
     async fn open(&mut self) -> Result<&Transaction, StoreError> {
-        if let Some(opening) = self.opening.take() {
-            opening.send(&self.line.connection).await?;
+        if let Some(unsent) = &mut self.unsent {
+            unsent.send(&self.line.connection).await?;
         }
         Ok(&self.line.connection)
     }
 
-    /// Sends statements to MySQL, or keeps them until something is to be read or all is to be committed. Also where there is nothing
-    /// to write the transaction is open then: what a batch refuses, or answers without a change, holds only if nobody else has
-    /// committed.
-    async fn write(&mut self, statements: String) -> Result<(), StoreError> {
-        match &mut self.opening {
-            Some(opening) if !statements.is_empty() => opening.push(&statements),
-            Some(_) => {
-                self.open().await?;
-            }
-            None if statements.is_empty() => {}
-            None => {
-                self.line.connection.execute_unprepared(&statements).await.map_err(store_error)?;
-            }
+    /// Statements of MySQL.
+    async fn write(&mut self, statements: &str) -> Result<(), StoreError> {
+        if let Some(unsent) = &mut self.unsent {
+            unsent.push(statements);
+        } else if !statements.is_empty() {
+            self.line.connection.execute_unprepared(statements).await.map_err(store_error)?;
         }
         Ok(())
     }
@@ -300,7 +293,12 @@ impl LaneTransaction for SqlTransaction {
             let mut text = String::new();
             batch_text::insert_messages(&mut text, messages)?;
             batch_text::overwrite_heads(&mut text, heads)?;
-            return self.write(text).await;
+            self.write(&text).await?;
+            if text.is_empty() {
+                // What a batch refuses, or answers without a change, holds only if nobody else has committed.
+                self.open().await?;
+            }
+            return Ok(());
         }
         self.insert_messages(messages).await?;
         let rows = heads.iter().map(head_values).collect();
@@ -315,7 +313,7 @@ impl LaneTransaction for SqlTransaction {
         if self.dialect == Dialect::MySql {
             let mut text = String::new();
             batch_text::put_mentions(&mut text, mentioned, otherwise)?;
-            return self.write(text).await;
+            return self.write(&text).await;
         }
         for part in mentioned.chunks(MENTIONS_AT_ONCE) {
             let rows =
@@ -348,7 +346,7 @@ impl LaneTransaction for SqlTransaction {
         if self.dialect == Dialect::MySql {
             let mut text = String::new();
             batch_text::update_rows(&mut text, &READS, &rows)?;
-            return self.write(text).await;
+            return self.write(&text).await;
         }
         self.dialect.update_rows(self.open().await?, &READS, rows).await
     }
@@ -425,11 +423,11 @@ impl LaneTransaction for SqlTransaction {
             let mut text = String::new();
             batch_text::commit(&mut text, &entries, now);
             let connection = &self.line.connection;
-            if let Some(mut opening) = self.opening.take() {
-                opening.push(&text);
-                opening.send(connection).await?;
-            } else {
-                connection.execute_unprepared(&text).await.map_err(of_commit)?;
+            match self.unsent.take() {
+                Some(unsent) => unsent.commit(&text, connection).await?,
+                None => {
+                    connection.execute_unprepared(&text).await.map_err(of_commit)?;
+                }
             }
             self.kept.put(self.line);
             return Ok(());
@@ -456,9 +454,10 @@ impl LaneTransaction for SqlTransaction {
 fn of_commit(error: DbErr) -> StoreError {
     match store_error(error) {
         conflict @ (StoreError::Conflict(_) | StoreError::Duplicate(_)) => conflict,
-        StoreError::Unavailable(source) | StoreError::Fault(source) | StoreError::Behind(source) => {
-            StoreError::Unavailable(source)
-        }
+        StoreError::Unavailable(source)
+        | StoreError::Fault(source)
+        | StoreError::Behind(source)
+        | StoreError::InDoubt(source) => StoreError::InDoubt(source),
     }
 }
 

@@ -409,7 +409,7 @@ impl LaneTransaction for FakeTransaction {
         }
         store.portions.push(self.wrote.clone());
         if one_less(&self.log.lost_answers) {
-            return Err(StoreError::Behind("the connection is gone".into()));
+            return Err(StoreError::InDoubt("the connection is gone".into()));
         }
         Ok(())
     }
