@@ -252,7 +252,11 @@ impl Committer {
                 }
                 // At once: the lanes that it concerns are not taken for granted again.
                 Err(StoreError::Behind(_)) if attempt < self.limits.retries_max.max(1) => attempt += 1,
-                Err(StoreError::InDoubt(_)) if attempt < self.limits.retries_max.max(1) => {
+                // As long as anybody waits for it.
+                Err(StoreError::InDoubt(_))
+                    if attempt < self.limits.retries_max.max(1)
+                        && part.iter().any(|waiting| waiting.expires > Instant::now()) =>
+                {
                     attempt += 1;
                     in_doubt = true;
                 }
@@ -329,7 +333,9 @@ impl Committer {
         )
         .await;
         let mut decided = match decided {
-            Ok(decided) if decided.events.is_empty() => {
+            // What somebody else has committed, or this committer before, may not be on disk yet: InnoDB shows it before it flushes it.
+            // This transaction's own commit flushes it.
+            Ok(decided) if decided.events.is_empty() && decided.known_keys.is_empty() && !every_key => {
                 tx.rollback().await;
                 return Ok(decided);
             }

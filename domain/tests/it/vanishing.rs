@@ -12,9 +12,9 @@ use std::{
 };
 
 use domain::{
-    ErrorCode, LaneId, Limits, Mentions, PageRequest,
+    ErrorCode, LaneId, Limits, Mentions, PageRequest, Timestamp,
     adapter::sql::{PoolSettings, SqlStore},
-    port::{Log as _, StoreError},
+    port::{LaneTransaction, Log as _, StoreError},
     service::send_message::SendMessage,
     wiring::Wiring,
 };
@@ -129,7 +129,10 @@ async fn pump(
             (false, _) => {}
             (true, 0) => return to.shutdown().await,
             (true, _) => {
-                let commits = bytes[..count].windows(6).any(|word| word == b"COMMIT");
+                // And not `READ COMMITTED`.
+                let commits =
+                    bytes[..count].windows(7).any(|word| word.starts_with(b"COMMIT") && word[6] != b'T')
+                        || bytes[..count].ends_with(b"COMMIT");
                 if is_client && commits && state.after_commit.swap(false, Ordering::SeqCst) {
                     state.age.fetch_add(1, Ordering::SeqCst);
                 }
@@ -171,7 +174,7 @@ async fn fills(store: &SqlStore, lanes: &[LaneId]) -> Result<(), StoreError> {
     }))
     .await?;
     try_join_all(lanes.iter().map(|_| store.heads())).await?;
-    join_all(held.into_iter().map(domain::port::LaneTransaction::rollback)).await;
+    join_all(held.into_iter().map(LaneTransaction::rollback)).await;
     Ok(())
 }
 
@@ -285,10 +288,7 @@ async fn a_commit_whose_answer_vanishes_is_found_by_its_key(db: TestDatabase) {
     assert_eq!(ids[1], again.id, "and that one is told");
 }
 
-/// Where the beginning of the transaction travels with its `COMMIT`.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_breaks_with_the_answer_to_a_commit_costs_no_sender_an_error_on_mariadb() {
-    let Some(db) = database(Kind::MariaDb).await else { return };
+async fn a_connection_that_breaks_with_the_answer_to_a_commit_costs_no_sender_an_error(db: TestDatabase) {
     let link = Link::to(&db.url).await;
     // Enough of them that one is kept between batches.
     let chat = Wiring::new(store(&link, 6).await, db.keys.clone(), Limits::default()).build();
@@ -316,11 +316,44 @@ async fn a_connection_that_breaks_with_the_answer_to_a_commit_costs_no_sender_an
         };
         let (message, ()) = tokio::join!(ends(chat.send_message(&users[0], command)), ends(seen));
         let message = message.expect("acknowledged");
+        assert!(!link.state.break_after_commit.load(Ordering::SeqCst), "a connection broke");
         // The creation of the group is the first change, and each message is one.
         assert_eq!((message.seq, message.rev), (2 * round + 2, 2 * round + 3), "the one that was committed");
     }
     let history = other.history(&users[1], conversation, &page()).await.expect("reads");
     assert_eq!(history.items.len(), 6);
+}
+
+/// By itself, and with all of its transaction where that travels together.
+async fn a_commit_whose_answer_is_lost_is_in_doubt(db: TestDatabase) {
+    let link = Link::to(&db.url).await;
+    let store = store(&link, 6).await;
+    let lane = store.layout().lanes().next().expect("a lane");
+    for _ in 0..2 {
+        let kept = store.begin(&[lane]).await.expect("begins");
+        kept.commit(&[], Timestamp(1)).await.expect("commits");
+        let heads = store.heads().await.expect("reads");
+        let last = [(lane, heads.positions.get(lane))];
+        let by_itself = store.begin(&[lane]).await.expect("begins");
+        is_in_doubt(&link, &db, by_itself, lane).await;
+        let last = [(lane, last[0].1 + 1)];
+        let kept = store.begin_after(heads.epoch, &last).await.expect("begins").expect("it stands there");
+        is_in_doubt(&link, &db, kept, lane).await;
+    }
+}
+
+async fn is_in_doubt(link: &Link, db: &TestDatabase, transaction: Box<dyn LaneTransaction>, lane: LaneId) {
+    let pos = transaction.pos(lane);
+    link.state.break_after_commit.store(true, Ordering::SeqCst);
+    let seen = async {
+        while db.store.heads().await.expect("reads").positions.get(lane) != pos {
+            yield_now().await;
+        }
+        link.state.committed.notify_one();
+    };
+    let (outcome, ()) = tokio::join!(ends(transaction.commit(&[], Timestamp(1))), ends(seen));
+    let error = outcome.expect_err("no answer");
+    assert!(matches!(error, StoreError::InDoubt(_)), "{error:?}");
 }
 
 macro_rules! on_servers {
@@ -350,4 +383,9 @@ on_servers! {
         a_pool_full_of_dead_connections_is_as_large_as_before_on_postgres;
     a_commit_whose_answer_vanishes_is_found_by_its_key as a_commit_whose_answer_vanishes_is_found_by_its_key_on_mariadb,
         a_commit_whose_answer_vanishes_is_found_by_its_key_on_postgres;
+    a_commit_whose_answer_is_lost_is_in_doubt as a_commit_whose_answer_is_lost_is_in_doubt_on_mariadb,
+        a_commit_whose_answer_is_lost_is_in_doubt_on_postgres;
+    a_connection_that_breaks_with_the_answer_to_a_commit_costs_no_sender_an_error
+        as a_connection_that_breaks_with_the_answer_to_a_commit_costs_no_sender_an_error_on_mariadb,
+        a_connection_that_breaks_with_the_answer_to_a_commit_costs_no_sender_an_error_on_postgres;
 }

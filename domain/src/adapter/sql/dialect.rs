@@ -261,6 +261,25 @@ pub(super) fn store_error(error: DbErr) -> StoreError {
     kind(error.into())
 }
 
+/// Whether the database has answered with this error, and it is not of the way there.
+pub(super) fn is_said_by_server(error: &DbErr) -> bool {
+    of_server(error).is_some()
+}
+
+/// What MySQL or `MariaDB` has answered, by its number.
+pub(super) fn mysql_number(error: &DbErr) -> Option<u16> {
+    Some(of_server(error)?.try_downcast_ref::<MySqlDatabaseError>()?.number())
+}
+
+fn of_server(error: &DbErr) -> Option<&dyn sqlx::error::DatabaseError> {
+    match error {
+        DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
+            error.as_database_error()
+        }
+        _ => None,
+    }
+}
+
 pub(super) fn lane_number(lane: LaneId) -> i16 {
     lane.0.cast_signed()
 }

@@ -14,8 +14,8 @@ use super::{
     batch_text,
     devices::remove_devices,
     dialect::{
-        Dialect, MEMBER_PAIRS, MESSAGE_KEYS, MESSAGE_PLACES, Otherwise, RowUpdate, lane_number,
-        statement_rows, store_error,
+        Dialect, MEMBER_PAIRS, MESSAGE_KEYS, MESSAGE_PLACES, Otherwise, RowUpdate, is_said_by_server,
+        lane_number, statement_rows, store_error,
     },
     kept::{Kept, Line},
     log::read_entries,
@@ -450,10 +450,12 @@ impl LaneTransaction for SqlTransaction {
     }
 }
 
-/// A commit that failed on its way may have arrived; nobody may take it for undone.
+/// A commit that failed on its way may have arrived; nobody may take it for undone, but at the server's word.
 fn of_commit(error: DbErr) -> StoreError {
+    let is_said = is_said_by_server(&error);
     match store_error(error) {
         conflict @ (StoreError::Conflict(_) | StoreError::Duplicate(_)) => conflict,
+        fault @ StoreError::Fault(_) if is_said => fault,
         StoreError::Unavailable(source)
         | StoreError::Fault(source)
         | StoreError::Behind(source)
