@@ -37,6 +37,8 @@ struct State {
     users: HashMap<UserId, Watched>,
     rooms: HashMap<ConversationId, Room>,
     viewers: HashMap<UserId, Viewer>,
+    /// Those of the watched users who are to be looked at.
+    due: HashSet<UserId>,
     watches: usize,
 }
 
@@ -50,8 +52,6 @@ struct Watched {
     /// Who says that they are there.
     nodes: Vec<NodeId>,
     changed_at: Option<Instant>,
-    /// To be looked at.
-    is_due: bool,
 }
 
 struct Room {
@@ -119,13 +119,13 @@ impl Board {
         {
             let watched = state.users.entry(*user).or_insert_with(|| {
                 begun.push(Topic::User(*user));
+                state.due.insert(*user);
                 Watched {
                     listeners: HashSet::new(),
                     presence: None,
                     last_used_at: *last_used_at,
                     nodes: Vec::new(),
                     changed_at: None,
-                    is_due: true,
                 }
             });
             watched.listeners.insert(listener.number);
@@ -177,17 +177,18 @@ impl Board {
 
     /// Users to look at now, and when the next one is due.
     pub fn due(&self, now: Instant) -> (Vec<UserId>, Option<Instant>) {
-        let (mut due, mut next) = (Vec::new(), None::<Instant>);
-        for (user, watched) in self.lock().users.iter_mut().filter(|(_, watched)| watched.is_due) {
-            match watched.changed_at.map(|at| at + PRESENCE_INTERVAL).filter(|at| *at > now) {
+        let (mut now_due, mut next) = (Vec::new(), None::<Instant>);
+        let State { users, due, .. } = &mut *self.lock();
+        due.retain(|user| {
+            let changed_at = users.get(user).and_then(|watched| watched.changed_at);
+            let later = changed_at.map(|at| at + PRESENCE_INTERVAL).filter(|at| *at > now);
+            match later {
                 Some(later) => next = Some(next.map_or(later, |next| next.min(later))),
-                None => {
-                    watched.is_due = false;
-                    due.push(*user);
-                }
+                None => now_due.push(*user),
             }
-        }
-        (due, next)
+            later.is_some()
+        });
+        (now_due, next)
     }
 
     /// What was found of users; who hears of a change is told.
@@ -231,7 +232,8 @@ impl Board {
         let mut state = self.lock();
         let state = &mut *state;
         for (user, watched) in &mut state.users {
-            (watched.presence, watched.changed_at, watched.is_due) = (None, None, true);
+            (watched.presence, watched.changed_at) = (None, None);
+            state.due.insert(*user);
             for listener in watched.listeners.iter().filter_map(|number| state.listeners.get(number)) {
                 listener.hear_of(*user);
             }
@@ -239,16 +241,17 @@ impl Board {
     }
 
     pub fn look_at(&self, user: UserId) {
-        if let Some(watched) = self.lock().users.get_mut(&user) {
-            watched.is_due = true;
+        let mut state = self.lock();
+        if state.users.contains_key(&user) {
+            state.due.insert(user);
         }
     }
 
     /// Those of the watched users for whom this holds are looked at.
     pub fn look_at_those(&self, holds: impl Fn(UserId, &[NodeId]) -> bool) {
-        for (user, watched) in &mut self.lock().users {
-            watched.is_due |= holds(*user, &watched.nodes);
-        }
+        let State { users, due, .. } = &mut *self.lock();
+        let those = users.iter().filter(|(user, watched)| holds(**user, &watched.nodes));
+        due.extend(those.map(|(user, _)| *user));
     }
 
     /// Nodes on whose word somebody watched is there.
@@ -362,6 +365,7 @@ impl State {
                 watched.listeners.remove(&number);
                 if watched.listeners.is_empty() {
                     self.users.remove(user);
+                    self.due.remove(user);
                     ended.push(Topic::User(*user));
                 }
             }

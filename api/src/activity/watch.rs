@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 
-/// Users who change at about the same time are looked at together.
+/// Users who change at about the same time, or may be told of again, are looked at together.
 const GATHER: Duration = Duration::from_millis(50);
 const TICK: Duration = Duration::from_secs(1);
 /// A node whose heartbeat is missing for so long is dead. One beat is every 5 s: a Redis that lost everything has all of them back by then.
@@ -127,17 +127,18 @@ impl Watch {
         }
     }
 
-    /// Looks at all that is due; when the next is.
+    /// Looks at all that is due; when to look again.
     async fn look(&self, switched: Switches) -> Option<Instant> {
         if !switched.presence {
             return None;
         }
-        let (due, next) = self.shared.board.due(Instant::now());
+        let now = Instant::now();
+        let (due, next) = self.shared.board.due(now);
         if !due.is_empty() {
             let standings = self.shared.chat.standings(&due).await;
             self.shared.board.found(&due, &standings, self.shared.chat.clock().now());
         }
-        next
+        next.map(|next| next.max(now + GATHER))
     }
 
     async fn tick(&mut self, switched: Switches) {
