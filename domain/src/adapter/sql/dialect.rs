@@ -261,9 +261,17 @@ pub(super) fn store_error(error: DbErr) -> StoreError {
     kind(error.into())
 }
 
-/// Whether the database has answered with this error, and it is not of the way there.
-pub(super) fn is_said_by_server(error: &DbErr) -> bool {
-    of_server(error).is_some()
+/// A commit that failed on its way may have arrived; nobody may take it for undone, but at the server's word.
+pub(super) fn commit_error(error: DbErr) -> StoreError {
+    let is_said = of_server(&error).is_some();
+    match store_error(error) {
+        conflict @ (StoreError::Conflict(_) | StoreError::Duplicate(_)) => conflict,
+        fault @ StoreError::Fault(_) if is_said => fault,
+        StoreError::Unavailable(source)
+        | StoreError::Fault(source)
+        | StoreError::Behind(source)
+        | StoreError::InDoubt(source) => StoreError::InDoubt(source),
+    }
 }
 
 /// What MySQL or `MariaDB` has answered, by its number.

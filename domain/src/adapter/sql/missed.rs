@@ -20,6 +20,7 @@ use crate::{
 
 /// With statistics of when there were few members, MariaDB reads them all for some tens of users.
 const MEMBERS_OF_USERS: &str = " FORCE INDEX (member_user_id_removed_rev_conversation_id)";
+
 /// Conversations asked for in one statement.
 pub(super) const CONVERSATIONS_A_STATEMENT: usize = 64;
 

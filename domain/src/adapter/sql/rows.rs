@@ -5,7 +5,7 @@ use std::sync::Arc;
 use entity::member;
 use sea_orm::{ActiveValue::Set, QueryResult, TryGetable, Value};
 
-use super::dialect::store_error;
+use super::dialect::{RowUpdate, store_error};
 use crate::{
     ClientKey, Content, Conversation, ConversationId, ConversationKind, Member, MemberRole, Mentions,
     Message, MessageId, RecentSenders, SenderPosition, Timestamp, User, UserId,
@@ -255,6 +255,24 @@ pub(super) fn head_values(head: &Conversation) -> [Value; HEAD.len()] {
         senders_value(&head.senders),
     ]
 }
+
+/// How heads are written.
+pub(super) const HEADS: RowUpdate<8> = RowUpdate { table: "conversation", columns: HEAD, keys: 1 };
+
+/// How read positions are written.
+pub(super) const READS: RowUpdate<7> = RowUpdate {
+    table: "member",
+    columns: [
+        ("conversation_id", "bytea"),
+        ("user_id", "int8"),
+        ("read_seq", "int4"),
+        ("read_countable", "int4"),
+        ("read_rev", "int4"),
+        ("read_pos", "int8"),
+        ("pos", "int8"),
+    ],
+    keys: 2,
+};
 
 /// A membership, whole.
 pub(super) fn member_row(member: &Member) -> member::ActiveModel {

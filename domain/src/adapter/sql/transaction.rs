@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use entity::{conversation, member, user_account};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, ConnectionTrait as _, DbErr, EntityTrait, QueryFilter, Value,
+    ColumnTrait, ConnectionTrait as _, EntityTrait, QueryFilter, Value,
     sea_query::{Expr, OnConflict},
 };
 
@@ -14,14 +14,14 @@ use super::{
     batch_text,
     devices::remove_devices,
     dialect::{
-        Dialect, MEMBER_PAIRS, MESSAGE_KEYS, MESSAGE_PLACES, Otherwise, RowUpdate, is_said_by_server,
-        lane_number, statement_rows, store_error,
+        Dialect, MEMBER_PAIRS, MESSAGE_KEYS, MESSAGE_PLACES, Otherwise, commit_error, lane_number,
+        statement_rows, store_error,
     },
     kept::{Kept, Line},
     log::read_entries,
     pool::Transaction,
     rows::{
-        CONVERSATION, HEAD, MEMBER, MESSAGE, Row, head_values, id_value, member_row, message_columns,
+        CONVERSATION, HEADS, MEMBER, MESSAGE, READS, Row, head_values, id_value, member_row, message_columns,
         message_values,
     },
     statement::Sql,
@@ -48,22 +48,6 @@ pub(super) struct SqlTransaction {
     /// Where what it writes waits for its commit, or for something to be read.
     pub unsent: Option<Unsent>,
 }
-
-const HEADS: RowUpdate<8> = RowUpdate { table: "conversation", columns: HEAD, keys: 1 };
-
-const READS: RowUpdate<7> = RowUpdate {
-    table: "member",
-    columns: [
-        ("conversation_id", "bytea"),
-        ("user_id", "int8"),
-        ("read_seq", "int4"),
-        ("read_countable", "int4"),
-        ("read_rev", "int4"),
-        ("read_pos", "int8"),
-        ("pos", "int8"),
-    ],
-    keys: 2,
-};
 
 /// Mentions in one statement: a batch may have fifty times as many as messages, and more than a statement can bind.
 const MENTIONS_AT_ONCE: usize = 512;
@@ -426,7 +410,7 @@ impl LaneTransaction for SqlTransaction {
             match self.unsent.take() {
                 Some(unsent) => unsent.commit(&text, connection).await?,
                 None => {
-                    connection.execute_unprepared(&text).await.map_err(of_commit)?;
+                    connection.execute_unprepared(&text).await.map_err(commit_error)?;
                 }
             }
             self.kept.put(self.line);
@@ -437,7 +421,7 @@ impl LaneTransaction for SqlTransaction {
             .map(|(lane, pos, payload)| [lane_number(lane).into(), pos.into(), now.0.into(), payload.into()]);
         let insert = self.sql("INSERT INTO outbox (lane, pos, created_at, payload) VALUES ");
         insert.rows::<4>(rows).run(&self.line.connection).await?;
-        self.line.connection.commit().await.map_err(of_commit)
+        self.line.connection.commit().await.map_err(commit_error)
     }
 
     async fn rollback(self: Box<Self>) {
@@ -447,19 +431,6 @@ impl LaneTransaction for SqlTransaction {
             // A connection that cannot even roll back is closed, and the server rolls back then.
             let _ = self.line.connection.rollback().await;
         }
-    }
-}
-
-/// A commit that failed on its way may have arrived; nobody may take it for undone, but at the server's word.
-fn of_commit(error: DbErr) -> StoreError {
-    let is_said = is_said_by_server(&error);
-    match store_error(error) {
-        conflict @ (StoreError::Conflict(_) | StoreError::Duplicate(_)) => conflict,
-        fault @ StoreError::Fault(_) if is_said => fault,
-        StoreError::Unavailable(source)
-        | StoreError::Fault(source)
-        | StoreError::Behind(source)
-        | StoreError::InDoubt(source) => StoreError::InDoubt(source),
     }
 }
 
