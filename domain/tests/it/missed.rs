@@ -8,7 +8,7 @@ use domain::{
     },
 };
 use futures_util::future::join_all;
-use sea_orm::{ConnectionTrait as _, Statement};
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, Statement};
 
 use crate::{
     harness::{Kind, database, floor, group, send, title},
@@ -208,10 +208,46 @@ async fn a_resume_reads_the_same_few_entries_of_the_log_however_many_are_kept() 
     for missed in join_all(users.iter().map(|user| chat.missed(user, Some(&since), None))).await {
         assert_eq!(missed.expect("reads").resumable_from.get(LaneId(0)), -KEPT - 1);
     }
-    let sql = "SELECT CAST(COALESCE(SUM(rows_read), 0) AS SIGNED) FROM information_schema.table_statistics \
-        WHERE table_schema = DATABASE() AND table_name = 'outbox'";
-    let sum = root.query_one_raw(Statement::from_string(root.get_database_backend(), sql)).await;
-    let read: i64 = sum.expect("reads").expect("a sum").try_get_by_index(0).expect("a number");
-    root.execute_unprepared("SET GLOBAL userstat = OFF").await.expect("executes");
+    let read = rows_read(&root, "outbox").await;
     assert!((1..100).contains(&read), "{read} of {KEPT} entries were read");
+}
+
+/// MariaDB's own choice follows statistics, which may be of when there was nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn memberships_are_read_by_their_index_whatever_statistics_say() {
+    const STRANGERS: i64 = 5000;
+    let Some(db) = database(Kind::MariaDb).await else { return };
+    let Some(root) = db.root().await else { return };
+    for statement in ["ALTER TABLE member STATS_PERSISTENT = 1 STATS_AUTO_RECALC = 0", "ANALYZE TABLE member"]
+    {
+        root.execute_unprepared(statement).await.expect("executes");
+    }
+    let (chat, users) = (db.chat(), db.users(8).await);
+    group(&chat, &users[0], &users[1..]).await;
+    for statement in [
+        format!(
+            "INSERT INTO member SELECT conversation_id, -seq, role, read_seq, read_countable, joined_at, joined_rev, joined_pos, \
+            removed_rev, removed_pos, role_rev, role_pos, read_rev, read_pos, pos \
+            FROM seq_1_to_{STRANGERS} JOIN member ON user_id = {}",
+            users[1].user.0
+        ),
+        "SET GLOBAL userstat = ON".to_owned(),
+    ] {
+        root.execute_unprepared(&statement).await.expect("executes");
+    }
+    for missed in join_all(users.iter().map(|user| chat.missed(user, None, None))).await {
+        assert_eq!(missed.expect("reads").memberships.len(), 1);
+    }
+    let read = rows_read(&root, "member").await;
+    assert!((1..100).contains(&read), "{read} of {STRANGERS} memberships were read");
+}
+
+/// Of a table of this database, since the server counts them; it goes on counting, as tests run beside each other.
+async fn rows_read(root: &DatabaseConnection, table: &str) -> i64 {
+    let sql = format!(
+        "SELECT CAST(COALESCE(SUM(rows_read), 0) AS SIGNED) FROM information_schema.table_statistics \
+        WHERE table_schema = DATABASE() AND table_name = '{table}'"
+    );
+    let sum = root.query_one_raw(Statement::from_string(root.get_database_backend(), sql)).await;
+    sum.expect("reads").expect("a sum").try_get_by_index(0).expect("a number")
 }
