@@ -89,17 +89,16 @@ pub(super) fn overwrite_heads(text: &mut String, heads: &[Conversation]) -> Resu
 
 /// By a join, because a row may be as it was and yet has to be there: the server counts those that it has found.
 pub(super) fn update_rows<const N: usize>(
-    text: &mut String,
     what: &RowUpdate<N>,
     rows: &[[Value; N]],
-) -> Result<(), StoreError> {
+) -> Result<String, StoreError> {
     let RowUpdate { table, columns, keys } = *what;
-    let _ = write!(text, "UPDATE {table} t JOIN (");
+    let mut text = format!("UPDATE {table} t JOIN (");
     for (index, row) in rows.iter().enumerate() {
         text.push_str(if index > 0 { " UNION ALL SELECT " } else { "SELECT " });
         for (place, (value, (name, _))) in row.iter().zip(columns).enumerate() {
             text.push_str(if place > 0 { "," } else { "" });
-            push_value(text, value)?;
+            push_value(&mut text, value)?;
             // The first row names the columns of all.
             if index == 0 {
                 let _ = write!(text, " AS {name}");
@@ -110,36 +109,33 @@ pub(super) fn update_rows<const N: usize>(
     let [on, set] =
         [&columns[..keys], &columns[keys..]].map(|part| part.iter().map(equal).collect::<Vec<_>>());
     let _ = write!(text, ") v ON {} SET {};", on.join(" AND "), set.join(", "));
-    expect_rows(text, rows.len());
-    Ok(())
+    expect_rows(&mut text, rows.len());
+    Ok(text)
 }
 
-pub(super) fn put_mentions(
-    text: &mut String,
-    mentioned: &[(MemberId, i32)],
-    otherwise: &str,
-) -> Result<(), StoreError> {
-    text.push_str("INSERT INTO mention (conversation_id, user_id, seq) VALUES ");
+pub(super) fn put_mentions(mentioned: &[(MemberId, i32)], otherwise: &str) -> Result<String, StoreError> {
+    let mut text = "INSERT INTO mention (conversation_id, user_id, seq) VALUES ".to_owned();
     for (index, (id, seq)) in mentioned.iter().enumerate() {
         text.push_str(if index > 0 { ",(" } else { "(" });
-        push_values(text, &[id_value(id.conversation), id.user.0.into(), (*seq).into()])?;
+        push_values(&mut text, &[id_value(id.conversation), id.user.0.into(), (*seq).into()])?;
         text.push(')');
     }
     text.push_str(otherwise);
     text.push(';');
-    Ok(())
+    Ok(text)
 }
 
 /// The rows of the log, and the end of the transaction.
-pub(super) fn commit(text: &mut String, entries: &[(LaneId, i64, Vec<u8>)], now: Timestamp) {
-    text.push_str("INSERT INTO outbox (lane, pos, created_at, payload) VALUES ");
+pub(super) fn commit(entries: &[(LaneId, i64, Vec<u8>)], now: Timestamp) -> String {
+    let mut text = "INSERT INTO outbox (lane, pos, created_at, payload) VALUES ".to_owned();
     for (index, (lane, pos, payload)) in entries.iter().enumerate() {
         let comma = if index > 0 { "," } else { "" };
         let _ = write!(text, "{comma}({},{pos},{},", lane_number(*lane), now.0);
-        push_digits(text, "x'", payload);
+        push_digits(&mut text, "x'", payload);
         text.push(')');
     }
     text.push_str(";COMMIT");
+    text
 }
 
 fn push_values(text: &mut String, values: &[Value]) -> Result<(), StoreError> {

@@ -295,9 +295,7 @@ impl LaneTransaction for SqlTransaction {
         }
         let otherwise = self.dialect.otherwise(&TAKE_THE_NEW_MENTION);
         if self.dialect == Dialect::MySql {
-            let mut text = String::new();
-            batch_text::put_mentions(&mut text, mentioned, otherwise)?;
-            return self.write(&text).await;
+            return self.write(&batch_text::put_mentions(mentioned, otherwise)?).await;
         }
         for part in mentioned.chunks(MENTIONS_AT_ONCE) {
             let rows =
@@ -328,9 +326,7 @@ impl LaneTransaction for SqlTransaction {
         });
         let rows = rows.collect::<Vec<_>>();
         if self.dialect == Dialect::MySql {
-            let mut text = String::new();
-            batch_text::update_rows(&mut text, &READS, &rows)?;
-            return self.write(&text).await;
+            return self.write(&batch_text::update_rows(&READS, &rows)?).await;
         }
         self.dialect.update_rows(self.open().await?, &READS, rows).await
     }
@@ -404,8 +400,7 @@ impl LaneTransaction for SqlTransaction {
         });
         let entries = entries.collect::<Vec<_>>();
         if self.dialect == Dialect::MySql {
-            let mut text = String::new();
-            batch_text::commit(&mut text, &entries, now);
+            let text = batch_text::commit(&entries, now);
             let connection = &self.line.connection;
             match self.unsent.take() {
                 Some(unsent) => unsent.commit(&text, connection).await?,
