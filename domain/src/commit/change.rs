@@ -20,14 +20,10 @@ pub trait Change: Send + 'static {
         tx: &mut dyn LaneTransaction,
         now: Timestamp,
     ) -> Result<Changed<Self::Output>, ChangeError>;
-
-    /// Whether there is something to commit when no event came of it.
-    fn writes_without_events(&self) -> bool {
-        false
-    }
 }
 
-/// What a change did. Without events nothing is committed, unless the change says otherwise.
+/// What a change did. Committed also where it found itself done already: InnoDB shows what another has committed before that is on
+/// disk, and only a commit of its own, whose flush covers what was before, lets the answer promise it.
 pub struct Changed<T> {
     pub events: Vec<Event>,
     pub output: T,
@@ -101,10 +97,6 @@ impl Domain {
         let mut tx = self.services.log.begin(&[lane]).await?;
         let pos = tx.pos(lane);
         match change.apply(&mut *tx, now).await {
-            Ok(changed) if changed.events.is_empty() && !change.writes_without_events() => {
-                tx.rollback().await;
-                Ok(changed.output)
-            }
             Ok(mut changed) => {
                 changed.events.iter_mut().for_each(|event| event.trace = trace);
                 let facts = [(lane, facts_of(&changed.events))];

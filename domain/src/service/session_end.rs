@@ -58,8 +58,4 @@ impl Change for EndOfSessions {
         };
         Ok(Changed { events: ended.iter().map(event).collect(), output: ended })
     }
-
-    fn writes_without_events(&self) -> bool {
-        self.password_hash.is_some()
-    }
 }
