@@ -6,6 +6,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use futures_util::FutureExt as _;
+
 use super::{
     SqlStore,
     dialect::{Dialect, MEMBER_PAIRS},
@@ -83,7 +85,8 @@ impl SqlStore {
                         drop(turn);
                         break (&mut answer).await;
                     }
-                    self.read_together(taken).await;
+                    // Allocated by whoever reads: the others, many in a storm, only wait.
+                    self.read_together(taken).boxed().await;
                 }
             }
         };
@@ -91,7 +94,7 @@ impl SqlStore {
             Ok(Answer::Read(missed)) => missed,
             Ok(Answer::ReadAlone) => {
                 let _turn = self.turns.take().await?;
-                self.read_alone(&question).await
+                self.read_alone(&question).boxed().await
             }
             Err(gone) => Err(StoreError::Unavailable(gone.into())),
         }
