@@ -1,6 +1,6 @@
 //! Storage in SQL: `MariaDB` and MySQL, PostgreSQL, `SQLite`. One adapter; what differs between them is in `dialect`.
 //!
-//! `transaction` is the write path's hands, `kept` its connections, `log` the lanes and outbox, `conversations`, `missed`, `gathered` and `gathering` the read side, `accounts`
+//! `transaction` is the write path's hands, `kept` its connections, `unsent`, `exchange` and `batch_text` how it speaks on them, `log` the lanes and outbox, `conversations`, `missed`, `gathered` and `gathering` the read side, `accounts`
 //! users and sessions, `contacts`, `devices` and `pushes` what their names say, `relays` the leases of the outbox, `session` what servers are told
 //! of our sessions, `pool` the deadlines of all that, `turns` how many snapshots are read at once. Statements are text with bound
 //! values (`statement`), because the hot ones are shaped by hand.
@@ -12,6 +12,7 @@ mod contacts;
 mod conversations;
 mod devices;
 mod dialect;
+mod exchange;
 mod gathered;
 mod gathering;
 mod kept;
@@ -38,6 +39,7 @@ use crate::LaneLayout;
 
 pub use connect::{ConnectError, PoolSettings};
 use dialect::Dialect;
+use exchange::Exchange;
 use gathering::Gathering;
 use kept::Kept;
 use pool::Pool;
@@ -59,6 +61,8 @@ pub struct SqlStore {
     gathering: Gathering,
     /// What the write path keeps between its transactions.
     kept: Kept,
+    /// How it speaks on it.
+    exchange: Exchange,
     layout: LaneLayout,
     installation: String,
     statements: Arc<AtomicU64>,

@@ -34,7 +34,7 @@ impl Item {
         }
     }
 
-    fn member(&self) -> MemberId {
+    pub fn member(&self) -> MemberId {
         match self {
             Self::Send { draft, .. } => MemberId { conversation: draft.conversation, user: draft.sender },
             Self::Read { member, .. } => *member,

@@ -26,7 +26,8 @@ use super::{
     view::{CATCH_UP_MAX, Views},
 };
 use crate::{
-    ClientKey, Event, LaneId, Limits, LoggedBatch, LoggedFact, MessageId, ServiceError, UserId, measure,
+    ClientKey, Event, LaneId, Limits, LoggedBatch, LoggedFact, MemberId, MessageId, ServiceError, UserId,
+    measure,
     port::{Bus, Clock, LaneTransaction, Log, Random, StoreError},
     trace::{self, ExportedSpan},
 };
@@ -320,6 +321,7 @@ impl Committer {
     ) -> Result<Decided, StoreError> {
         let now = self.clock.now();
         self.hear_keys();
+        self.look_up(lanes, items).await;
         let mut tx = self.begin(lanes).await?;
         let recent = &self.recent;
         let may_be_known = |sender: UserId, key: &ClientKey| every_key || recent.contains(sender, key);
@@ -383,6 +385,23 @@ impl Committer {
                     self.recent.note(sender, key);
                 }
             }
+        }
+    }
+
+    /// Learns what is not known of the items before their lanes are locked. It belongs to the lanes' known positions, as everything that
+    /// is known: when others have committed since, the lanes are found elsewhere, and what the log tells of is forgotten.
+    async fn look_up(&mut self, lanes: &[LaneId], items: &[Item]) {
+        if self.views.last_positions(lanes).is_none() {
+            return;
+        }
+        let ids: BTreeSet<MemberId> = items.iter().map(Item::member).collect();
+        let unknown = ids.into_iter().filter(|id| self.views.member(*id).is_none()).collect::<Vec<_>>();
+        if unknown.is_empty() {
+            return;
+        }
+        for (head, member) in self.log.look_up(&unknown).await {
+            self.views.learn_head(head);
+            self.views.learn_member(member);
         }
     }
 

@@ -209,6 +209,26 @@ async fn a_batch_that_finds_out_late_that_others_have_committed_comes_again() {
     assert_eq!(behind, [&["here"]; 2], "once after each of the first two that came from elsewhere");
 }
 
+/// It is read without a lock.
+#[tokio::test]
+async fn what_was_looked_up_counts_only_if_nobody_has_committed_since() {
+    let log = FakeLog::new(group(), users(4));
+    let committers = start(&log, &Lifeline::default());
+    let send = async |user: i64, look_ups: u32| {
+        let sent = committers.send(draft(user, "k", &format!("of {user}"))).expect("room").await;
+        assert_eq!(log.look_ups.load(Ordering::Relaxed), look_ups, "of {user}");
+        sent.expect("stored").seq
+    };
+    // How far the lane is has to be known first.
+    assert_eq!(send(1, 0).await, 1);
+    assert_eq!(send(2, 1).await, 2);
+    *log.intruder.lock().expect("a lock") = Some(stored(4, "elsewhere", "there", 3));
+    assert_eq!(send(3, 2).await, 4);
+    let failed: Vec<_> = log.portions().into_iter().filter(|portion| !portion.committed).collect();
+    assert!(matches!(&failed[..], [one] if one.texts == ["of 3"]), "once, when it was too late: {failed:?}");
+    assert_eq!(log.messages().len(), 4);
+}
+
 #[tokio::test]
 async fn a_commit_of_which_nobody_is_told_is_found_by_its_keys() {
     let log = FakeLog::new(group(), users(2));

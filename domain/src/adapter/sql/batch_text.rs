@@ -4,54 +4,19 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use sea_orm::{ConnectionTrait, Value};
+use sea_orm::Value;
 
 use super::{
-    dialect::{Dialect, RowUpdate, lane_number, mysql_number, store_error},
-    pool::Pool,
+    dialect::{RowUpdate, lane_number},
+    exchange::expect_rows,
     rows::{HEAD, head_values, id_value, message_columns, message_values},
-    statement::{Sql, push_hex},
+    statement::push_hex,
 };
 use crate::{Conversation, LaneId, MemberId, Message, Timestamp, port::StoreError};
 
 /// The other columns of a conversation that have no default, and any values for them: MySQL asks for them though the row exists.
 const UNUSED: (&str, &str) =
     ("kind, created_at, lane, title_pos, title_rev, creator_id, request_hash", "0, 0, 0, 0, 0, 0, ''");
-
-/// `ER_DATA_OUT_OF_RANGE`: <https://mariadb.com/kb/en/mariadb-error-code-reference/>
-const OUT_OF_RANGE: u16 = 1690;
-
-/// The server goes no further unless the statement before has found or inserted so many rows (as sessions of sqlx count them, with
-/// `CLIENT_FOUND_ROWS`). MySQL has no statement that fails on a condition, but a sum that overflows does
-/// ([`OUT_OF_RANGE`]), except in `DO`.
-pub(super) fn expect_rows(text: &mut String, rows: usize) {
-    let _ = write!(text, "SET @confab_overflow = {} + (ROW_COUNT() <> {rows});", u64::MAX);
-}
-
-/// Whether a server, and what is in front of it, keep to that.
-pub(super) async fn check_guard(on: &Pool) -> Result<(), StoreError> {
-    let guarded = |rows, then: &str| {
-        let mut text = "UPDATE confab_meta SET epoch = epoch WHERE id = 1;".to_owned();
-        expect_rows(&mut text, rows);
-        text + then
-    };
-    // On one connection.
-    let session = on.begin("BEGIN").await.map_err(store_error)?;
-    let sound = guarded(1, "SET @confab_passed = 1");
-    session.execute_unprepared(&sound).await.map_err(store_error)?;
-    let stops = match session.execute_unprepared(&guarded(2, "SET @confab_passed = 2")).await {
-        Ok(_) => false,
-        Err(error) if mysql_number(&error) == Some(OUT_OF_RANGE) => true,
-        Err(error) => return Err(store_error(error)),
-    };
-    let passed = Sql::new(Dialect::MySql, "SELECT CAST(@confab_passed AS SIGNED)").one(&session).await?;
-    let passed = passed.and_then(|row| row.try_get_by_index::<i64>(0).ok());
-    session.rollback().await.map_err(store_error)?;
-    if stops && passed == Some(1) {
-        return Ok(());
-    }
-    Err(StoreError::Fault("the server goes on where a row is missing".into()))
-}
 
 pub(super) fn insert_messages(text: &mut String, messages: &[Arc<Message>]) -> Result<(), StoreError> {
     if messages.is_empty() {
@@ -134,7 +99,7 @@ pub(super) fn commit(entries: &[(LaneId, i64, Vec<u8>)], now: Timestamp) -> Stri
         push_digits(&mut text, "x'", payload);
         text.push(')');
     }
-    text.push_str(";COMMIT");
+    text.push_str(";COMMIT;");
     text
 }
 

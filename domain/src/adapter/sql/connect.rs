@@ -17,8 +17,8 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     SqlStore,
-    batch_text::check_guard,
     dialect::{Dialect, store_error},
+    exchange::Exchange,
     gathering::Gathering,
     kept::Kept,
     pool::Pool,
@@ -118,9 +118,10 @@ impl SqlStore {
         let (lanes, installation) = check_schema(dialect, &reader, schema_version).await?;
         check_writable(dialect, &writer).await?;
         check_durability(dialect, &writer).await?;
-        if dialect == Dialect::MySql {
-            check_guard(&writer).await?;
-        }
+        let exchange = match dialect {
+            Dialect::MySql => Exchange::of_server(&writer).await?,
+            Dialect::Postgres | Dialect::Sqlite => Exchange::Statements,
+        };
         check_bounds(dialect, &writer, Use::Transactions).await?;
         if dialect != Dialect::Sqlite {
             check_bounds(dialect, &reader, Use::Statements).await?;
@@ -138,6 +139,7 @@ impl SqlStore {
             turns,
             gathering,
             kept,
+            exchange,
             layout,
             installation,
             statements,

@@ -17,6 +17,7 @@ use super::{
         Dialect, MEMBER_PAIRS, MESSAGE_KEYS, MESSAGE_PLACES, Otherwise, commit_error, lane_number,
         statement_rows, store_error,
     },
+    exchange::Exchange,
     kept::{Kept, Line},
     log::read_entries,
     pool::Transaction,
@@ -42,6 +43,7 @@ pub(super) struct SqlTransaction {
     pub line: Line,
     /// Where its connection goes afterwards.
     pub kept: Kept,
+    pub exchange: Exchange,
     pub layout: LaneLayout,
     /// The positions it takes.
     pub positions: Vec<(LaneId, i64)>,
@@ -77,7 +79,8 @@ impl SqlTransaction {
         if let Some(unsent) = &mut self.unsent {
             unsent.push(statements);
         } else if !statements.is_empty() {
-            self.line.connection.execute_unprepared(statements).await.map_err(store_error)?;
+            let text = self.exchange.text(statements);
+            self.line.connection.execute_unprepared(&text).await.map_err(store_error)?;
         }
         Ok(())
     }
@@ -405,6 +408,7 @@ impl LaneTransaction for SqlTransaction {
             match self.unsent.take() {
                 Some(unsent) => unsent.commit(&text, connection).await?,
                 None => {
+                    let text = self.exchange.text(&text);
                     connection.execute_unprepared(&text).await.map_err(commit_error)?;
                 }
             }

@@ -8,26 +8,27 @@ use std::fmt::Write as _;
 use sea_orm::ConnectionTrait;
 
 use super::{
-    batch_text,
     dialect::{lane_number, store_error},
+    exchange::{Exchange, expect_rows},
 };
 use crate::{LaneId, port::StoreError};
 
 pub(super) struct Unsent {
+    exchange: Exchange,
     text: String,
 }
 
 impl Unsent {
     /// `BEGIN`, and the next position of each lane if it still stands where the caller left it.
-    pub fn begin_after(epoch: i64, last: &[(LaneId, i64)]) -> Self {
-        let mut text = "BEGIN;UPDATE log_lane SET pos = pos + 1 WHERE (".to_owned();
+    pub fn begin_after(exchange: Exchange, epoch: i64, last: &[(LaneId, i64)]) -> Self {
+        let mut text = "START TRANSACTION;UPDATE log_lane SET pos = pos + 1 WHERE (".to_owned();
         for (index, (lane, pos)) in last.iter().enumerate() {
             let or = if index > 0 { " OR " } else { "" };
             let _ = write!(text, "{or}(id = {} AND pos = {pos})", lane_number(*lane));
         }
         let _ = write!(text, ") AND (SELECT epoch FROM confab_meta WHERE id = 1) = {epoch};");
-        batch_text::expect_rows(&mut text, last.len());
-        Self { text }
+        expect_rows(&mut text, last.len());
+        Self { exchange, text }
     }
 
     /// Each with a `;` at its end.
@@ -40,14 +41,15 @@ impl Unsent {
         if self.text.is_empty() {
             return Ok(());
         }
-        let sent = on.execute_unprepared(&std::mem::take(&mut self.text)).await;
+        let text = std::mem::take(&mut self.text);
+        let sent = on.execute_unprepared(&self.exchange.text(&text)).await;
         sent.map(drop).map_err(|error| failed(store_error(error)))
     }
 
     /// The rest, and the end of the transaction.
     pub async fn commit(mut self, end: &str, on: &impl ConnectionTrait) -> Result<(), StoreError> {
         self.push(end);
-        let sent = on.execute_unprepared(&self.text).await;
+        let sent = on.execute_unprepared(&self.exchange.text(&self.text)).await;
         sent.map(drop).map_err(|error| match store_error(error) {
             StoreError::Unavailable(source) => StoreError::InDoubt(source),
             error => failed(error),

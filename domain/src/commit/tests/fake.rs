@@ -60,6 +60,10 @@ pub struct FakeLog {
     pub conflicts: AtomicU32,
     /// So many transactions commit and nobody is told.
     pub lost_answers: AtomicU32,
+    /// How often something was looked up.
+    pub look_ups: AtomicU32,
+    /// What another process commits right after that.
+    pub intruder: Mutex<Option<Message>>,
 }
 
 impl FakeLog {
@@ -77,6 +81,8 @@ impl FakeLog {
             panics: AtomicBool::new(false),
             conflicts: AtomicU32::new(0),
             lost_answers: AtomicU32::new(0),
+            look_ups: AtomicU32::new(0),
+            intruder: Mutex::default(),
         })
     }
 
@@ -190,6 +196,22 @@ impl Log for Handle {
     ) -> Result<Option<Box<dyn LaneTransaction>>, StoreError> {
         let [(LANE, last)] = last else { return Ok(None) };
         Ok(Some(Box::new(self.transaction(Some(*last)).await)))
+    }
+
+    async fn look_up(&self, members: &[MemberId]) -> Vec<(Conversation, Member)> {
+        let find = |store: &Store, id| {
+            let MemberId { conversation, .. } = id;
+            Some((store.conversations.get(&conversation)?.clone(), store.members.get(&id)?.clone()))
+        };
+        let found = {
+            let store = self.0.lock();
+            members.iter().filter_map(|id| find(&store, *id)).collect()
+        };
+        self.0.look_ups.fetch_add(1, Ordering::Relaxed);
+        if let Some(message) = self.0.intruder.lock().expect("no test panics with it").take() {
+            self.0.commit_elsewhere(message);
+        }
+        found
     }
 
     async fn heads(&self) -> Result<Heads, StoreError> {
