@@ -40,6 +40,8 @@ pub struct Document {
     valid: AtomicBool,
     /// What its only operation costs, once that is known and does not depend on variables.
     pub fixed_cost: OnceLock<u64>,
+    /// Whether its only operation, a subscription, tells every viewer the same, once that is known.
+    pub shared: OnceLock<bool>,
 }
 
 impl Document {
@@ -151,6 +153,7 @@ impl Documents {
             faults,
             valid: AtomicBool::new(false),
             fixed_cost: OnceLock::new(),
+            shared: OnceLock::new(),
         })
     }
 }

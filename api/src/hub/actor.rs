@@ -199,6 +199,7 @@ impl Actor {
             let _ = request.reply.send(WentLive::Resync);
         } else if request.epoch > self.epoch || !self.positions.covers(&request.seen) {
             // The snapshot was ahead of this task, which will be there in a moment.
+            request.open.outbound.wake();
             self.waiting.push(request);
         } else if !request.seen.covers(&self.recent.after) {
             let _ = request.reply.send(WentLive::ReplayMore);

@@ -5,15 +5,18 @@ use async_graphql::{
     parser::types::{BaseType, ExecutableDocument, OperationDefinition, Selection, SelectionSet, Type},
 };
 
-use crate::{schema::shareable::is_shareable, typesystem::TypeSystem};
+use crate::{document::Document, schema::shareable::is_shareable, typesystem::TypeSystem};
 
 /// For a document that the guard has let through, so its fragments are bounded and without cycles.
-pub(super) fn is_shared(
-    document: &ExecutableDocument,
-    operation: &OperationDefinition,
-    types: &TypeSystem,
-) -> bool {
-    types.subscription().is_some_and(|root| set_is_shared(document, types, root, &operation.selection_set))
+pub(super) fn is_shared(document: &Document, operation: &OperationDefinition, types: &TypeSystem) -> bool {
+    let look = || {
+        let root = types.subscription();
+        root.is_some_and(|root| set_is_shared(&document.parsed, types, root, &operation.selection_set))
+    };
+    match document.parsed.operations.iter().len() {
+        1 => *document.shared.get_or_init(look),
+        _ => look(),
+    }
 }
 
 fn set_is_shared(

@@ -1,6 +1,6 @@
 //! The opening of a subscription: `StreamOpened`, what was missed, then over to the actor, which makes it live.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, pin::pin, sync::Arc, task::Poll};
 
 use async_graphql::{Response, ServerError};
 use axum::extract::ws::Utf8Bytes;
@@ -9,6 +9,7 @@ use domain::{
     model::cursor::ReplayMark,
     port::conversations::{Missed, MissedInConversation},
 };
+use futures_util::poll;
 use tokio::sync::oneshot;
 
 use super::{
@@ -113,7 +114,7 @@ async fn begin(shared: &Shared, open: Arc<Open>, subscription: Subscription) -> 
     let arguments = Arguments::read(&operation.node, &variables, limits.ids_max)?;
     let filter = arguments.filter();
     let plan = Plan {
-        shared: is_shared(&document.parsed, &operation.node, &shared.types),
+        shared: is_shared(&document, &operation.node, &shared.types),
         document: document.clone(),
         operation_name,
         variables,
@@ -259,25 +260,36 @@ impl Opening<'_> {
         if let Some(key) = self.plan.shared_key(0, &item.body)
             && let Some(bytes) = Running::new(self.shared, &self.plan).shared(key, &item).await
         {
-            return Ok(self.open.outbound.next_paced(&self.open.id, bytes, None).await?);
+            return self.put(bytes, None).await;
         }
-        match self.plan.execute_once(self.shared, item).await {
-            Ok(bytes) => Ok(self.open.outbound.next_paced(&self.open.id, bytes, None).await?),
-            Err(errors) => Err(Failure::Refused(errors)),
-        }
+        let bytes = self.plan.execute_once(self.shared, item).await;
+        self.put(bytes.map_err(Failure::Refused)?, None).await
     }
 
     async fn send(&self, item: EventItem) -> Result<(), Failure> {
         let about = about(&item);
-        let bytes = self.plan.execute_once(self.shared, item).await;
+        let bytes = self.wait_for(self.plan.execute_once(self.shared, item)).await;
         self.put(bytes.map_err(Failure::Refused)?, about).await
     }
 
+    /// With all that comes before the subscription is live, in one flush if nothing has to be waited for: `StreamLive` wakes the writer.
     async fn put(&self, bytes: Utf8Bytes, about: Option<About>) -> Result<(), Failure> {
         if self.open.has_ended() {
             return Err(Failure::Gone);
         }
-        Ok(self.open.outbound.next_paced(&self.open.id, bytes, about).await?)
+        Ok(self.open.outbound.place_paced(&self.open.id, bytes, about).await?)
+    }
+
+    /// What takes its time holds up nothing that was put in before.
+    async fn wait_for<T>(&self, something: impl Future<Output = T>) -> T {
+        let mut something = pin!(something);
+        match poll!(&mut something) {
+            Poll::Ready(there) => there,
+            Poll::Pending => {
+                self.open.outbound.wake();
+                something.await
+            }
+        }
     }
 
     async fn resync(&self, missed: &Missed, reason: &'static str) -> Result<(), Failure> {
@@ -316,7 +328,7 @@ impl Opening<'_> {
                 let cursor = self.position(missed, &resume.seen, Some(mark));
                 let body = EventBody::Durable { event: Arc::new(event.event), as_seen: event.as_seen };
                 let item = EventItem { cursor, body };
-                match self.told(&mut running, epoch, &item).await {
+                match self.wait_for(self.told(&mut running, epoch, &item)).await {
                     Some(bytes) => self.put(bytes, about(&item)).await?,
                     None => self.send(item).await?,
                 }
@@ -346,6 +358,10 @@ impl Opening<'_> {
             reply,
         };
         let _ = self.shared.commands.send(Command::GoLive(Box::new(request)));
-        went.await.map_err(|_| Failure::Gone)
+        let went = went.await.map_err(|_| Failure::Gone)?;
+        if !matches!(went, WentLive::Yes) {
+            self.open.outbound.wake();
+        }
+        Ok(went)
     }
 }

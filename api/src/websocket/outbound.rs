@@ -55,9 +55,21 @@ impl Outbound {
         payload: Utf8Bytes,
         about: Option<About>,
     ) -> Result<(), Closed> {
+        self.place_paced(operation_id, payload, about).await?;
+        self.wake();
+        Ok(())
+    }
+
+    /// The same, and leaves it to the caller to [`Self::wake`] the writer: what comes right behind may go in the same flush.
+    pub async fn place_paced(
+        &self,
+        operation_id: &Arc<str>,
+        payload: Utf8Bytes,
+        about: Option<About>,
+    ) -> Result<(), Closed> {
         let payload = Payload::Ready(payload);
         let slot = Slot::Next { id: Arc::clone(operation_id), payload, about };
-        self.queue.push_paced(slot, self.queue.messages_max / 2, self.queue.bytes_max / 2).await
+        self.queue.place_paced(slot, self.queue.messages_max / 2, self.queue.bytes_max / 2).await
     }
 
     /// Ends an operation that could not be run: request errors, each with its code.
@@ -90,7 +102,7 @@ impl Outbound {
     pub(super) async fn answer<P>(&self, operation_id: &Arc<str>, payload: Utf8Bytes, permit: P) {
         let payload = Payload::Ready(payload);
         let slot = Slot::Next { id: Arc::clone(operation_id), payload, about: None };
-        let pushed = self.queue.push_paced(slot, self.queue.messages_max, self.queue.bytes_max).await;
+        let pushed = self.queue.place_paced(slot, self.queue.messages_max, self.queue.bytes_max).await;
         drop(permit);
         if pushed.is_ok() {
             self.complete(operation_id);

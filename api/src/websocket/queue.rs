@@ -149,13 +149,18 @@ impl Queue {
 
     /// Keeps what ends a subscription, unless the subscription has ended already.
     pub(super) fn attach(&self, id: &Arc<str>, subscription: Box<dyn Watched>) {
-        let ended = match self.state().operations.get_mut(id) {
+        let mut state = self.state();
+        let ended = match state.operations.get_mut(id) {
             Some(active) => active.subscription.replace(subscription),
             None => Some(subscription),
         };
+        let waits = !state.slots.is_empty();
+        drop(state);
         drop(ended);
         // Events that came sooner wait for it.
-        self.changed.notify_one();
+        if waits {
+            self.changed.notify_one();
+        }
     }
 
     /// Forgets an operation. What it returns must be dropped without a lock held: the hub has locks of its own.
@@ -204,7 +209,8 @@ impl Queue {
         Ok(())
     }
 
-    pub(super) async fn push_paced(
+    /// Waits for room, and takes a place without waking the writer unless room has to be made.
+    pub(super) async fn place_paced(
         &self,
         slot: Slot,
         messages_max: usize,
@@ -219,13 +225,12 @@ impl Queue {
                 }
                 if state.has_room(&slot, messages_max, bytes_max) {
                     state.put(slot);
-                    break;
+                    return Ok(());
                 }
             }
+            self.changed.notify_one();
             room.await;
         }
-        self.changed.notify_one();
-        Ok(())
     }
 
     /// Puts what an operation gets instead into the place at the front.

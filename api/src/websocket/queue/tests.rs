@@ -1,4 +1,4 @@
-//! The last look at an event before it is written.
+//! The last look at an event before it is written, and when a writer is woken.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -82,4 +82,20 @@ fn a_queue_that_is_to_close_waits_for_no_event() {
     watch(&queue, &id, 0);
     queue.close_when_empty(SLOW_READER);
     assert_eq!(taken(&queue), "closing");
+}
+
+#[test]
+fn who_places_wakes_the_writer_only_to_make_room() {
+    let (queue, id) = queue(&[]);
+    let woken = || queue.changed.notified().now_or_never().is_some();
+    let slot = || Slot::Next { id: id.clone(), payload: Payload::Ready("{}".into()), about: None };
+    for _ in 0..2 {
+        assert_eq!(queue.place_paced(slot(), 2, 4096).now_or_never(), Some(Ok(())));
+        assert!(!woken(), "what comes right behind may go with it");
+    }
+    let mut third = Box::pin(queue.place_paced(slot(), 2, 4096));
+    assert_eq!((&mut third).now_or_never(), None, "there is no room");
+    assert!(woken());
+    assert_eq!(taken(&queue).matches("\"next\"").count(), 2);
+    assert_eq!((&mut third).now_or_never(), Some(Ok(())));
 }
