@@ -20,7 +20,7 @@ use crate::{
     database::{Bench, SignedIn, random},
     fan_out::{Bare, Board, key_of, own_thread},
     fleet::{Fleet, from_environment},
-    measure::{Round, Stopwatch, histogram},
+    measure::{Round, Stopwatch, histogram, micros},
     report::{Report, Target},
     sockets::subscribe_all,
     write::BODY,
@@ -35,6 +35,8 @@ const EVENT_BYTES: usize = 700;
 /// warm, which says nothing of the size of a group.
 const PAUSE: Duration = Duration::from_millis(50);
 const RECEIVED_WITHIN: Duration = Duration::from_secs(30);
+/// How long nothing is sent, to see what Redis does by itself: its own timer, heartbeats, presence.
+const QUIET: Duration = Duration::from_secs(2);
 
 struct Load {
     bench: Arc<Bench>,
@@ -51,6 +53,7 @@ struct Load {
 struct Effort {
     rows: u64,
     redis_micros: u64,
+    span: Duration,
 }
 
 pub async fn b4(bench: &Arc<Bench>, rounds: usize, online: usize) -> Report {
@@ -86,10 +89,12 @@ pub async fn b4(bench: &Arc<Bench>, rounds: usize, online: usize) -> Report {
     };
     let (mut large_effort, mut small_effort) = (Vec::new(), Vec::new());
     let (mut large_acks, mut small_acks) = (Vec::new(), Vec::new());
+    let mut quiet = Vec::new();
     for round in 0..rounds {
         let first = round * EVENTS;
         report
             .calibration("bare loopback sends, to the last", calibrate(&raw, &mut bare, first, online).await);
+        quiet.push(load.quiet().await);
         let (last, ack, effort) = load.run(large, first, load.online).await;
         println!("round {round}: {last:?}");
         report.measured("sendMessage, to the last recipient", last);
@@ -115,11 +120,18 @@ pub async fn b4(bench: &Arc<Bench>, rounds: usize, online: usize) -> Report {
     ));
     for (name, efforts) in [("10,000", &large_effort), ("10", &small_effort)] {
         let rows: Vec<String> = efforts.iter().map(|effort| per_event(effort.rows)).collect();
-        let micros: Vec<String> = efforts.iter().map(|effort| per_event(effort.redis_micros)).collect();
+        let redis: Vec<String> = efforts.iter().map(|effort| per_event(effort.redis_micros)).collect();
+        let own = efforts.iter().zip(&quiet).map(|(effort, quiet)| {
+            // What it takes in as long a time without any message.
+            let beside = Duration::from_micros(quiet.redis_micros)
+                .mul_f64(effort.span.as_secs_f64() / quiet.span.as_secs_f64());
+            per_event(effort.redis_micros.saturating_sub(micros(beside)))
+        });
         report.note(format!(
-            "Group of {name}: SQL rows written a message {}; Redis CPU µs a message {} (reach 300).",
+            "Group of {name}: SQL rows written a message {}; Redis CPU µs a message {} (reach 300), and {} without what Redis takes in that time anyway.",
             rows.join(", "),
-            micros.join(", ")
+            redis.join(", "),
+            own.collect::<Vec<_>>().join(", ")
         ));
     }
     report.target(Target { reach: 2.0, dream: Some(1.4), p99_millis: None });
@@ -153,7 +165,7 @@ impl Load {
         first: usize,
         recipients: u32,
     ) -> (Round, Round, Effort) {
-        let before = self.effort().await;
+        let (before, begun) = (self.effort().await, Instant::now());
         let watch = Stopwatch::start(self.fleet.processes());
         let acks = Stopwatch::start(Some("mariadbd"));
         let (mut last, mut acked) = (histogram(), histogram());
@@ -177,14 +189,20 @@ impl Load {
         let rounds = (watch.stop(EVENTS, &last), acks.stop(EVENTS, &acked));
         // Late repeats, and what is written a little later.
         sleep(Duration::from_millis(500)).await;
-        let after = self.effort().await;
+        let effort = before.until(self.effort().await, begun.elapsed());
         let exact = (first..first + EVENTS).all(|number| self.board.receipts(number) == recipients);
         assert!(exact, "each member, and nobody else, gets each message once");
-        let effort =
-            Effort { rows: after.rows - before.rows, redis_micros: after.redis_micros - before.redis_micros };
         (rounds.0, rounds.1, effort)
     }
 
+    /// While nothing is sent.
+    async fn quiet(&self) -> Effort {
+        let (before, begun) = (self.effort().await, Instant::now());
+        sleep(QUIET).await;
+        before.until(self.effort().await, begun.elapsed())
+    }
+
+    /// Since the servers started.
     async fn effort(&self) -> Effort {
         // MariaDB has no longer the counters of InnoDB's rows.
         let sql =
@@ -194,7 +212,14 @@ impl Load {
         let count = |row: &sea_orm::QueryResult| row.try_get_by_index::<String>(1).ok()?.parse::<u64>().ok();
         assert_eq!(found.len(), 3, "the server has these counters");
         let rows = found.iter().filter_map(count).sum();
-        Effort { rows, redis_micros: cpu_of_redis().await.expect("Redis counts") }
+        let redis_micros = cpu_of_redis().await.expect("Redis counts");
+        Effort { rows, redis_micros, span: Duration::ZERO }
+    }
+}
+
+impl Effort {
+    fn until(&self, later: Self, span: Duration) -> Self {
+        Self { rows: later.rows - self.rows, redis_micros: later.redis_micros - self.redis_micros, span }
     }
 }
 
