@@ -189,7 +189,7 @@ impl Load {
         let rounds = (watch.stop(EVENTS, &last), acks.stop(EVENTS, &acked));
         // Late repeats, and what is written a little later.
         sleep(Duration::from_millis(500)).await;
-        let effort = before.until(self.effort().await, begun.elapsed());
+        let effort = before.until(&self.effort().await, begun.elapsed());
         let exact = (first..first + EVENTS).all(|number| self.board.receipts(number) == recipients);
         assert!(exact, "each member, and nobody else, gets each message once");
         (rounds.0, rounds.1, effort)
@@ -199,7 +199,7 @@ impl Load {
     async fn quiet(&self) -> Effort {
         let (before, begun) = (self.effort().await, Instant::now());
         sleep(QUIET).await;
-        before.until(self.effort().await, begun.elapsed())
+        before.until(&self.effort().await, begun.elapsed())
     }
 
     /// Since the servers started.
@@ -218,7 +218,7 @@ impl Load {
 }
 
 impl Effort {
-    fn until(&self, later: Self, span: Duration) -> Self {
+    fn until(&self, later: &Self, span: Duration) -> Self {
         Self { rows: later.rows - self.rows, redis_micros: later.redis_micros - self.redis_micros, span }
     }
 }

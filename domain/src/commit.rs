@@ -2,16 +2,19 @@
 //!
 //! `change` runs one change in a transaction of its own. Sends and read positions wait in a `queue` until a `committer` takes
 //! what is there into one transaction; `batch` decides what that does, from what the `view` of the lanes knows already.
-//! `marks` holds back read positions that come too often, `recent_keys` knows a retry when it comes. `ids` gives out Snowflakes.
-//! Every transaction ends with one outbox row that names its facts, and one publish on the bus.
+//! `marks` holds back read positions that come too often, `recent_keys` knows a retry when it comes, `offences` who spoils batches.
+//! `ids` gives out Snowflakes, `spans` is for traces. Every transaction ends with one outbox row that names its facts, and one publish
+//! on the bus.
 
 mod batch;
 mod change;
 mod committer;
 mod ids;
 mod marks;
+mod offences;
 mod queue;
 mod recent_keys;
+mod spans;
 #[cfg(test)]
 mod tests;
 mod view;

@@ -74,6 +74,12 @@ impl SqlStore {
         self.writer.raw()
     }
 
+    /// As with MySQL, which has no blocks ([`Exchange`]): for tests, where there is `MariaDB` alone.
+    #[must_use]
+    pub fn without_blocks(self) -> Self {
+        Self { exchange: Exchange::Statements, ..self }
+    }
+
     /// How many statements were sent since it was opened, for those who promise to send few.
     pub fn statements(&self) -> u64 {
         self.statements.load(Ordering::Relaxed)

@@ -4,9 +4,8 @@
 //! sake is tried again with fresh look-ups, then halved until the item stands alone.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
-    time::Duration,
 };
 
 use tokio::{
@@ -20,21 +19,20 @@ use super::{
     batch::{self, Answer, Decided, Item},
     facts_of,
     marks::Marks,
+    offences::Offences,
     publish,
     queue::{Inner, Reply, Waiting, Work, answer, queue_full},
     recent_keys::RecentKeys,
+    spans,
     view::{CATCH_UP_MAX, Views},
 };
 use crate::{
     ClientKey, Event, LaneId, Limits, LoggedBatch, LoggedFact, MemberId, MessageId, ServiceError, UserId,
     measure,
     port::{Bus, Clock, LaneTransaction, Log, Random, StoreError},
-    trace::{self, ExportedSpan},
+    trace::ExportedSpan,
 };
 
-/// A sender whose keys spoil this many batches within [`OFFENCE_WINDOW`] is committed alone for the rest of it.
-const OFFENCES_MAX: u32 = 3;
-const OFFENCE_WINDOW: Duration = Duration::from_mins(1);
 /// From the reply to the written answer: the call, and the connection it came by.
 const ANSWER_STEPS: u32 = 2;
 
@@ -60,7 +58,7 @@ pub(super) struct Committer {
     unpublished: Vec<(LaneId, i64, Vec<Event>)>,
     views: Views,
     marks: Marks,
-    offences: HashMap<UserId, (u32, Instant)>,
+    offences: Offences,
 }
 
 impl Committer {
@@ -84,7 +82,7 @@ impl Committer {
             unpublished: Vec::new(),
             views: Views::new(setup.log.layout()),
             marks: Marks::default(),
-            offences: HashMap::new(),
+            offences: Offences::default(),
         }
     }
 
@@ -172,12 +170,9 @@ impl Committer {
 
     /// Commits a batch; senders who spoiled earlier ones are committed alone, after the others.
     async fn commit_all(&mut self, batch: Vec<Waiting>) {
-        let now = Instant::now();
-        self.offences.retain(|_, (_, since)| now.duration_since(*since) < OFFENCE_WINDOW);
+        self.offences.expire(Instant::now());
         let offends = |waiting: &Waiting| match &waiting.work {
-            Work::Send(draft) => {
-                self.offences.get(&draft.sender).is_some_and(|(count, _)| *count >= OFFENCES_MAX)
-            }
+            Work::Send(draft) => self.offences.are_many(draft.sender),
             Work::Read { .. } => false,
         };
         let (side, main): (Vec<_>, Vec<_>) = batch.into_iter().partition(offends);
@@ -189,7 +184,7 @@ impl Committer {
                 continue;
             }
             let begun = Instant::now();
-            let spans = spans_of(&part);
+            let spans = spans::of(&part);
             let committed = self.commit_part(&part, &spans).await;
             let outcome = if committed.is_ok() { "ok" } else { "failed" };
             measure::count(measure::COMMITS, &[("outcome", outcome)], 1);
@@ -197,7 +192,7 @@ impl Committer {
             measure::latency(measure::COMMIT_SECONDS, &[], begun);
             match committed {
                 Ok(answers) => {
-                    self.tell(spans, &answers);
+                    spans::tell(spans, &answers, &self.views);
                     self.settle_all(part.into_iter().zip(answers.into_iter().map(Ok)).collect());
                     // Whoever sent is answered first: thousands may be there to be told, on the same cores.
                     for _ in 0..ANSWER_STEPS {
@@ -208,14 +203,14 @@ impl Committer {
                     }
                 }
                 Err(StoreError::Duplicate(_) | StoreError::Fault(_)) if part.len() > 1 => {
-                    fail(&spans, "retried");
+                    spans::fail(&spans, "retried");
                     let second = part.split_off(part.len() / 2);
                     parts.push(second);
                     parts.push(part);
                 }
                 Err(error) => {
                     let error = ServiceError::from(error);
-                    fail(&spans, error.code().name());
+                    spans::fail(&spans, error.code().name());
                     tracing::warn!(
                         items = part.len(),
                         error = &error as &dyn std::error::Error,
@@ -247,7 +242,7 @@ impl Committer {
                 Ok(decided) => {
                     // Of a commit in doubt the known keys may be those that it left behind.
                     if spoiled && !in_doubt {
-                        self.note_offences(&decided.known_keys);
+                        self.offences.note(&decided.known_keys);
                     }
                     return Ok(decided.answers);
                 }
@@ -270,20 +265,6 @@ impl Committer {
                     spoiled = true;
                 }
                 Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Ends the spans with what became of them.
-    fn tell(&self, spans: Vec<ExportedSpan>, answers: &[Answer]) {
-        for (span, answer) in spans.into_iter().zip(answers) {
-            match answer {
-                Answer::Message(message) => {
-                    span.record("confab.lane", self.views.lane_of(message.conversation).0);
-                    span.record("confab.pos", message.pos);
-                }
-                Answer::Refused(refusal) => span.fail(refusal.code().name()),
-                Answer::Read(_) => {}
             }
         }
     }
@@ -425,32 +406,6 @@ impl Committer {
             self.views.catch_up(*lane, stands, &missed);
         }
         Ok(tx)
-    }
-
-    fn note_offences(&mut self, known: &[(UserId, ClientKey)]) {
-        for (user, _) in known {
-            let (count, _) = self.offences.entry(*user).or_insert((0, Instant::now()));
-            *count += 1;
-        }
-    }
-}
-
-/// A span for each request that rides in the transaction, each in its own trace: no one of them is the parent of the others. The
-/// place in the log tells which rode together. Empty where no spans are exported.
-fn spans_of(part: &[Waiting]) -> Vec<ExportedSpan> {
-    if !trace::is_exported() {
-        return Vec::new();
-    }
-    let traces = part.iter().map(|waiting| match &waiting.work {
-        Work::Send(draft) => draft.trace,
-        Work::Read { .. } => None,
-    });
-    traces.map(|trace| ExportedSpan::part_of(trace, || trace::commit(part.len()))).collect()
-}
-
-fn fail(spans: &[ExportedSpan], error: &'static str) {
-    for span in spans {
-        span.fail(error);
     }
 }
 

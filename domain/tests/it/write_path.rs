@@ -14,6 +14,7 @@ use domain::{
     },
 };
 use futures_util::future::join_all;
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 
 use crate::{
     harness::{Kind, database, group, key, random_number, send, text, title},
@@ -253,4 +254,8 @@ async fn a_first_send_into_a_conversation_takes_mariadb_two_statements_and_the_n
         }
     }
     assert_eq!(fewest, [2, 1]);
+    // One of the two is the batch, as a block, which is answered once.
+    let blocks = Statement::from_string(DbBackend::MySql, "SHOW GLOBAL STATUS LIKE 'Com_compound_sql'");
+    let row = db.store.connection().query_one_raw(blocks).await.expect("reads").expect("a row");
+    assert_ne!(row.try_get_by_index::<String>(1).expect("a count"), "0");
 }
