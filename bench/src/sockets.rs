@@ -21,7 +21,7 @@ use tokio::{
 /// Addresses that clients come from. Of one address alone, some thousand sockets take so many of its 28,000 ports that the kernel spends
 /// a core on finding free ones.
 const ADDRESSES: u8 = 200;
-/// Enough that a node always has some to go on with: clients that lost their node wait for nobody.
+/// Clients that lost their node all come back at once; these are enough that a node always has some to go on with.
 pub const CONNECTING_AT_ONCE: usize = 256;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Events of about 500 bytes, some at a time.

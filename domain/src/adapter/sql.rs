@@ -74,7 +74,12 @@ impl SqlStore {
         self.writer.raw()
     }
 
-    /// As with MySQL, which has no blocks ([`Exchange`]): for tests, where there is `MariaDB` alone.
+    /// Whether batches travel as blocks, which are answered once ([`Exchange`]).
+    pub fn has_blocks(&self) -> bool {
+        self.exchange == Exchange::Block
+    }
+
+    /// As with MySQL, which has none: for tests, where there is `MariaDB` alone.
     #[must_use]
     pub fn without_blocks(self) -> Self {
         Self { exchange: Exchange::Statements, ..self }

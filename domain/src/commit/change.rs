@@ -23,7 +23,8 @@ pub trait Change: Send + 'static {
 }
 
 /// What a change did. Committed also where it found itself done already: InnoDB shows what another has committed before that is on
-/// disk, and only a commit of its own, whose flush covers what was before, lets the answer promise it.
+/// disk, and only a commit of its own, whose flush covers what was before, lets the answer promise it. A read position that stands and a direct
+/// conversation that is there are answered without one: whoever asks again makes them anew.
 pub struct Changed<T> {
     pub events: Vec<Event>,
     pub output: T,

@@ -369,18 +369,16 @@ impl Committer {
         }
     }
 
-    /// Learns what is not known of the items before their lanes are locked. It belongs to the lanes' known positions, as everything that
-    /// is known: when others have committed since, the lanes are found elsewhere, and what the log tells of is forgotten.
+    /// Learns what is not known of the items before their lanes are locked, as it was at the lanes' known positions: when others have
+    /// committed since, the lanes are found elsewhere, and what the log tells of is forgotten with the rest.
     async fn look_up(&mut self, lanes: &[LaneId], items: &[Item]) {
-        if self.views.last_positions(lanes).is_none() {
-            return;
-        }
+        let Some((epoch, last)) = self.views.last_positions(lanes) else { return };
         let ids: BTreeSet<MemberId> = items.iter().map(Item::member).collect();
         let unknown = ids.into_iter().filter(|id| self.views.member(*id).is_none()).collect::<Vec<_>>();
         if unknown.is_empty() {
             return;
         }
-        for (head, member) in self.log.look_up(&unknown).await {
+        for (head, member) in self.log.look_up(epoch, &last, &unknown).await {
             self.views.learn_head(head);
             self.views.learn_member(member);
         }

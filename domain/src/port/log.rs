@@ -55,9 +55,14 @@ pub trait Log: Send + Sync {
         last: &[(LaneId, i64)],
     ) -> Result<Option<Box<dyn LaneTransaction>>, StoreError>;
 
-    /// Heads and memberships as they are committed, without a lock: whoever then begins after the positions that it knew
-    /// ([`Log::begin_after`]) knows that they are still so. Those that do not exist are left out, and all where it would be no gain.
-    async fn look_up(&self, _members: &[MemberId]) -> Vec<(Conversation, Member)> {
+    /// Heads and memberships as they were when the lanes stood at these positions of this epoch, read without a lock: who then begins after the
+    /// same ([`Log::begin_after`]) knows that they are still so. Whatever is not found at them is left out; an adapter that gains nothing by it finds nothing.
+    async fn look_up(
+        &self,
+        _epoch: i64,
+        _last: &[(LaneId, i64)],
+        _members: &[MemberId],
+    ) -> Vec<(Conversation, Member)> {
         Vec::new()
     }
 

@@ -24,8 +24,8 @@ use crate::{
 };
 
 /// In this order: with statistics of when there were few conversations, `MariaDB` would read all of them.
-const HEADS_OF_MEMBERS: &str = " FROM member m FORCE INDEX (PRIMARY) STRAIGHT_JOIN conversation c ON c.id = m.conversation_id \
-    WHERE (m.conversation_id, m.user_id) IN ";
+const AT_POSITIONS: &str = ", l.id, l.pos, e.epoch FROM member m FORCE INDEX (PRIMARY) STRAIGHT_JOIN conversation c ON c.id = m.conversation_id \
+    STRAIGHT_JOIN log_lane l ON l.id = c.lane STRAIGHT_JOIN confab_meta e ON e.id = 1 WHERE (m.conversation_id, m.user_id) IN ";
 
 /// How often a lease is tried when other processes take the same machine number.
 const LEASE_ATTEMPTS_MAX: u32 = 64;
@@ -106,20 +106,35 @@ impl Log for SqlStore {
         Ok(Some(Box::new(self.transaction(Line::new(transaction), positions, None))))
     }
 
-    async fn look_up(&self, members: &[MemberId]) -> Vec<(Conversation, Member)> {
+    /// In one exchange, so that all of a batch whose conversations are not known yet takes two, and only one while its lanes are locked.
+    /// The positions come from the same statement, and so from the same moment: whatever answers it, perhaps a replica behind a proxy that
+    /// is not as far, tells no more than what was so at them.
+    async fn look_up(
+        &self,
+        epoch: i64,
+        last: &[(LaneId, i64)],
+        members: &[MemberId],
+    ) -> Vec<(Conversation, Member)> {
         // Elsewhere than with MySQL and `MariaDB` none is kept, and reading under the lock costs no more.
         let Some(line) = self.kept.take() else { return Vec::new() };
         let pairs = members.iter().map(|id| [id_value(id.conversation), id.user.0.into()]);
         let select = Sql::new(self.dialect, "SELECT ").push(CONVERSATION).push(", ").push(MEMBER);
-        let rows = select.push(HEADS_OF_MEMBERS).tuples(pairs).all(&line.connection).await;
-        // A connection that broke is let go; whoever locks the lanes reads what is missing.
-        let Ok(rows) = rows else { return Vec::new() };
-        self.kept.put(line);
-        let both = |row| {
-            let mut row = Row::new(row);
-            Some((row.conversation().ok()?, row.member().ok()?))
+        let rows = match select.push(AT_POSITIONS).tuples(pairs).all(&line.connection).await {
+            Ok(rows) => rows,
+            // The connection is let go; whoever locks the lanes reads what is missing.
+            Err(error) => {
+                tracing::debug!(error = %error, "nothing was looked up before the lock");
+                return Vec::new();
+            }
         };
-        rows.iter().filter_map(both).collect()
+        self.kept.put(line);
+        let at_them = |row| {
+            let mut row = Row::new(row);
+            let both = (row.conversation().ok()?, row.member().ok()?);
+            let stood = (LaneId(row.get::<i16>().ok()?.cast_unsigned()), row.get::<i64>().ok()?);
+            (last.contains(&stood) && row.get::<i64>().ok()? == epoch).then_some(both)
+        };
+        rows.iter().filter_map(at_them).collect()
     }
 
     async fn heads(&self) -> Result<Heads, StoreError> {

@@ -198,13 +198,19 @@ impl Log for Handle {
         Ok(Some(Box::new(self.transaction(Some(*last)).await)))
     }
 
-    async fn look_up(&self, members: &[MemberId]) -> Vec<(Conversation, Member)> {
+    async fn look_up(
+        &self,
+        _: i64,
+        last: &[(LaneId, i64)],
+        members: &[MemberId],
+    ) -> Vec<(Conversation, Member)> {
         let find = |store: &Store, id| {
             let MemberId { conversation, .. } = id;
             Some((store.conversations.get(&conversation)?.clone(), store.members.get(&id)?.clone()))
         };
         let found = {
             let store = self.0.lock();
+            let members = if *last == [(LANE, store.pos)] { members } else { &[] };
             members.iter().filter_map(|id| find(&store, *id)).collect()
         };
         self.0.look_ups.fetch_add(1, Ordering::Relaxed);
