@@ -69,7 +69,7 @@ impl Outbound {
     ) -> Result<(), Closed> {
         let payload = Payload::Ready(payload);
         let slot = Slot::Next { id: Arc::clone(operation_id), payload, about };
-        self.queue.place_paced(slot, self.queue.messages_max / 2, self.queue.bytes_max / 2).await
+        self.queue.place_paced([slot], self.queue.messages_max / 2, self.queue.bytes_max / 2).await
     }
 
     /// Ends an operation that could not be run: request errors, each with its code.
@@ -100,13 +100,12 @@ impl Outbound {
 
     /// The answer to a query or mutation, and its end. The permit is given back once the answer is in the queue.
     pub(super) async fn answer<P>(&self, operation_id: &Arc<str>, payload: Utf8Bytes, permit: P) {
-        let payload = Payload::Ready(payload);
-        let slot = Slot::Next { id: Arc::clone(operation_id), payload, about: None };
-        let pushed = self.queue.place_paced(slot, self.queue.messages_max, self.queue.bytes_max).await;
+        let (payload, id) = (Payload::Ready(payload), Arc::clone(operation_id));
+        // Together: where the answer has taken the last of the room, its end would be one too many.
+        let both = [Slot::Next { id: id.clone(), payload, about: None }, Slot::Complete { id }];
+        let _ = self.queue.place_paced(both, self.queue.messages_max, self.queue.bytes_max).await;
         drop(permit);
-        if pushed.is_ok() {
-            self.complete(operation_id);
-        }
+        self.wake();
     }
 }
 

@@ -209,10 +209,10 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for room, and takes a place without waking the writer unless room has to be made.
-    pub(super) async fn place_paced(
+    /// Waits for room for the first, and takes their places together, without waking the writer unless room has to be made.
+    pub(super) async fn place_paced<const N: usize>(
         &self,
-        slot: Slot,
+        slots: [Slot; N],
         messages_max: usize,
         bytes_max: usize,
     ) -> Result<(), Closed> {
@@ -223,8 +223,8 @@ impl Queue {
                 if state.closing.is_some() {
                     return Err(Closed);
                 }
-                if state.has_room(&slot, messages_max, bytes_max) {
-                    state.put(slot);
+                if slots.first().is_none_or(|first| state.has_room(first, messages_max, bytes_max)) {
+                    slots.into_iter().for_each(|slot| state.put(slot));
                     return Ok(());
                 }
             }

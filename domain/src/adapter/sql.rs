@@ -74,7 +74,7 @@ impl SqlStore {
         self.writer.raw()
     }
 
-    /// Whether batches travel as blocks, which are answered once ([`Exchange`]).
+    /// Whether batches travel as blocks, which are answered once.
     pub fn has_blocks(&self) -> bool {
         self.exchange == Exchange::Block
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use domain::ConversationId;
 use futures_util::FutureExt;
 
-use super::*;
+use super::{super::Outbound, *};
 
 /// Hides what is older than its `rev`; 0 while it cannot tell.
 struct Membership(Arc<AtomicI32>);
@@ -90,12 +90,26 @@ fn who_places_wakes_the_writer_only_to_make_room() {
     let woken = || queue.changed.notified().now_or_never().is_some();
     let slot = || Slot::Next { id: id.clone(), payload: Payload::Ready("{}".into()), about: None };
     for _ in 0..2 {
-        assert_eq!(queue.place_paced(slot(), 2, 4096).now_or_never(), Some(Ok(())));
+        assert_eq!(queue.place_paced([slot()], 2, 4096).now_or_never(), Some(Ok(())));
         assert!(!woken(), "what comes right behind may go with it");
     }
-    let mut third = Box::pin(queue.place_paced(slot(), 2, 4096));
+    let mut third = Box::pin(queue.place_paced([slot()], 2, 4096));
     assert_eq!((&mut third).now_or_never(), None, "there is no room");
     assert!(woken());
     assert_eq!(taken(&queue).matches("\"next\"").count(), 2);
     assert_eq!((&mut third).now_or_never(), Some(Ok(())));
+}
+
+#[test]
+fn an_answer_that_takes_all_room_keeps_its_end() {
+    for (messages_max, bytes_max) in [(1, 4096), (16, 8)] {
+        let queue = Arc::new(Queue::new(messages_max, bytes_max));
+        let id: Arc<str> = "1".into();
+        queue.open(&id, None, None);
+        let outbound = Outbound { queue: queue.clone() };
+        let answer: Utf8Bytes = "{\"data\":{\"node\":null}}".into();
+        assert_eq!(outbound.answer(&id, answer, ()).now_or_never(), Some(()));
+        let all = taken(&queue);
+        assert!(all.contains("\"next\"") && all.ends_with("\"complete\"}"), "{all}");
+    }
 }
