@@ -224,7 +224,9 @@ impl Queue {
                     return Err(Closed);
                 }
                 if slots.first().is_none_or(|first| state.has_room(first, messages_max, bytes_max)) {
-                    slots.into_iter().for_each(|slot| state.put(slot));
+                    for slot in slots {
+                        state.put(slot);
+                    }
                     return Ok(());
                 }
             }
