@@ -74,6 +74,11 @@ impl Document {
         }
     }
 
+    /// Whether it has one operation alone, of which something may be kept with the document.
+    pub fn is_single(&self) -> bool {
+        self.parsed.operations.iter().len() == 1
+    }
+
     /// Whether an operation has a certain field at its root, through fragments too.
     pub fn has_root_field(&self, operation: &OperationDefinition, field: &str) -> bool {
         let mut sets = vec![&operation.selection_set.node];

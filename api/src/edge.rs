@@ -254,7 +254,7 @@ impl Edge {
 
     fn count(&self, document: &Document, operation: &OperationDefinition, variables: &Variables) -> u64 {
         let Counted { cost, is_fixed } = cost(self.documents.types(), &document.parsed, operation, variables);
-        if is_fixed && document.parsed.operations.iter().len() == 1 {
+        if is_fixed && document.is_single() {
             document.fixed_cost.get_or_init(|| cost);
         }
         cost

@@ -13,10 +13,7 @@ pub(super) fn is_shared(document: &Document, operation: &OperationDefinition, ty
         let root = types.subscription();
         root.is_some_and(|root| set_is_shared(&document.parsed, types, root, &operation.selection_set))
     };
-    match document.parsed.operations.iter().len() {
-        1 => *document.shared.get_or_init(look),
-        _ => look(),
-    }
+    if document.is_single() { *document.shared.get_or_init(look) } else { look() }
 }
 
 fn set_is_shared(

@@ -78,11 +78,6 @@ impl Outbound {
         let _ = self.queue.push(Slot::Error { id: Arc::clone(operation_id), errors });
     }
 
-    /// Ends an operation after what was put in before.
-    pub fn complete(&self, operation_id: &Arc<str>) {
-        let _ = self.queue.push(Slot::Complete { id: Arc::clone(operation_id) });
-    }
-
     /// Closes the socket now; what waits is dropped. Codes are those of the module `close`.
     pub fn close(&self, code: u16, reason: &'static str) {
         self.queue.close_now(Close { code, reason });

@@ -372,12 +372,13 @@ impl Committer {
     /// Learns what is not known of the items before their lanes are locked, as it was at the lanes' known positions: when others have
     /// committed since, the lanes are found elsewhere, and what the log tells of is forgotten with the rest.
     async fn look_up(&mut self, lanes: &[LaneId], items: &[Item]) {
-        let Some((epoch, last)) = self.views.last_positions(lanes) else { return };
-        let ids: BTreeSet<MemberId> = items.iter().map(Item::member).collect();
-        let unknown = ids.into_iter().filter(|id| self.views.member(*id).is_none()).collect::<Vec<_>>();
+        let members = items.iter().map(Item::member);
+        let unknown: BTreeSet<MemberId> = members.filter(|id| self.views.member(*id).is_none()).collect();
         if unknown.is_empty() {
             return;
         }
+        let Some((epoch, last)) = self.views.last_positions(lanes) else { return };
+        let unknown: Vec<MemberId> = unknown.into_iter().collect();
         for (head, member) in self.log.look_up(epoch, &last, &unknown).await {
             self.views.learn_head(head);
             self.views.learn_member(member);

@@ -59,12 +59,10 @@ pub trait Log: Send + Sync {
     /// same ([`Log::begin_after`]) knows that they are still so. Whatever is not found at them is left out; an adapter that gains nothing by it finds nothing.
     async fn look_up(
         &self,
-        _epoch: i64,
-        _last: &[(LaneId, i64)],
-        _members: &[MemberId],
-    ) -> Vec<(Conversation, Member)> {
-        Vec::new()
-    }
+        epoch: i64,
+        last: &[(LaneId, i64)],
+        members: &[MemberId],
+    ) -> Vec<(Conversation, Member)>;
 
     async fn heads(&self) -> Result<Heads, StoreError>;
 
