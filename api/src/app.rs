@@ -97,7 +97,7 @@ pub async fn start(setup: ApiSetup) -> Result<(Server, Hub), StartError> {
     if let Some(invalid) = edge.invalid_trusted().await {
         return Err(invalid.into());
     }
-    let server = Server::bind(edge, sockets, sdl.into()).await?;
+    let server = Server::bind(edge, sockets, sdl.into())?;
     Ok((server, hub))
 }
 

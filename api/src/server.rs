@@ -32,7 +32,7 @@ use hyper_util::{
 use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
@@ -64,6 +64,10 @@ const HEADER_BYTES_MAX: u32 = 32 * 1024;
 /// How long a connection that is given up may take to say good-bye.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// Connections that may wait to be accepted. What comes while there are as many is dropped, and its client tries again after a second
+/// (RFC 6298, section 2), which is long in a storm of reconnects. The kernel allows no more than `net.core.somaxconn`: 4,096 since Linux 5.4.
+const BACKLOG: u32 = 4096;
+
 /// How long accepting pauses when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -91,9 +95,18 @@ struct Routes {
     sdl_tag: String,
 }
 
+/// As `TcpListener::bind`, which has room for 128 to wait.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 impl Server {
-    /// Binds the address of the settings; requests are answered once [`Self::serve`] runs.
-    pub async fn bind(edge: Arc<Edge>, sockets: Sockets, sdl: Arc<str>) -> Result<Self, BindError> {
+    /// Binds the address of the settings, inside a runtime; requests are answered once [`Self::serve`] runs.
+    pub fn bind(edge: Arc<Edge>, sockets: Sockets, sdl: Arc<str>) -> Result<Self, BindError> {
         let certificate = match edge.settings.tls.clone() {
             Some(files) => {
                 let certificate = Certificate::read(files)?;
@@ -102,7 +115,7 @@ impl Server {
             }
             None => None,
         };
-        let listener = TcpListener::bind(edge.settings.listen).await?;
+        let listener = listen(edge.settings.listen)?;
         let origins = Origins::new(&edge.settings.allowed_origins, listener.local_addr()?);
         let tag = explorer::hex_tag(&Sha256::digest(sdl.as_bytes()));
         let routes = Routes { edge, sockets, origins, sdl, sdl_tag: format!("\"{tag}\"") };

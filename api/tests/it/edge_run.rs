@@ -108,8 +108,8 @@ pub struct Node {
     serving: TaskTracker,
 }
 
-/// Without the schema of the product: its fields panic, wait or answer.
-pub async fn start(operation_timeout: Duration, operations_max: usize) -> Node {
+/// Without the schema of the product: its fields panic, wait or answer. Nobody accepts yet.
+fn bound(operation_timeout: Duration, operations_max: usize) -> (Arc<Probe>, Server) {
     let [started, may_end, ended, dropped] = [0, 0, 0, 0].map(Semaphore::new);
     let probe = Arc::new(Probe { started, may_end, ended, dropped });
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -118,7 +118,12 @@ pub async fn start(operation_timeout: Duration, operations_max: usize) -> Node {
     let sdl = "type Query { panics: Int waits: Int answers: Int } type Mutation { waits: Int }";
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let edge = Edge::new(settings, sdl, probe.clone(), clock, random).expect("reads the schema");
-    let server = Server::bind(Arc::new(edge), sockets, sdl.into()).await.expect("binds");
+    let server = Server::bind(Arc::new(edge), sockets, sdl.into()).expect("binds");
+    (probe, server)
+}
+
+pub fn start(operation_timeout: Duration, operations_max: usize) -> Node {
+    let (probe, server) = bound(operation_timeout, operations_max);
     let (address, stop, serving) =
         (server.address().expect("bound"), CancellationToken::new(), TaskTracker::new());
     serving.spawn(server.serve(stop.clone()));
@@ -147,7 +152,7 @@ impl Node {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_is_internal_with_a_request_id_and_kills_nothing() {
-    let node = start(PATIENCE, 10).await;
+    let node = start(PATIENCE, 10);
     let body = node.ask("panics").await;
     let extensions = &body["errors"][0]["extensions"];
     assert_eq!(extensions["code"], "INTERNAL");
@@ -156,9 +161,22 @@ async fn a_panic_is_internal_with_a_request_id_and_kills_nothing() {
     assert_eq!(node.ask("answers").await, json!({"data": true}));
 }
 
+#[tokio::test]
+async fn hundreds_of_clients_may_wait_to_be_accepted() {
+    let (_, server) = bound(PATIENCE, 1);
+    let address = server.address().expect("bound");
+    // What Linux before 5.4 allowed, and where this is no file.
+    let allowed = fs::read_to_string("/proc/sys/net/core/somaxconn");
+    let allowed = allowed.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(128);
+    let clients = (0..500.min(allowed)).map(|_| timeout(PATIENCE, TcpStream::connect(address)));
+    for client in futures_util::future::join_all(clients).await {
+        client.expect("it is not kept waiting").expect("it connects");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn past_its_deadline_a_mutation_is_unavailable_and_goes_on() {
-    let node = start(Duration::from_millis(100), 10).await;
+    let node = start(Duration::from_millis(100), 10);
     let body = node.send("mutation { waits }").await;
     assert_eq!(body["errors"][0]["extensions"], json!({"code": "UNAVAILABLE", "retryable": true}), "{body}");
     assert_eq!(node.probe.dropped.available_permits(), 0);
@@ -168,7 +186,7 @@ async fn past_its_deadline_a_mutation_is_unavailable_and_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn past_its_deadline_a_query_is_unavailable_and_stops() {
-    let node = start(Duration::from_millis(100), 1).await;
+    let node = start(Duration::from_millis(100), 1);
     let body = node.ask("waits").await;
     assert_eq!(body["errors"][0]["extensions"], json!({"code": "UNAVAILABLE", "retryable": true}), "{body}");
     node.saw(&node.probe.dropped).await;
@@ -177,7 +195,7 @@ async fn past_its_deadline_a_query_is_unavailable_and_stops() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operation_goes_on_when_its_client_goes_away() {
-    let node = start(PATIENCE, 10).await;
+    let node = start(PATIENCE, 10);
     let mut stream = TcpStream::connect(node.address).await.expect("connects");
     let body = r#"{"query": "{ waits }"}"#;
     let head = "POST /graphql HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
@@ -193,7 +211,7 @@ async fn an_operation_goes_on_when_its_client_goes_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_operations_than_allowed_are_unavailable() {
-    let node = start(PATIENCE, 1).await;
+    let node = start(PATIENCE, 1);
     let (waited, refused) = tokio::join!(node.ask("waits"), async {
         node.saw(&node.probe.started).await;
         let refused = node.ask("answers").await;
@@ -206,7 +224,7 @@ async fn more_operations_than_allowed_are_unavailable() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_waits_for_what_runs() {
-    let node = start(PATIENCE, 10).await;
+    let node = start(PATIENCE, 10);
     let (answer, ()) = tokio::join!(node.ask("waits"), async {
         node.saw(&node.probe.started).await;
         node.stop.cancel();

@@ -251,7 +251,7 @@ async fn a_server_in_trouble(met: &mut Met) {
     broken.store.connection().execute_unprepared("ALTER TABLE member RENAME TO gone").await.expect("renames");
     let query = "{ conversations { nodes { id } } }";
     met.meets(ErrorCode::Internal, &broken, Some(&ada), json!({ "query": query })).await;
-    let panicking = edge_run::start(Duration::from_secs(10), 10).await;
+    let panicking = edge_run::start(Duration::from_secs(10), 10);
     let request = json!({ "query": "{ panics }" });
     met.meets_over_http(ErrorCode::Internal, panicking.address, None, &request).await;
 }

@@ -75,7 +75,7 @@ pub(crate) async fn serve(database: &str, keys: &Path) {
     let sockets = Sockets::new(&settings.sockets);
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let edge = Arc::new(Edge::new(settings, &sdl, executor, clock, random).expect("a schema"));
-    let server = Server::bind(edge, sockets, sdl.into()).await.expect("a port");
+    let server = Server::bind(edge, sockets, sdl.into()).expect("a port");
     crate::listening(server.address().expect("bound").port());
     server.serve(CancellationToken::new()).await;
 }
