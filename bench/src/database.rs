@@ -76,6 +76,17 @@ async fn open(url: String, server_process: Option<&'static str>, folder: Option<
 }
 
 impl Bench {
+    /// What a benchmark writes is gigabytes, and the next one has a database of its own.
+    pub async fn drop_database(&self) {
+        if self.server_process.is_some() {
+            let name = self.url.rsplit('/').next().expect("it was made with a name");
+            self.raw
+                .execute_unprepared(&format!("DROP DATABASE {name}"))
+                .await
+                .expect("nobody uses it any more");
+        }
+    }
+
     /// The two sizes that decide how long a database can be written to before it has to stop for its pages, in MiB.
     pub async fn sizes_of_server(&self) -> String {
         let sql = "SELECT CONCAT('a redo log of ', @@innodb_log_file_size DIV 1048576, ' MiB and a buffer pool of ', @@innodb_buffer_pool_size DIV 1048576, ' MiB')";

@@ -36,6 +36,8 @@ use std::sync::Arc;
 
 use clap::{Parser, ValueEnum};
 
+use crate::{database::Bench, report::Report};
+
 /// As in the binary.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -109,52 +111,39 @@ async fn main() {
     let arguments = Arguments::parse();
     let server = arguments.server.clone().or_else(database::server_of_environment);
     for name in &arguments.names {
-        let report = match name {
-            Name::B1 => {
-                one_conversation::b1(&database::server(server.as_deref()).await, arguments.rounds).await
-            }
-            Name::B2 => coalesced::b2(&database::server(server.as_deref()).await, arguments.rounds).await,
-            Name::B5 => write::b5(&database::server(server.as_deref()).await, &arguments.plan()).await,
-            Name::B5h => write::b5h(&database::server(server.as_deref()).await, &arguments.plan()).await,
-            Name::B5s => write::b5s(&database::embedded().await, &arguments.plan()).await,
-            Name::B3 => {
-                let bench = database::server(server.as_deref()).await;
-                small_groups::b3(&bench, arguments.rounds, arguments.sockets, arguments.rate).await
-            }
-            Name::B4 => {
-                let bench = Arc::new(database::server(server.as_deref()).await);
-                large_group::b4(&bench, arguments.rounds, arguments.online).await
-            }
-            Name::B6 => send::b6(&database::server(server.as_deref()).await, arguments.rounds).await,
-            Name::B6t => tax::b6t(&database::server(server.as_deref()).await, arguments.rounds).await,
-            Name::B7 => {
-                let bench = database::server(server.as_deref()).await;
-                idle::b7(&bench, arguments.rounds, arguments.idle).await
-            }
-            Name::B8 => {
-                let bench = database::server(server.as_deref()).await;
-                reconnect::b8(&bench, arguments.rounds, arguments.idle).await
-            }
-            Name::B9 => slow_readers::b9(&database::server(server.as_deref()).await, arguments.rounds).await,
-            Name::B10 => {
-                let bench = Arc::new(database::server(server.as_deref()).await);
-                push::b10(&bench, arguments.rounds).await
-            }
-            Name::Presence => {
-                let bench = database::server(server.as_deref()).await;
-                presence::presence(&bench, arguments.rounds, arguments.idle).await
-            }
-            Name::B11 => {
-                let bench = Arc::new(database::server(server.as_deref()).await);
-                list::b11(&bench, arguments.rounds).await
-            }
-        };
+        let bench = Arc::new(match name {
+            Name::B5s => database::embedded().await,
+            _ => database::server(server.as_deref()).await,
+        });
+        let report = arguments.run(*name, &bench).await;
         report.print();
         report.save();
+        bench.drop_database().await;
     }
 }
 
 impl Arguments {
+    async fn run(&self, name: Name, bench: &Arc<Bench>) -> Report {
+        let Self { rounds, sockets, rate, online, idle, .. } = *self;
+        match name {
+            Name::B1 => one_conversation::b1(bench, rounds).await,
+            Name::B2 => coalesced::b2(bench, rounds).await,
+            Name::B3 => small_groups::b3(bench, rounds, sockets, rate).await,
+            Name::B4 => large_group::b4(bench, rounds, online).await,
+            Name::B5 => write::b5(bench, &self.plan()).await,
+            Name::B5h => write::b5h(bench, &self.plan()).await,
+            Name::B5s => write::b5s(bench, &self.plan()).await,
+            Name::B6 => send::b6(bench, rounds).await,
+            Name::B6t => tax::b6t(bench, rounds).await,
+            Name::B7 => idle::b7(bench, rounds, idle).await,
+            Name::B8 => reconnect::b8(bench, rounds, idle).await,
+            Name::B9 => slow_readers::b9(bench, rounds).await,
+            Name::B10 => push::b10(bench, rounds).await,
+            Name::B11 => list::b11(bench, rounds).await,
+            Name::Presence => presence::presence(bench, rounds, idle).await,
+        }
+    }
+
     fn plan(&self) -> write::Plan {
         write::Plan { rounds: self.rounds, messages: self.messages, in_flight: 256 }
     }
