@@ -66,7 +66,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Connections that may wait to be accepted. What comes while there are as many is dropped, and its client tries again after a second
 /// (RFC 6298, section 2), which is long in a storm of reconnects. The kernel allows no more than `net.core.somaxconn`: 4,096 since Linux 5.4.
-const BACKLOG: u32 = 4096;
+pub const BACKLOG: u32 = 4096;
 
 /// How long accepting pauses when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

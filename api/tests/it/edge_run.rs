@@ -165,7 +165,7 @@ async fn a_panic_is_internal_with_a_request_id_and_kills_nothing() {
 async fn hundreds_of_clients_may_wait_to_be_accepted() {
     let (_, server) = bound(PATIENCE, 1);
     let address = server.address().expect("bound");
-    // What Linux before 5.4 allowed, and where this is no file.
+    // 128 is what Linux before 5.4 allowed.
     let allowed = fs::read_to_string("/proc/sys/net/core/somaxconn");
     let allowed = allowed.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(128);
     let clients = (0..500.min(allowed)).map(|_| timeout(PATIENCE, TcpStream::connect(address)));

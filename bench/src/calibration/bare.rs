@@ -10,10 +10,9 @@ use std::{
     thread,
 };
 
+use api::server::BACKLOG;
 use socket2::SockRef;
 
-/// Connections that wait to be accepted, as in Confab.
-const BACKLOG: i32 = 1024;
 /// The key of the harness's clients is always the same, and so is the answer to it.
 const UPGRADED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n";
@@ -23,7 +22,7 @@ type Sockets = Arc<Mutex<Vec<TcpStream>>>;
 pub(crate) fn serve(frames_a_send: usize) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     // The library asks for 128, fewer than connect at once.
-    SockRef::from(&listener).listen(BACKLOG).expect("it listens already");
+    SockRef::from(&listener).listen(BACKLOG.cast_signed()).expect("it listens already");
     crate::listening(listener.local_addr().expect("bound").port());
     let sockets = Sockets::default();
     while let Ok((stream, _)) = listener.accept() {
