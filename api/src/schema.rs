@@ -18,7 +18,7 @@ pub mod shareable;
 pub mod subscription;
 pub mod types;
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use async_graphql::{
     ObjectType, Request, Response, SDLExportOptions, Schema, SchemaBuilder, SubscriptionType, ValidationMode,
@@ -99,9 +99,11 @@ where
     M: ObjectType + 'static,
     S: SubscriptionType + 'static,
 {
-    match Loaders::batches_of(&request) {
-        Some(batches) => batches.drive(schema.execute(request)).await,
-        None => schema.execute(request).await,
+    let batches = Loaders::batches_of(&request);
+    let answer = pin!(schema.execute(request));
+    match batches {
+        Some(batches) => batches.drive(answer).await,
+        None => answer.await,
     }
 }
 

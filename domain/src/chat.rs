@@ -104,7 +104,8 @@ macro_rules! methods {
                             Box::pin(async move { client.$rpc(request).await })
                         });
                         let read = |reply| <$output>::from_reply(reply).map_err(ServiceError::internal);
-                        reply.await.and_then(read)
+                        // Apart, or a call that stays in this process would be as large as one that does not.
+                        Box::pin(reply).await.and_then(read)
                     }
                 };
                 measured(stringify!($name), begun, &outcome);
@@ -216,7 +217,8 @@ impl Chat {
         let begun = Instant::now();
         let pending = match &self.backend {
             Backend::Here(domain) => domain.enqueue_message(caller, command).map(Either::Left),
-            Backend::There(remote) => remote.enqueue(caller, command).map(Either::Right),
+            // Apart, or a send that stays in this process would be as large as one that does not.
+            Backend::There(remote) => remote.enqueue(caller, command).map(Box::pin).map(Either::Right),
         };
         let pending =
             pending.inspect_err(|error| measured::<()>("send_message", begun, &Err(error.clone())))?;

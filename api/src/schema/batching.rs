@@ -7,7 +7,7 @@
 use std::{
     future::poll_fn,
     mem,
-    pin::pin,
+    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -60,11 +60,11 @@ impl Batches {
         Queue { batches: Arc::clone(self), stage }
     }
 
-    /// Runs a request with its batches.
-    pub async fn drive<F: Future>(&self, work: F) -> F::Output {
+    /// Runs a request with its batches. Pinned by the caller: an `async fn` has room for what it is given and once more for where it
+    /// pins it, and a request is large.
+    pub async fn drive<F: Future>(&self, mut work: Pin<&mut F>) -> F::Output {
         self.driven.store(true, Ordering::Relaxed);
         let mut running = FuturesUnordered::new();
-        let mut work = pin!(work);
         poll_fn(|context| self.poll(&mut running, context, |context| work.as_mut().poll(context))).await
     }
 
@@ -143,7 +143,7 @@ impl Timer for Queue {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, convert::Infallible, sync::atomic::AtomicUsize};
+    use std::{collections::HashMap, convert::Infallible, pin::pin, sync::atomic::AtomicUsize};
 
     use async_graphql::dataloader::{DataLoader, Loader};
     use tokio::task;
@@ -194,7 +194,7 @@ mod tests {
                 future::join(by_quick, by_slow).await
             }
         }));
-        let found = batches.drive(rows).await;
+        let found = batches.drive(pin!(rows)).await;
         assert!((0..50).zip(&found).all(|(row, pair)| *pair == (row * 4, (row + 50) * 4)));
         let reads = [&quick_reads, &slow_reads, &user_reads].map(|reads| reads.load(Ordering::Relaxed));
         assert_eq!(reads, [1, 1, 1]);

@@ -53,6 +53,7 @@ use self::{
 };
 use super::error::Nullable;
 
+/// A field's future has room for any field, so what is large and rare is boxed here, and a send is small.
 pub struct Mutation;
 
 /// What clients can change. Every mutation takes one `input` and answers with a payload. What a caller can put right is in
@@ -65,7 +66,7 @@ impl Mutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Who registers, and from which device.")] input: RegisterInput,
     ) -> Nullable<RegisterPayload> {
-        Some(register::register(ctx, input).await)
+        Some(Box::pin(register::register(ctx, input)).await)
     }
 
     /// Signs a known user in on this device. Needs no signed-in caller.
@@ -74,7 +75,7 @@ impl Mutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Who signs in, and on which device.")] input: SignInInput,
     ) -> Nullable<SignInPayload> {
-        Some(sign_in::sign_in(ctx, input).await)
+        Some(Box::pin(sign_in::sign_in(ctx, input)).await)
     }
 
     /// Exchanges a refresh token for new credentials of the same session; needs no access token. Each refresh token works
@@ -85,7 +86,7 @@ impl Mutation {
         ctx: &Context<'_>,
         #[graphql(desc = "The refresh token to exchange.")] input: RefreshSessionInput,
     ) -> Nullable<RefreshSessionPayload> {
-        Some(refresh_session::refresh_session(ctx, input).await)
+        Some(Box::pin(refresh_session::refresh_session(ctx, input)).await)
     }
 
     /// Ends a session of the viewer: its tokens stop working and its sockets close within 2 seconds. Ending one that has
@@ -104,7 +105,7 @@ impl Mutation {
         ctx: &Context<'_>,
         #[graphql(desc = "The password as it is and as it shall be.")] input: ChangePasswordInput,
     ) -> Nullable<ChangePasswordPayload> {
-        Some(change_password::change_password(ctx, input).await)
+        Some(Box::pin(change_password::change_password(ctx, input)).await)
     }
 
     /// Changes what others read about the viewer.
@@ -143,7 +144,7 @@ impl Mutation {
         ctx: &Context<'_>,
         #[graphql(desc = "What the group shall be.")] input: CreateGroupInput,
     ) -> Nullable<CreateGroupPayload> {
-        Some(create_group::create_group(ctx, input).await)
+        Some(Box::pin(create_group::create_group(ctx, input)).await)
     }
 
     /// Changes a group. Needs the role admin or owner.
