@@ -11,22 +11,22 @@ use crate::{
     Member, MemberId, Message, MessageDraft, MessageId, SenderPosition, ServiceError, ServiceResult,
     Timestamp, UserId,
     port::{LaneTransaction, StoreError},
+    trace::TraceContext,
 };
 
 /// One thing that waits for the lane's next transaction.
-pub(super) enum Item {
+pub(super) enum Item<'a> {
     Send {
-        draft: MessageDraft,
+        draft: &'a MessageDraft,
         id: MessageId,
+        /// What follows from it is a part of this.
+        trace: Option<TraceContext>,
     },
     /// Move the user's read position in a conversation to `seq`.
-    Read {
-        member: MemberId,
-        seq: i32,
-    },
+    Read { member: MemberId, seq: i32 },
 }
 
-impl Item {
+impl Item<'_> {
     pub fn conversation(&self) -> ConversationId {
         match self {
             Self::Send { draft, .. } => draft.conversation,
@@ -76,7 +76,7 @@ pub(super) struct Decided {
 /// other key is new, or the insert fails on its unique index and the batch comes again with every key looked up.
 pub(super) async fn decide(
     tx: &mut dyn LaneTransaction,
-    items: &[Item],
+    items: &[Item<'_>],
     views: &mut Views,
     now: Timestamp,
     receipts_members_max: i32,
@@ -101,7 +101,7 @@ pub(super) async fn decide(
         .map(|item| {
             let at = Place { lane: views.lane_of(item.conversation()), pos: tx.pos_of(item.conversation()) };
             match item {
-                Item::Send { draft, id } => plan.send(draft, *id, at),
+                Item::Send { draft, id, trace } => plan.send(draft, *id, *trace, at),
                 Item::Read { member, seq } => plan.read(*member, *seq, at),
             }
         })
@@ -120,7 +120,7 @@ type Current = (HashMap<ConversationId, Conversation>, HashMap<MemberId, Member>
 /// The heads and memberships of the items, from what is known or from the database.
 async fn current(
     tx: &mut dyn LaneTransaction,
-    items: &[Item],
+    items: &[Item<'_>],
     views: &mut Views,
 ) -> Result<Current, StoreError> {
     let conversations: BTreeSet<ConversationId> = items.iter().map(Item::conversation).collect();
@@ -141,7 +141,10 @@ async fn current(
 }
 
 /// Those who are mentioned and are members. Read each time: a message mentions somebody seldom.
-async fn mentionable(tx: &mut dyn LaneTransaction, items: &[Item]) -> Result<HashSet<MemberId>, StoreError> {
+async fn mentionable(
+    tx: &mut dyn LaneTransaction,
+    items: &[Item<'_>],
+) -> Result<HashSet<MemberId>, StoreError> {
     let mentioned = items.iter().filter_map(|item| match item {
         Item::Send { draft, .. } => Some(draft),
         Item::Read { .. } => None,
@@ -229,7 +232,7 @@ impl Plan {
     }
 
     /// Messages whose running index a read needs and the locked heads do not tell.
-    fn indexes_wanted(&self, items: &[Item]) -> Vec<(ConversationId, i32)> {
+    fn indexes_wanted(&self, items: &[Item<'_>]) -> Vec<(ConversationId, i32)> {
         let wanted: BTreeSet<(ConversationId, i32)> = items
             .iter()
             .filter_map(|item| match item {
@@ -243,7 +246,13 @@ impl Plan {
         wanted.into_iter().collect()
     }
 
-    fn send(&mut self, draft: &MessageDraft, id: MessageId, at: Place) -> ServiceResult<Answer> {
+    fn send(
+        &mut self,
+        draft: &MessageDraft,
+        id: MessageId,
+        trace: Option<TraceContext>,
+        at: Place,
+    ) -> ServiceResult<Answer> {
         // Before membership: the retry of a committed send answers with it even after removal (P2).
         if !self.known.is_empty()
             && let Some(message) = self.known.get(&(draft.sender, draft.client_key.clone()))
@@ -286,7 +295,7 @@ impl Plan {
             conversation: Some(Arc::new(head.clone())),
             message: Some(message.clone()),
             member: None,
-            trace: draft.trace,
+            trace,
         };
         self.events.push((at.lane, event));
         self.changed_heads.insert(draft.conversation);

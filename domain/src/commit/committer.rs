@@ -228,13 +228,7 @@ impl Committer {
         part: &[Waiting],
         spans: &[ExportedSpan],
     ) -> Result<Vec<Answer>, StoreError> {
-        let mut items = self.items_of(part).await?;
-        // What follows from the commit is a part of it.
-        for (item, span) in items.iter_mut().zip(spans) {
-            if let Item::Send { draft, .. } = item {
-                draft.trace = span.context();
-            }
-        }
+        let items = self.items_of(part, spans).await?;
         let mut attempt = 0;
         let (mut spoiled, mut in_doubt) = (false, false);
         loop {
@@ -269,17 +263,24 @@ impl Committer {
         }
     }
 
-    async fn items_of(&self, part: &[Waiting]) -> Result<Vec<Item>, StoreError> {
+    async fn items_of<'a>(
+        &self,
+        part: &'a [Waiting],
+        spans: &[ExportedSpan],
+    ) -> Result<Vec<Item<'a>>, StoreError> {
         let sends = part.iter().filter(|waiting| matches!(waiting.work, Work::Send(_))).count();
         let mut ids = self.ids.take(sends).await?.into_iter();
-        let items = part.iter().map(|waiting| match &waiting.work {
-            Work::Send(draft) => ids.next().map(|id| Item::Send { draft: draft.clone(), id: MessageId(id) }),
+        let items = part.iter().enumerate().map(|(index, waiting)| match &waiting.work {
+            Work::Send(draft) => {
+                let trace = spans.get(index).map_or(draft.trace, ExportedSpan::context);
+                ids.next().map(|id| Item::Send { draft, id: MessageId(id), trace })
+            }
             Work::Read { member, seq } => Some(Item::Read { member: *member, seq: *seq }),
         });
         items.collect::<Option<_>>().ok_or_else(|| StoreError::Fault("too few ids were given".into()))
     }
 
-    async fn commit_once(&mut self, items: &[Item], every_key: bool) -> Result<Decided, StoreError> {
+    async fn commit_once(&mut self, items: &[Item<'_>], every_key: bool) -> Result<Decided, StoreError> {
         let lanes: BTreeSet<LaneId> =
             items.iter().map(|item| self.views.lane_of(item.conversation())).collect();
         let lanes: Vec<LaneId> = lanes.into_iter().collect();
@@ -297,7 +298,7 @@ impl Committer {
     async fn commit_in(
         &mut self,
         lanes: &[LaneId],
-        items: &[Item],
+        items: &[Item<'_>],
         every_key: bool,
     ) -> Result<Decided, StoreError> {
         let now = self.clock.now();
@@ -371,7 +372,7 @@ impl Committer {
 
     /// Learns what is not known of the items before their lanes are locked, as it was at the lanes' known positions: when others have
     /// committed since, the lanes are found elsewhere, and what the log tells of is forgotten with the rest.
-    async fn look_up(&mut self, lanes: &[LaneId], items: &[Item]) {
+    async fn look_up(&mut self, lanes: &[LaneId], items: &[Item<'_>]) {
         let members = items.iter().map(Item::member);
         let unknown: BTreeSet<MemberId> = members.filter(|id| self.views.member(*id).is_none()).collect();
         if unknown.is_empty() {
