@@ -26,9 +26,10 @@ use tokio::runtime::Runtime;
 
 use crate::{run::Role, settings::Settings, traces::Traces};
 
-/// Many small allocations by many threads are what this process does.
+/// Many small allocations are what this process does, and who frees one is often another thread than made it: a request waits for its
+/// commit, and goes on where the committer is.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: snmalloc_rs::SnMalloc = snmalloc_rs::SnMalloc;
 
 /// Bad configuration, as in sysexits.h.
 const EX_CONFIG: u8 = 78;

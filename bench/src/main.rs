@@ -40,7 +40,7 @@ use crate::{database::Bench, report::Report};
 
 /// As in the binary.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: snmalloc_rs::SnMalloc = snmalloc_rs::SnMalloc;
 
 #[derive(Parser)]
 #[command(about = "Benchmarks of Confab, each a ratio to a calibration of the same run")]
