@@ -12,8 +12,9 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    installation::{Installation, Process, free_port, until_readyz},
+    installation::{Installation, Process, until_readyz},
     people::Site,
+    server::free_port,
 };
 
 /// A process that may wait, with its admin port.

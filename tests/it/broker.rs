@@ -1,15 +1,11 @@
 //! A broker that a test may break.
 
 use std::{
-    net::TcpListener,
     path::PathBuf,
-    process::{self, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    process::{Command, Stdio},
 };
 
-use crate::installation::brokers;
-
-static NEXT: AtomicU32 = AtomicU32::new(0);
+use crate::{installation::brokers, server::free_port};
 
 /// A Kafka of its own.
 pub struct Broker {
@@ -22,7 +18,7 @@ impl Broker {
     /// `None`, loudly, where the tests have no Kafka: then none is installed either.
     pub fn start(data: PathBuf) -> Option<Self> {
         brokers()?;
-        let broker = Self { data, port: quiet_port(), controller: quiet_port() };
+        let broker = Self { data, port: free_port(), controller: free_port() };
         assert!(broker.service("up"), "a broker starts");
         Some(broker)
     }
@@ -44,14 +40,4 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.service("kill");
     }
-}
-
-/// A free port below those that the system gives to connections: whoever keeps trying to reach a broker that is away would get the
-/// broker's own port some day, and talk to itself.
-fn quiet_port() -> u16 {
-    let ports = std::iter::repeat_with(|| {
-        let number = process::id().wrapping_mul(64).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        20_000 + u16::try_from(number % 10_000).expect("small")
-    });
-    ports.take(10_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port")
 }

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use crate::{
     broker::Broker,
-    installation::{Installation, free_port, until_readyz},
+    installation::{Installation, until_readyz},
     people::Site,
     providers::{Kind, Providers},
-    server::{Server, client, confab, register, settings},
+    server::{Server, client, confab, free_port, register, settings},
 };
 
 /// A file system of its own, as large as the test needs; unmounted when dropped.

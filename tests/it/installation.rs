@@ -6,7 +6,6 @@ use std::{
     env,
     fs::{self, File},
     io::{BufRead as _, BufReader},
-    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -210,11 +209,6 @@ pub fn brokers() -> Option<String> {
         eprintln!("SKIPPED: CONFAB_TEST_KAFKA_BROKERS is not set (scripts/test sets it)");
     }
     brokers
-}
-
-/// A port that nobody has just now.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("binds").local_addr().expect("bound").port()
 }
 
 /// Waits until `/readyz` of a process says this.

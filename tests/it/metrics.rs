@@ -1,15 +1,10 @@
 //! What an operator sees of a process: its health and its figures.
 
-use std::{net::TcpListener, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use serde_json::json;
 
-use crate::server::{Server, ask, client, confab, mariadb, register, settings};
-
-/// A port that nobody has just now.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("binds").local_addr().expect("bound").port()
-}
+use crate::server::{Server, ask, client, confab, free_port, mariadb, register, settings};
 
 async fn probe(admin: u16, path: &str) -> (u16, String) {
     let url = format!("http://127.0.0.1:{admin}{path}");

@@ -5,6 +5,8 @@
 use std::{
     env,
     io::{BufRead as _, BufReader},
+    net::TcpListener,
+    ops::Range,
     path::Path,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -62,6 +64,23 @@ pub fn sql(url: &str, statements: &str) {
     }
     let done = command.args(["-e", statements]).status();
     assert!(done.is_ok_and(|status| status.success()), "the test server does: {statements}");
+}
+
+/// Below those that a system gives to who asks for any (from 32,768 on Linux, 49,152 elsewhere), so that no listener
+/// and no connection of another test takes one between its choice and its use; above those of `bench` and `scripts/test`.
+const PORTS: Range<u32> = 30_000..32_768;
+
+/// A port that nobody has, and no other test of this run gets.
+pub fn free_port() -> u16 {
+    static CHOSEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Two runs side by side begin at different places.
+        let place = std::process::id().wrapping_add(CHOSEN.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(PORTS.start + place % (PORTS.end - PORTS.start)).expect("a port");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A running server; killed when dropped.

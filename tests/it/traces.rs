@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::{
     collector::{Collector, Seen},
-    server::{Server, ask, client, confab, mariadb, register, settings},
+    server::{Server, ask, client, confab, free_port, mariadb, register, settings},
 };
 
 /// Of a client that exports its own spans.
@@ -326,8 +326,8 @@ async fn complaints(endpoint: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_refuses_is_named_once_and_fails_no_send() {
-    let nobody = TcpListener::bind("127.0.0.1:0").expect("binds").local_addr().expect("bound");
-    assert_eq!(complaints(&format!("http://{nobody}")).await, 1);
+    let nobody = free_port();
+    assert_eq!(complaints(&format!("http://127.0.0.1:{nobody}")).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
