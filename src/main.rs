@@ -27,9 +27,9 @@ use tokio::runtime::Runtime;
 use crate::{run::Role, settings::Settings, traces::Traces};
 
 /// Many small allocations are what this process does, and who frees one is often another thread than made it: a request waits for its
-/// commit, and goes on where the committer is.
+/// commit, and goes on where the committer is. What a peak took goes back to the system within seconds, by threads of the allocator's own.
 #[global_allocator]
-static ALLOCATOR: snmalloc_rs::SnMalloc = snmalloc_rs::SnMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Bad configuration, as in sysexits.h.
 const EX_CONFIG: u8 = 78;

@@ -40,7 +40,7 @@ use crate::{database::Bench, report::Report};
 
 /// As in the binary.
 #[global_allocator]
-static ALLOCATOR: snmalloc_rs::SnMalloc = snmalloc_rs::SnMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[derive(Parser)]
 #[command(about = "Benchmarks of Confab, each a ratio to a calibration of the same run")]

@@ -17,7 +17,7 @@ use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
 /// As in the binary.
 #[global_allocator]
-static ALLOCATOR: snmalloc_rs::SnMalloc = snmalloc_rs::SnMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[derive(Parser)]
 struct Arguments {

@@ -47,7 +47,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 /// As in the binary.
 #[global_allocator]
-static ALLOCATOR: snmalloc_rs::SnMalloc = snmalloc_rs::SnMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Clients converge within this after the last fault has healed (RELIABILITY).
 const CONVERGED_WITHIN: Duration = Duration::from_secs(5);
