@@ -2,11 +2,16 @@
 //!
 //! An unknown user costs the same work as a known one, so the time of an answer tells nothing.
 
-use std::{sync::Arc, time::Duration};
+mod hasher;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 
 use argon2::{
-    Algorithm, Argon2, Params, Version,
-    password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
+    Algorithm, Params,
+    password_hash::{CustomizedPasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -14,7 +19,8 @@ use tokio::{
 };
 
 use crate::{
-    Limits, Password, ServiceError, ServiceResult, measure, model::text::PASSWORD_CHARS_MAX, port::Random,
+    Limits, Password, ServiceError, ServiceResult, measure, model::text::PASSWORD_CHARS_MAX,
+    passwords::hasher::Hasher, port::Random,
 };
 
 /// Memory of one hash, KiB: the OWASP Password Storage Cheat Sheet's first choice for Argon2id, 19 MiB with `t = 2`, `p = 1`.
@@ -31,7 +37,8 @@ const SALT_BYTES: usize = 16;
 /// Hashes and verifies passwords. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Passwords {
-    argon2: Argon2<'static>,
+    /// There while anybody has a place or a hash is made.
+    hasher: Arc<Mutex<Weak<Hasher>>>,
     turns: Arc<Semaphore>,
     /// Callers at work or waiting for their turn.
     places: Arc<Semaphore>,
@@ -40,7 +47,10 @@ pub(crate) struct Passwords {
 }
 
 /// The right to work on a hash, or to wait for a turn at it; given back when it is dropped.
-pub(crate) type Place = OwnedSemaphorePermit;
+pub(crate) struct Place {
+    permit: OwnedSemaphorePermit,
+    hasher: Arc<Hasher>,
+}
 
 /// What comparing a password with a hash showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +67,7 @@ impl Passwords {
     pub fn new(limits: &Limits, random: Arc<dyn Random>) -> Self {
         let at_once = limits.password_hashes_max.max(1);
         Self {
-            argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, PARAMETERS),
+            hasher: Arc::default(),
             turns: Arc::new(Semaphore::new(at_once)),
             places: Arc::new(Semaphore::new(at_once.saturating_add(limits.password_queue_max))),
             wait: limits.password_wait,
@@ -67,7 +77,17 @@ impl Passwords {
 
     /// A place for somebody whose hash has to be read first: of a flood no more go to the database than can wait here.
     pub fn place(&self) -> ServiceResult<Place> {
-        self.places.clone().try_acquire_owned().map_err(|_| self.full())
+        let permit = self.places.clone().try_acquire_owned().map_err(|_| self.full())?;
+        Ok(Place { permit, hasher: self.hasher() })
+    }
+
+    fn hasher(&self) -> Arc<Hasher> {
+        let mut last = self.hasher.lock().unwrap_or_else(PoisonError::into_inner);
+        last.upgrade().unwrap_or_else(|| {
+            let hasher = Arc::new(Hasher::default());
+            *last = Arc::downgrade(&hasher);
+            hasher
+        })
     }
 
     fn full(&self) -> ServiceError {
@@ -78,8 +98,8 @@ impl Passwords {
     pub async fn hash(&self, password: &Password) -> ServiceResult<String> {
         let mut salt = [0; SALT_BYTES];
         self.random.fill(&mut salt);
-        let (argon2, password) = (self.argon2.clone(), password.clone());
-        self.run(self.place()?, move || hash(&argon2, password.as_bytes(), &salt)).await?
+        let password = password.clone();
+        self.run(self.place()?, move |hasher| hash(hasher, password.as_bytes(), &salt)).await?
     }
 
     /// Compares a password as typed with the hash of a user, or with nothing when there is no such user.
@@ -92,26 +112,26 @@ impl Passwords {
         if password.chars().count() > PASSWORD_CHARS_MAX {
             return Ok(Verdict::Wrong);
         }
-        let argon2 = self.argon2.clone();
-        self.run(place, move || match hash_of_user {
-            Some(hash) => verify(&argon2, password.as_bytes(), &hash),
-            None => hash(&argon2, password.as_bytes(), &[0; SALT_BYTES]).map(|_| Verdict::Wrong),
+        self.run(place, move |hasher| match hash_of_user {
+            Some(hash) => verify(hasher, password.as_bytes(), &hash),
+            None => hash(hasher, password.as_bytes(), &[0; SALT_BYTES]).map(|_| Verdict::Wrong),
         })
         .await?
     }
 
     async fn run<T: Send + 'static>(
         &self,
-        _place: Place,
-        work: impl FnOnce() -> T + Send + 'static,
+        Place { permit: _place, hasher }: Place,
+        work: impl FnOnce(&Hasher) -> T + Send + 'static,
     ) -> ServiceResult<T> {
         let permit = time::timeout(self.wait, self.turns.clone().acquire_owned())
             .await
             .map_err(|_| self.full())?
             .map_err(ServiceError::internal)?;
         measure::count(measure::PASSWORD_HASHES, &[], 1);
-        // The permit lives as long as the work does: a caller that goes away frees no turn early.
-        task::spawn_blocking(move || hold(permit, work)).await.map_err(ServiceError::internal)
+        // The permit lives as long as the work does: a caller that goes away frees no turn early. The hasher ends there, too: to give
+        // back its memory takes a while.
+        task::spawn_blocking(move || hold(permit, || work(&hasher))).await.map_err(ServiceError::internal)
     }
 }
 
@@ -121,14 +141,14 @@ fn hold<T>(permit: OwnedSemaphorePermit, work: impl FnOnce() -> T) -> T {
     result
 }
 
-fn hash(argon2: &Argon2<'_>, password: &[u8], salt: &[u8]) -> ServiceResult<String> {
-    let hash = argon2.hash_password_with_salt(password, salt).map_err(ServiceError::internal)?;
-    Ok(hash.to_string())
+fn hash(hasher: &Hasher, password: &[u8], salt: &[u8]) -> ServiceResult<String> {
+    let hash = hasher.hash_password_customized(password, salt, None, None, PARAMETERS);
+    Ok(hash.map_err(ServiceError::internal)?.to_string())
 }
 
-fn verify(argon2: &Argon2<'_>, password: &[u8], hash: &str) -> ServiceResult<Verdict> {
+fn verify(hasher: &Hasher, password: &[u8], hash: &str) -> ServiceResult<Verdict> {
     let hash = PasswordHash::new(hash).map_err(ServiceError::internal)?;
-    match argon2.verify_password(password, &hash) {
+    match hasher.verify_password(password, &hash) {
         Ok(()) => Ok(Verdict::Right { needs_rehash: is_weaker(&hash) }),
         Err(argon2::password_hash::Error::PasswordInvalid) => Ok(Verdict::Wrong),
         Err(error) => Err(ServiceError::internal(error)),
@@ -189,14 +209,26 @@ mod tests {
 
     #[tokio::test]
     async fn a_hash_with_weaker_parameters_asks_for_a_new_one() {
-        let weak =
-            Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8192, 1, 1, None).expect("sound"));
-        let hash = hash(&weak, b"correct horse", &[1; SALT_BYTES]).expect("hashes");
+        let weak = Params::new(8192, 1, 1, None).expect("sound");
+        let salt = &[1; SALT_BYTES];
+        let hash = Hasher::default().hash_password_customized(b"correct horse", salt, None, None, weak);
+        let hash = hash.expect("hashes").to_string();
         let passwords = passwords(1);
         let place = passwords.place().expect("a place");
         let verdict =
             passwords.verify(place, "correct horse".to_owned(), Some(hash)).await.expect("verifies");
         assert_eq!(verdict, Verdict::Right { needs_rehash: true });
+    }
+
+    #[tokio::test]
+    async fn memory_of_hashes_goes_when_nobody_signs_in_any_more() {
+        let passwords = passwords(1);
+        let waiting = passwords.place().expect("a place");
+        passwords.hash(&password("correct horse")).await.expect("hashes");
+        let hasher = Arc::downgrade(&waiting.hasher);
+        assert!(Arc::ptr_eq(&passwords.hasher(), &waiting.hasher), "kept for who waits");
+        drop(waiting);
+        assert_eq!(hasher.strong_count(), 0);
     }
 
     #[tokio::test]
@@ -207,7 +239,7 @@ mod tests {
         let work = passwords.clone();
         let caller = task::JoinSet::from_iter([async move {
             let place = work.place().expect("a place");
-            work.run(place, move || {
+            work.run(place, move |_| {
                 started.send(()).expect("waited for");
                 held.recv().ok();
             })
@@ -224,7 +256,7 @@ mod tests {
         };
         let one_more = async {
             let begun = time::Instant::now();
-            let refused = passwords.place().expect_err("no place");
+            let refused = passwords.place().map(drop).expect_err("no place");
             (refused.code(), begun.elapsed() < Duration::from_secs(1))
         };
         let (first, second, one_more) = tokio::join!(waiting(), waiting(), one_more);
