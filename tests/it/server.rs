@@ -66,8 +66,9 @@ pub fn sql(url: &str, statements: &str) {
     assert!(done.is_ok_and(|status| status.success()), "the test server does: {statements}");
 }
 
-/// Below those that a system gives to who asks for any (from 32,768 on Linux, 49,152 elsewhere), so that no listener
-/// and no connection of another test takes one between its choice and its use; above those of `bench` and `scripts/test`.
+/// Below those that a system gives to listeners and connections that ask for none (from 32,768 on Linux, 49,152 elsewhere): nobody takes
+/// one between its choice and its use, and who keeps trying to reach a server that is away never gets its port and talks to itself. Above
+/// those of `bench` and `scripts/test`.
 const PORTS: Range<u32> = 30_000..32_768;
 
 /// A port that nobody has, and no other test of this run gets.

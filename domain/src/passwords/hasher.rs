@@ -1,6 +1,6 @@
 //! Argon2id in memory that is used again.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use argon2::{
     Algorithm, Argon2, Block, Params, Version,
@@ -21,7 +21,7 @@ pub(super) struct Hasher {
 }
 
 impl Hasher {
-    fn free(&self) -> std::sync::MutexGuard<'_, Vec<Vec<Block>>> {
+    fn free(&self) -> MutexGuard<'_, Vec<Vec<Block>>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
