@@ -5,10 +5,11 @@
 use std::{
     env,
     io::{BufRead as _, BufReader},
+    iter,
     net::TcpListener,
     ops::Range,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{self, Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -44,7 +45,7 @@ pub fn mariadb() -> Option<String> {
         eprintln!("SKIPPED on MariaDB: CONFAB_TEST_MARIADB_URL is not set (scripts/test sets it)");
         return None;
     };
-    let name = format!("confab_test_{:08x}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let name = format!("confab_test_{:08x}_{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     sql(&server, &format!("DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name}"));
     Some(format!("{}/{name}", server.trim_end_matches('/')))
 }
@@ -74,14 +75,12 @@ const PORTS: Range<u32> = 30_000..32_768;
 /// A port that nobody has, and no other test of this run gets.
 pub fn free_port() -> u16 {
     static CHOSEN: AtomicU32 = AtomicU32::new(0);
-    loop {
-        // Two runs side by side begin at different places.
-        let place = std::process::id().wrapping_add(CHOSEN.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(PORTS.start + place % (PORTS.end - PORTS.start)).expect("a port");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
+    let ports = iter::repeat_with(|| {
+        // Two runs side by side begin far enough from each other.
+        let number = process::id().wrapping_mul(64).wrapping_add(CHOSEN.fetch_add(1, Ordering::Relaxed));
+        u16::try_from(PORTS.start + number % (PORTS.end - PORTS.start)).expect("small")
+    });
+    ports.take(PORTS.len()).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port")
 }
 
 /// A running server; killed when dropped.
